@@ -1,0 +1,41 @@
+"""Neural style transfer (Gatys, Ecker, Bethge 2015) from scratch on NumPy and CuPy, every gradient by hand."""
+
+from ._version import __version__
+from .backend import DeviceError, get_xp
+from .gradcheck import KinkError, check_adjoint, check_gradient
+from .images import PictureError, load_image, read_settings, sample_names, save_image
+from .objective import Objective
+from .optimize import minimize
+from .transfer import Progress, Result, Settings, reconstruct, texture, transfer
+from .vgg import VGG, Preprocessing, layer_names
+from .weights import WeightFile, WeightFileError, load_vgg, read_weights, write_weights
+
+__all__ = [
+    "VGG",
+    "DeviceError",
+    "KinkError",
+    "Objective",
+    "PictureError",
+    "Preprocessing",
+    "Progress",
+    "Result",
+    "Settings",
+    "WeightFile",
+    "WeightFileError",
+    "__version__",
+    "check_adjoint",
+    "check_gradient",
+    "get_xp",
+    "layer_names",
+    "load_image",
+    "load_vgg",
+    "minimize",
+    "read_settings",
+    "read_weights",
+    "reconstruct",
+    "sample_names",
+    "save_image",
+    "texture",
+    "transfer",
+    "write_weights",
+]

@@ -1,0 +1,5 @@
+"""``python -m nsnumpy``."""
+
+from .cli import main
+
+raise SystemExit(main())

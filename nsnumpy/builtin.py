@@ -1,0 +1,105 @@
+"""The built-in network: VGG-19 with random, calibrated weights, so that nothing need be downloaded.
+
+Random filters see colour, edges and texture without having been trained; what they lack is knowledge of objects. They
+are made from a seed: orthogonal matrices, and then, layer by layer, biases and scales that are fitted to a set of
+pictures, so that every filter is on for about half of the positions and has the same mean activation, 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .images import load_image, sample_names
+from .ops import avgpool_forward, conv_forward, relu_forward
+from .vgg import ARCHITECTURES, layer_names
+
+Weights = dict[str, tuple[np.ndarray, np.ndarray]]
+WIDTH = 3 / 8
+SEED = 0
+LAST = "conv5_1"
+
+
+def builtin_weights() -> Weights:
+    """The weights of the built-in network, conv1_1 to conv5_1: the same ones on every call."""
+    widths = [round(full * WIDTH) for full, _ in ARCHITECTURES["vgg19"]]
+    pictures = [load_image(f"sample:{name}", 256) for name in sample_names()]
+    return calibrate(random_weights(widths, SEED), pictures)
+
+
+def random_weights(widths: Sequence[int], seed: int, last: str = LAST) -> Weights:
+    """Orthogonal 3x3 filters without biases, in float32.
+
+    Parameters
+    ----------
+    widths : five ints
+        Filters of each block.
+    seed : int
+    last : str
+        The deepest convolution to make.
+
+    Notes
+    -----
+    A layer's weight is seen as a matrix from the 9 C_in values of a patch to the N filters. Its columns (or, where
+    N > 9 C_in, its rows) are orthonormal: the Q of the QR decomposition of a Gaussian matrix, made unique by a positive
+    diagonal of R [1]. So no direction of a patch is lost or counted twice.
+
+    References
+    ----------
+    [1] Mezzadri 2007, How to generate random matrices from the classical compact groups, Notices of the AMS 54(5).
+    """
+    rng = np.random.default_rng(seed)
+    weights: Weights = {}
+    channels = 3
+    for name in layer_names("vgg19"):
+        if name.startswith("conv"):
+            filters = widths[int(name[4]) - 1]
+            tall = rng.standard_normal((max(9 * channels, filters), min(9 * channels, filters)))
+            q, r = np.linalg.qr(tall)
+            q *= np.sign(np.diag(r))
+            matrix = q if 9 * channels >= filters else q.T
+            weight = matrix.reshape(3, 3, channels, filters).astype(np.float32)
+            weights[name] = (weight, np.zeros(filters, np.float32))
+            channels = filters
+        if name == last:
+            return weights
+    raise ValueError(f"{last!r} is not a layer of vgg19")
+
+
+def calibrate(weights: Weights, pictures: Sequence[np.ndarray]) -> Weights:
+    """Set each bias to centre its filter's pre-activation over the pictures, and rescale to a mean activation of 1.
+
+    Parameters
+    ----------
+    weights : dict from layer names to (weight, bias)
+        The biases are replaced.
+    pictures : arrays ``(H, W, 3)``, RGB in [0, 1]
+
+    Notes
+    -----
+    With average pooling. A ReLU commutes with a positive factor, so the scales change no more than the size of each
+    feature; but without them the losses of the deep layers would be lost beside those of the shallow ones.
+    """
+    activations = list(pictures)
+    calibrated: Weights = {}
+    for name in layer_names("vgg19"):
+        if name.startswith("pool"):
+            activations = [avgpool_forward(x) for x in activations]
+            continue
+        weight, bias = weights[name]
+        outputs = [conv_forward(x, weight, 0 * bias) for x in activations]
+        bias = -_mean(outputs)
+        outputs = [relu_forward(y + bias)[0] for y in outputs]
+        scale = 1 / _mean(outputs)
+        calibrated[name] = (weight * scale, bias * scale)
+        activations = [y * scale for y in outputs]
+        if len(calibrated) == len(weights):
+            break
+    return calibrated
+
+
+def _mean(features: Sequence[np.ndarray]) -> np.ndarray:
+    """Each filter's mean over pictures and positions, summed in float64: ``(N,)`` float32."""
+    total = sum(f.sum(axis=(0, 1), dtype=np.float64) for f in features)
+    return (total / sum(f.shape[0] * f.shape[1] for f in features)).astype(np.float32)

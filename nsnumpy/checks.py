@@ -1,0 +1,102 @@
+"""The checks that ``nsnumpy gradcheck`` runs: every op, every loss, and the whole map from pixels to the total loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+
+from .backend import Array, device_namespace
+from .builtin import random_weights
+from .gradcheck import check_adjoint, check_gradient
+from .losses import content_loss, gram_matrix, style_loss, tv_loss
+from .objective import Objective
+from .ops import (
+    avgpool_backward,
+    avgpool_forward,
+    conv_backward,
+    conv_backward_weight,
+    conv_forward,
+    maxpool_backward,
+    maxpool_forward,
+    relu_backward,
+    relu_forward,
+)
+from .vgg import POOLINGS, VGG, Preprocessing
+
+ADJOINT, LOSS, WHOLE = 1e-12, 1e-7, 1e-6
+"""Tolerances: of an adjoint identity, of a loss's gradient, of the whole map's. All relative, in float64."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row: what was checked, how, its relative error, and how large that may be."""
+
+    name: str
+    method: str
+    error: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.tolerance  # False for a NaN, too
+
+
+def run_checks(device: str = "cpu", seed: int = 0) -> Iterator[Check]:
+    """Yield each check as it is done; odd sizes, H != W, C_in != C_out, random cotangents, float64.
+
+    Raises
+    ------
+    DeviceError
+        If the device cannot be had.
+    """
+    xp = device_namespace(device)
+    rng = xp.random.RandomState(seed)
+    yield from _op_checks(rng)
+    yield from _loss_checks(rng)
+    for pooling in POOLINGS:
+        yield _whole_check(xp, rng, pooling)
+
+
+def _op_checks(rng: Array) -> Iterator[Check]:
+    x, gy = rng.standard_normal((2, 9, 7, 5)), rng.standard_normal((2, 9, 7, 4))
+    weight, bias = rng.standard_normal((3, 3, 5, 4)), rng.standard_normal(4)
+    no_bias, no_weight, zero = 0 * bias, 0 * weight, 0 * x
+    mask = x > 0
+    _, winner = maxpool_forward(x)
+    pooled = rng.standard_normal((2, 4, 3, 5))
+    for name, forward, backward, at, cotangent in (
+        ("conv", lambda x: conv_forward(x, weight, no_bias), lambda gy: conv_backward(gy, weight), x, gy),
+        ("conv, weight", lambda w: conv_forward(x, w, no_bias), lambda gy: conv_backward_weight(gy, x)[0], weight, gy),
+        ("conv, bias", lambda b: conv_forward(zero, no_weight, b), lambda gy: conv_backward_weight(gy, x)[1], bias, gy),
+        ("relu", lambda x: relu_forward(x)[0], lambda g: relu_backward(g, mask), x, rng.standard_normal(x.shape)),
+        ("avgpool", avgpool_forward, lambda gy: avgpool_backward(gy, x.shape), x, pooled),
+        ("maxpool", lambda x: maxpool_forward(x)[0], lambda gy: maxpool_backward(gy, winner, x.shape), x, pooled),
+    ):
+        yield Check(name, "adjoint identity", check_adjoint(forward, backward, at, cotangent), ADJOINT)
+
+
+def _loss_checks(rng: Array) -> Iterator[Check]:
+    F, P, x = rng.random_sample((7, 5, 6)), rng.random_sample((7, 5, 6)), rng.random_sample((7, 5, 3))
+    A = gram_matrix(rng.random_sample((4, 3, 6))) * (35 / 12)
+    for name, loss, at in (
+        ("content loss", lambda F: content_loss(F, P), F),
+        ("style loss", lambda F: style_loss(F, A), F),
+        ("total variation", tv_loss, x),
+    ):
+        yield Check(name, "central differences", check_gradient(loss, at, tolerance=LOSS), LOSS)
+
+
+def _whole_check(xp: ModuleType, rng: Array, pooling: str) -> Check:
+    vgg = VGG(
+        random_weights((6, 8, 10, 12, 12), seed=1),
+        xp=xp,
+        preprocessing=Preprocessing("BGR", 255.0, (104.0, 117.0, 124.0), (58.0, 57.0, 57.0)),
+        pooling=pooling,
+        dtype="float64",
+    )
+    p, a, x = (rng.random_sample(shape) for shape in ((35, 29, 3), (24, 41, 3), (35, 29, 3)))
+    objective = Objective(vgg, content=p, style=a, alpha=1e-3, beta=1.0, tv=1e-3)
+    # A step this short keeps nearly all of the network's ReLUs on their sides; KinkError tells if it did not.
+    error = check_gradient(objective, x, step=1e-6, tolerance=WHOLE)
+    return Check(f"pixels to total loss, {pooling} pooling", "central differences", error, WHOLE)

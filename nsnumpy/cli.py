@@ -1,0 +1,278 @@
+"""The command line: argument parsing and printing; nothing else prints.
+
+Exit status: 0 done, 1 the run failed, 2 the command was wrong, 130 interrupted (with the best picture so far written).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ._version import __version__
+from .backend import DEVICES, DeviceError
+from .checks import run_checks
+from .images import PictureError, check_output, sample_names, save_image
+from .optimize import OPTIMIZERS
+from .transfer import BOUNDS, DEFAULTS, Progress, Result, Settings, reconstruct, texture, transfer
+from .vgg import ARCHITECTURES, POOLINGS, canonical_layer, layer_names
+from .weights import BUILTIN, load_vgg
+
+PROG = "nsnumpy"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; `argv` is `sys.argv` without the program's name."""
+    warnings.showwarning = _show_warning
+    try:
+        arguments = _parser().parse_args(argv)
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        _say("interrupted before there was a picture; nothing was written")
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of the output has gone
+        sys.stderr.close()
+        return 1
+    except MemoryError as error:
+        _say(f"error: out of memory; choose a smaller --size ({error or 'no details'})")
+        return 1
+    except (ValueError, ArithmeticError, DeviceError) as error:
+        _say(f"error: {_one_line(error)}")
+        return 1
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        _say(f"error: {name}{error.strerror or _one_line(error)}")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROG,
+        description="Neural style transfer (Gatys, Ecker, Bethge 2015), every gradient written by hand.",
+        epilog=f"A picture is a file or a bundled one: {', '.join('sample:' + name for name in sample_names())}.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    command = _add_run(commands, "transfer", "paint CONTENT in the style of STYLE", _run_transfer)
+    command.add_argument("content", metavar="CONTENT", help="the picture to paint")
+    command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
+
+    command = _add_run(commands, "texture", "make a new picture in the style of STYLE", _run_texture)
+    command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
+
+    command = _add_run(commands, "reconstruct", "make CONTENT again from what one layer knows of it", _run_reconstruct)
+    command.add_argument("content", metavar="CONTENT", help="the picture to reconstruct")
+    command.add_argument("--layer", metavar="NAME", default="conv4_2", type=_layer, help="the layer (conv4_2)")
+
+    command = commands.add_parser(
+        "gradcheck",
+        help="prove every gradient: adjoint identities and central differences, float64",
+        description="One row per op and loss, and for the whole map from pixels to loss. Exit status 1 if a check fails.",
+        allow_abbrev=False,
+    )
+    command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (cpu)")
+    command.add_argument("--seed", type=_natural, default=0, help="of the random inputs (0)")
+    command.set_defaults(run=_run_gradcheck)
+    return parser
+
+
+def _add_run(commands: Any, name: str, help: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    """A command that makes a picture: its settings come from `Settings`, the rest is the same for all."""
+    command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False)
+    command.add_argument("-o", "--output", metavar="OUT", required=True, help="the result: png, jpg, webp or tif")
+    for setting in fields(Settings):
+        if name in setting.metadata["only"]:
+            default = getattr(DEFAULTS[name], setting.name)
+            shown = "" if default is None else f" ({_shown(default)})"
+            command.add_argument(
+                f"--{setting.name.replace('_', '-')}",
+                default=default,
+                help=setting.metadata["help"] + shown,
+                **_ARGUMENTS[setting.name],
+            )
+    command.add_argument("--weights", metavar="FILE", default=BUILTIN, help=f"weight file of the network ({BUILTIN})")
+    command.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
+    command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
+    command.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (float32)")
+    command.add_argument("--save-every", metavar="K", type=_positive, help="write OUT-00050.png, ... every K iterations")
+    command.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per iteration to FILE")
+    command.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    command.set_defaults(run=run)
+    return command
+
+
+def _run_transfer(arguments: argparse.Namespace) -> int:
+    return _make(arguments, lambda **options: transfer(arguments.content, arguments.style, **options), "transfer")
+
+
+def _run_texture(arguments: argparse.Namespace) -> int:
+    return _make(arguments, lambda **options: texture(arguments.style, **options), "texture")
+
+
+def _run_reconstruct(arguments: argparse.Namespace) -> int:
+    return _make(arguments, lambda **options: reconstruct(arguments.content, arguments.layer, **options), "reconstruct")
+
+
+def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: str) -> int:
+    """Run a use case under a progress bar, and write what it makes."""
+    try:
+        output = check_output(arguments.output)
+        if arguments.log and not arguments.log.parent.is_dir():
+            raise PictureError(f"{arguments.log}: the folder {arguments.log.parent} does not exist; make it first")
+    except PictureError as error:
+        _say(f"error: {error}")
+        return 2
+    settings = {f.name: getattr(arguments, f.name) for f in fields(Settings) if name in f.metadata["only"]}
+    vgg = load_vgg(arguments.weights, pooling=arguments.pooling, device=arguments.device, dtype=arguments.dtype)
+    with _reporter(arguments, output) as report:
+        result = use_case(vgg=vgg, callback=report, **settings)
+    result.save(output)
+    if not arguments.quiet:
+        print(_summary(output, result))
+    if result.stopped:
+        _say(f"{result.stopped}; {output} holds the best picture so far")
+    return 128 + signal.SIGINT if result.interrupted else int(_failed(result))
+
+
+def _failed(result: Result) -> bool:
+    """A run that a loss without a value ended has failed; one that found no lower loss has not."""
+    return "not finite" in result.stopped
+
+
+@contextlib.contextmanager
+def _reporter(arguments: argparse.Namespace, output: Path) -> Iterator[Callable[[Progress], None]]:
+    """The callback of a run: progress bar, log and intermediate pictures."""
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(arguments.log.open("w")) if arguments.log else None
+        bar = stack.enter_context(
+            tqdm(
+                total=arguments.iterations,
+                unit="it",
+                disable=True if arguments.quiet else None,  # None: only where standard error is a terminal
+                bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed} < {remaining}, {rate_fmt}{postfix}",
+                dynamic_ncols=True,
+            )
+        )
+
+        def report(progress: Progress) -> None:
+            bar.set_postfix_str(f"loss {progress.loss:.4g}", refresh=False)
+            bar.update(progress.iteration - bar.n)
+            if log:
+                log.write(json.dumps(progress.record()) + "\n")
+                log.flush()
+            if arguments.save_every and progress.iteration and progress.iteration % arguments.save_every == 0:
+                save_image(output.with_stem(f"{output.stem}-{progress.iteration:05d}"), progress.image)
+
+        yield report
+
+
+def _summary(output: Path, result: Result) -> str:
+    height, width = result.image.shape[:2]
+    first, last = result.history[0], result.history[-1]
+    return (
+        f"{output}: {width} x {height}, {last['iteration']} iterations in {last['seconds']:.1f} s, "
+        f"loss {first['loss']:.4g} -> {result.settings['loss']:.4g}"
+    )
+
+
+def _run_gradcheck(arguments: argparse.Namespace) -> int:
+    failures = 0
+    print(f"{'':36}{'method':22}{'error':>9}  {'allowed':>7}")
+    for check in run_checks(arguments.device, arguments.seed):
+        verdict = "ok" if check.passed else "FAILED"
+        failures += not check.passed
+        print(f"{check.name:36}{check.method:22}{check.error:9.1e}  {check.tolerance:7.0e}  {verdict}", flush=True)
+    if failures:
+        _say(f"error: {failures} of the gradients are wrong")
+    return int(failures > 0)
+
+
+def _natural(text: str) -> int:
+    return _integer(text, 0)
+
+
+def _positive(text: str) -> int:
+    return _integer(text, 1)
+
+
+def _integer(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"a whole number, {least} or more, expected; {text!r} given")
+    return value
+
+
+def _weight(text: str) -> float:
+    """A finite number, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number, 0 or more, expected; {text!r} given")
+    return value
+
+
+def _layer(text: str) -> str:
+    name = canonical_layer(text)
+    known = {name: None for architecture in ARCHITECTURES for name in layer_names(architecture)}
+    if name not in known:
+        raise argparse.ArgumentTypeError(f"unknown layer {text!r}; choose from {', '.join(known)}")
+    return name
+
+
+def _layers(text: str) -> dict[str, float | None]:
+    """"conv1_1:0.2,conv2_1" as {"conv1_1": 0.2, "conv2_1": None}."""
+    layers = {}
+    for part in text.split(","):
+        name, colon, weight = part.partition(":")
+        layers[_layer(name.strip())] = _weight(weight) if colon else None
+    return layers
+
+
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "size": {"type": _positive, "metavar": "PIXELS"},
+    "style_size": {"type": _positive, "metavar": "PIXELS"},
+    "iterations": {"type": _natural, "metavar": "N"},
+    "optimizer": {"choices": OPTIMIZERS},
+    "bounds": {"choices": tuple(BOUNDS)},
+    "lr": {"type": _weight},
+    "momentum": {"type": _weight},
+    "init": {"metavar": "START"},
+    "seed": {"type": _natural},
+    "alpha": {"type": _weight},
+    "beta": {"type": _weight},
+    "tv": {"type": _weight},
+    "content_layers": {"type": _layers, "metavar": "LAYERS"},
+    "style_layers": {"type": _layers, "metavar": "LAYERS"},
+}
+
+
+def _shown(default: Any) -> str:
+    return ",".join(default) if isinstance(default, tuple) else str(default)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    _say(f"note: {_one_line(message)}")
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+def _say(text: str) -> None:
+    print(f"{PROG}: {text}", file=sys.stderr)

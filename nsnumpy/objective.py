@@ -1,0 +1,158 @@
+"""The total loss and its gradient with respect to the pixels, as one function of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from .backend import Array, asarray, get_xp, to_host
+from .losses import content_loss, gram_matrix, style_loss, tv_loss
+from .vgg import VGG, canonical_layer
+
+CONTENT_LAYERS = ("conv4_2",)
+STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+CONVENTIONS = ("paper",)
+
+Layers = Mapping[str, float | None] | Iterable[str]
+"""Layer names, or a mapping from them to weights w_l; a layer without a weight gets 1 / (number of layers)."""
+
+
+def layer_weights(layers: Layers) -> dict[str, float]:
+    """`layers` as a dict from canonical names to weights.
+
+    >>> layer_weights(["conv1_1", "relu2_1"])
+    {'conv1_1': 0.5, 'conv2_1': 0.5}
+    """
+    weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers)
+    if not weights:
+        raise ValueError("at least one layer expected, none given")
+    return {canonical_layer(name): 1 / len(weights) if w is None else float(w) for name, w in weights.items()}
+
+
+class Objective:
+    """``L(x) = alpha L_content(x) + beta L_style(x) + tv L_tv(x)`` and its exact gradient, preprocessing included.
+
+    One true scalar function of the pixels: targets and normalisers are fixed when it is made, and every term that the
+    gradient knows is in the value.
+
+    Parameters
+    ----------
+    vgg : VGG
+    content : array ``(H, W, 3)``, RGB in [0, 1], or None
+        The picture p. None leaves the content loss out.
+    style : array ``(H_a, W_a, 3)``, RGB in [0, 1], or None
+        The picture a, of any size: its Gram matrices are scaled by ``M_x / M_a``, so that the target is the same per
+        position. None leaves the style loss out.
+    alpha, beta, tv : float
+        Weights of the content, style and total variation losses.
+    content_layers, style_layers : mapping from names to weights w_l, or names
+        Names alone share the weight equally, 1/n each, as in the paper.
+    convention : "paper"
+        The losses' normalisation; see `losses`.
+
+    Attributes
+    ----------
+    terms : dict from str to float
+        The last call's weighted terms, "content/conv4_2", "style/conv1_1", ..., "tv"; their sum is the loss.
+    evaluations : int
+        Number of calls so far.
+
+    Raises
+    ------
+    ValueError
+        If there is neither content nor style, a layer is unknown, or a picture is too small for its deepest layer.
+    """
+
+    def __init__(
+        self,
+        vgg: VGG,
+        *,
+        content: Array | None = None,
+        style: Array | None = None,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        content_layers: Layers = CONTENT_LAYERS,
+        style_layers: Layers = STYLE_LAYERS,
+        tv: float = 0.0,
+        convention: str = "paper",
+    ) -> None:
+        if convention not in CONVENTIONS:
+            raise ValueError(f"unknown convention {convention!r}: choose from {', '.join(CONVENTIONS)}")
+        if content is None and style is None:
+            raise ValueError("a content picture, a style picture or both expected, none given")
+        self.vgg = vgg
+        self.alpha, self.beta, self.tv = alpha, beta, tv
+        self.content_layers = {} if content is None else layer_weights(content_layers)
+        self.style_layers = {} if style is None else layer_weights(style_layers)
+        self.layers = list(self.content_layers | self.style_layers)
+        self.content_features = self._features(content, self.content_layers)
+        # Grams per position: the target of an x with M positions is M times this.
+        self.style_grams = {
+            name: gram_matrix(A) / (A.shape[0] * A.shape[1]) for name, A in self._features(style, self.style_layers).items()
+        }
+        self.shape = None if content is None else content.shape
+        self.terms: dict[str, float] = {}
+        self.evaluations = 0
+
+    def _features(self, picture: Array | None, layers: Iterable[str]) -> dict[str, Array]:
+        if picture is None:
+            return {}
+        return self.vgg.forward(asarray(picture, self.vgg.xp, self.vgg.dtype), layers)[0]
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        """The loss, and its gradient with respect to x.
+
+        Parameters
+        ----------
+        x : array ``(H, W, 3)``, RGB in [0, 1], float
+            On any device: this is the one place where data crosses from one to another. Values outside [0, 1] are allowed.
+
+        Returns
+        -------
+        loss : float
+        gradient : array of x's shape, dtype and namespace
+
+        Raises
+        ------
+        ValueError
+            If x has not the content picture's shape.
+        FloatingPointError
+            If the loss is not finite.
+        """
+        if self.shape is not None and x.shape != self.shape:
+            raise ValueError(f"an image of the content picture's shape {self.shape} expected; x.shape={x.shape}")
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below, by name
+            values, gradient = self._evaluate(asarray(x, self.vgg.xp, self.vgg.dtype))
+        self.evaluations += 1
+        self.terms = dict(zip(values, to_host(self.vgg.xp.stack(list(values.values()))).tolist(), strict=True))
+        loss = sum(self.terms.values())
+        if not np.isfinite(loss):
+            name = next(name for name, value in self.terms.items() if not np.isfinite(value))
+            raise FloatingPointError(
+                f"evaluation {self.evaluations}: the loss is not finite, first in {name}: "
+                "check the picture and the weights for extreme values, or take smaller steps"
+            )
+        return loss, asarray(gradient, get_xp(x), x.dtype)
+
+    def _evaluate(self, x: Array) -> tuple[dict[str, Array], Array]:
+        """The weighted terms, still on the device, and the gradient."""
+        features, trace = self.vgg.forward(x, self.layers)
+        values: dict[str, Array] = {}
+        gradients: dict[str, Array] = {}
+        for name, w in self.content_layers.items():
+            value, gradient = content_loss(features[name], self.content_features[name])
+            values[f"content/{name}"] = self.alpha * w * value
+            gradients[name] = self.alpha * w * gradient
+        for name, w in self.style_layers.items():
+            F = features[name]
+            value, gradient = style_loss(F, self.style_grams[name] * (F.shape[0] * F.shape[1]))
+            values[f"style/{name}"] = self.beta * w * value
+            gradient = self.beta * w * gradient
+            gradients[name] = gradients[name] + gradient if name in gradients else gradient
+        gx = self.vgg.backward(trace, gradients)
+        if self.tv:
+            value, gradient = tv_loss(x)
+            values["tv"] = self.tv * value
+            gx = gx + self.tv * gradient
+        return values, gx
