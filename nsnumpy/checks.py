@@ -49,6 +49,8 @@ def run_checks(device: str = "cpu", seed: int = 0) -> Iterator[Check]:
     ------
     DeviceError
         If the device cannot be had.
+    KinkError
+        If the random picture of this seed lies too near to a kink to prove anything.
     """
     xp = device_namespace(device)
     rng = xp.random.RandomState(seed)
@@ -89,14 +91,14 @@ def _loss_checks(rng: Array) -> Iterator[Check]:
 
 def _whole_check(xp: ModuleType, rng: Array, pooling: str) -> Check:
     vgg = VGG(
-        random_weights((6, 8, 10, 12, 12), seed=1),
+        random_weights((3, 4, 5, 6, 7), seed=1),
         xp=xp,
         preprocessing=Preprocessing("BGR", 255.0, (104.0, 117.0, 124.0), (58.0, 57.0, 57.0)),
         pooling=pooling,
         dtype="float64",
     )
-    p, a, x = (rng.random_sample(shape) for shape in ((35, 29, 3), (24, 41, 3), (35, 29, 3)))
+    p, a, x = (rng.random_sample(shape) for shape in ((19, 17, 3), (24, 41, 3), (19, 17, 3)))
     objective = Objective(vgg, content=p, style=a, alpha=1e-3, beta=1.0, tv=1e-3)
-    # A step this short keeps nearly all of the network's ReLUs on their sides; KinkError tells if it did not.
-    error = check_gradient(objective, x, step=1e-6, tolerance=WHOLE)
+    # Few units and a short step keep every ReLU and maximum on its side; KinkError tells if one was crossed.
+    error = check_gradient(objective, x, step=3e-7, tolerance=WHOLE)
     return Check(f"pixels to total loss, {pooling} pooling", "central differences", error, WHOLE)

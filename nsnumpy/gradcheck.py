@@ -48,10 +48,12 @@ def check_adjoint(
     """
     if gy.size > 1 and bool((gy == gy.reshape(-1)[0]).all()):
         raise ValueError("a constant gy hides swapped rows and columns: take a random one")
-    y, gx = forward(x), backward(gy)
-    for got, given, what in ((y, gy, "forward(x), gy"), (gx, x, "backward(gy), x")):
-        if got.shape != given.shape:
-            raise ValueError(f"{what}: one shape expected; {got.shape}, {given.shape}")
+    y = forward(x)
+    if y.shape != gy.shape:
+        raise ValueError(f"gy of forward(x)'s shape {y.shape} expected, {gy.shape} given")
+    gx = backward(gy)
+    if gx.shape != x.shape:
+        raise ValueError(f"backward(gy) of x's shape {x.shape} expected, {gx.shape} returned")
     return _relative_error(_dot(y, gy), _dot(x, gx))
 
 

@@ -160,8 +160,15 @@ class VGG:
     def minimum_size(self, layers: Iterable[str]) -> int:
         """The least height and width, in pixels, with which every one of `layers` has at least one position."""
         names = layer_names(self.architecture)
-        depth = max((names.index(name) for name in self.resolve(layers)), default=-1)
-        return 2 ** sum(name.startswith("pool") for name in names[: depth + 1])
+        above = names[: names.index(self.deepest(layers)) + 1]
+        return 2 ** sum(name.startswith("pool") for name in above)
+
+    def deepest(self, layers: Iterable[str]) -> str:
+        """The canonical name of the deepest of `layers`, of which there must be one at least."""
+        resolved = self.resolve(layers)
+        if not resolved:
+            raise ValueError("at least one layer expected, none given")
+        return max(resolved, key=layer_names(self.architecture).index)
 
     def forward(self, x: Array, layers: Iterable[str]) -> tuple[dict[str, Array], Trace]:
         """The features of `layers`, as far as the deepest of them, and what the backward needs.
@@ -185,7 +192,7 @@ class VGG:
         asked = dict(zip(layers := list(layers), self.resolve(layers), strict=True))
         least = self.minimum_size(layers)
         if x.ndim < 3 or x.shape[-1] != 3 or min(x.shape[-3:-1]) < least:
-            raise ValueError(f"{_last(asked)}: a picture (H, W, 3) with H, W >= {least} expected; x.shape={x.shape}")
+            raise ValueError(f"{self.deepest(layers)}: a picture (H, W, 3) with H, W >= {least} expected; x.shape={x.shape}")
         features: dict[str, Array] = {}
         trace = Trace()
         x = x[..., self._channels] * self._gain + self._offset
@@ -269,7 +276,3 @@ def check_weights(weights: Mapping[str, tuple[Array, Array]], architecture: str)
 def _convolutions(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith("conv")]
 
-
-def _last(asked: Mapping[str, str]) -> str:
-    """The layer to name in a message about the whole picture: the deepest one asked for."""
-    return max(asked.values(), key=lambda name: re.findall(r"\d+", name), default="conv1_1")

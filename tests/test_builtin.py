@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from nsnumpy import layer_names, load_image, load_vgg, read_weights, sample_names, write_weights
+from nsnumpy.builtin import builtin_weights, random_weights
+from nsnumpy.weights import builtin_file
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return builtin_weights()
+
+
+def test_it_is_the_same_on_every_call(weights):
+    again = builtin_weights()
+    assert all(np.array_equal(weights[name][k], again[name][k]) for name in weights for k in (0, 1))
+
+
+def test_every_filter_has_mean_activation_1_and_is_on_about_half_the_time(weights):
+    vgg = load_vgg("builtin")
+    names = [name for name in layer_names("vgg19") if name in weights]
+    assert names[-1] == "conv5_1"
+    total = dict.fromkeys(names, 0.0)
+    on = dict.fromkeys(names, 0.0)
+    positions = dict.fromkeys(names, 0)
+    for name in sample_names():
+        for layer, F in vgg.forward(load_image(f"sample:{name}", 256), names)[0].items():
+            total[layer] += F.sum(axis=(0, 1), dtype=np.float64)
+            on[layer] += (F > 0).sum(axis=(0, 1))
+            positions[layer] += F.shape[0] * F.shape[1]
+    for layer in names:
+        assert total[layer] / positions[layer] == pytest.approx(1.0, abs=2e-3), layer
+        assert 0.3 < np.median(on[layer] / positions[layer]) < 0.7, layer
+
+
+def test_other_seeds_make_other_networks():
+    one, other = (random_weights((4, 4, 4, 4, 4), seed)["conv2_2"][0] for seed in (0, 1))
+    assert not np.array_equal(one, other)
+
+
+def test_it_becomes_an_ordinary_weight_file(tmp_path, weights):
+    write_weights(tmp_path / "builtin.h5", builtin_file(), "float16")
+    back = read_weights(tmp_path / "builtin.h5")
+    assert back.normalized
+    assert back.weights["conv5_1"][0] == pytest.approx(weights["conv5_1"][0], rel=2e-3, abs=1e-4)
+
+
+def test_the_last_layer_must_exist():
+    with pytest.raises(ValueError, match="'conv5_9' is not a layer"):
+        random_weights((4, 4, 4, 4, 4), 0, last="conv5_9")

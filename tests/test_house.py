@@ -1,0 +1,94 @@
+"""The rules of the house that a machine can hold: which way imports run, who may name numpy and cupy, who may print."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nsnumpy
+
+ROOT = Path(nsnumpy.__file__).parent
+MODULES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in ROOT.rglob("*.py")}
+ALGORITHM = {name: path for name, path in MODULES.items() if not name.startswith("data/")}
+
+# Each module may import the ones before it, and none after it.
+ORDER = [
+    "_version", "backend", "ops/relu", "ops/pool", "ops/conv", "ops/__init__", "vgg", "losses", "objective", "optimize",
+    "gradcheck", "images", "builtin", "weights", "transfer", "checks", "cli", "__init__", "__main__",
+]  # fmt: skip
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """(level, module) of every import in a file; level 0 is an absolute one."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [(node.level, node.module)] if node.module else [(node.level, alias.name) for alias in node.names]
+    return found
+
+
+def internal(name: str) -> set[str]:
+    """The modules of the package that module `name` imports."""
+    found = set()
+    for level, module in imports(ALGORITHM[name]):
+        if level:
+            folder = Path(name).parent if level == 1 else Path(name).parent.parent
+            target = (folder / module.replace(".", "/")).as_posix()
+            found.add(target if target in ALGORITHM else f"{target}/__init__")
+        else:
+            assert module.partition(".")[0] != "nsnumpy", f"{name}: absolute import of the package"
+    return found
+
+
+def test_every_module_has_its_place():
+    assert sorted(ALGORITHM) == sorted(ORDER)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_run_one_way(name):
+    late = {other for other in internal(name) if ORDER.index(other) >= ORDER.index(name)}
+    assert not late
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHM if name.startswith("ops/")] + ["vgg", "losses"])
+def test_the_mathematics_takes_its_namespace_from_the_arrays(name):
+    assert not {module for _, module in imports(ALGORITHM[name])} & {"numpy", "cupy", "scipy"}
+
+
+def test_only_the_backend_imports_cupy():
+    names = [name for name, path in MODULES.items() if "cupy" in {module for _, module in imports(path)}]
+    assert names == []  # the backend imports it by name, and only when a GPU is asked for
+    assert [name for name in ALGORITHM if "import_module(" in ALGORITHM[name].read_text()] == ["backend"]
+
+
+def test_only_the_command_line_prints():
+    printing = [
+        name
+        for name, path in ALGORITHM.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert set(printing) == {"cli"}
+
+
+def test_no_module_is_longer_than_a_sitting():
+    assert {name: n for name, path in MODULES.items() if (n := len(path.read_text().splitlines())) > 360} == {}
+
+
+def test_importing_the_package_imports_no_framework():
+    code = "import sys, nsnumpy; print([m for m in ('cupy', 'torch', 'matplotlib', 'skimage') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_everything_public_is_documented_and_hinted():
+    for name in nsnumpy.__all__:
+        thing = getattr(nsnumpy, name)
+        if name != "__version__":
+            assert thing.__doc__, name
+            if not isinstance(thing, type):
+                assert "return" in thing.__annotations__, name

@@ -1,0 +1,259 @@
+"""Pictures in every form that users have them, and out again, whole or not at all."""
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, PngImagePlugin
+
+from nsnumpy import PictureError, load_image, read_settings, sample_names, save_image
+from nsnumpy.images import fit_image
+
+rng = np.random.default_rng(3)
+RGB = (rng.random((20, 30, 3)) * 255).astype(np.uint8)
+FLOAT = RGB.astype(np.float32) / 255
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".webp", ".tif", ".tiff", ".jpg", ".jpeg"])
+def test_files_go_out_and_come_back(tmp_path, suffix):
+    ramp = np.linspace(0, 1, 40)
+    smooth = np.stack(np.broadcast_arrays(ramp[:30, None], ramp, 0.5), axis=-1)
+    path = tmp_path / f"picture{suffix}"
+    save_image(path, smooth)
+    back = load_image(path)
+    assert (back.dtype, back.shape) == (np.float32, smooth.shape)
+    lossless = suffix.lower() in (".png", ".tif", ".tiff")
+    assert np.abs(back - smooth).max() <= (0.5 / 255 + 1e-6 if lossless else 0.04)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_values_are_rounded_and_clipped(tmp_path):
+    save_image(tmp_path / "a.png", np.array([[[-0.5, 0.4999 / 255, 0.5001 / 255], [1.7, 1.0, 254.4 / 255]]]))
+    assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[[0, 0, 1], [255, 255, 254]]]
+
+
+def test_settings_travel_in_a_png(tmp_path):
+    settings = {"seed": 3, "style_layers": {"conv1_1": 0.2}, "content": "Tübingen.jpg"}
+    save_image(tmp_path / "a.png", FLOAT, settings)
+    assert read_settings(tmp_path / "a.png") == settings
+    save_image(tmp_path / "b.png", FLOAT)
+    with pytest.raises(PictureError, match=r"b.png: no nsnumpy settings"):
+        read_settings(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("kind", ["path", "pil", "uint8", "float32", "float64"])
+def test_every_kind_of_picture(tmp_path, kind):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    given = {
+        "path": tmp_path / "a.png",
+        "pil": Image.fromarray(RGB),
+        "uint8": RGB,
+        "float32": FLOAT,
+        "float64": RGB / 255,
+    }[kind]
+    assert load_image(given) == pytest.approx(FLOAT, abs=1e-7)
+    assert load_image(given, 15).shape == (10, 15, 3)
+    assert fit_image(given, (12, 12)).shape == (12, 12, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_honoured(tmp_path, orientation):
+    upright = Image.fromarray(np.kron(RGB[:2, :3], np.ones((16, 16, 1), np.uint8)))
+    turn_back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # PIL's transpositions that undo each orientation's
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = upright.transpose(turn_back[orientation]) if orientation > 1 else upright
+    stored.save(tmp_path / "a.png", exif=exif)
+    assert load_image(tmp_path / "a.png") == pytest.approx(np.asarray(upright) / 255, abs=1e-6)
+
+
+def test_transparency_is_composited_on_white(tmp_path):
+    rgba = np.dstack([RGB, np.full(RGB.shape[:2], 128, np.uint8)])
+    rgba[0, 0, 3] = 0
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    expected = FLOAT * (128 / 255) + (1 - 128 / 255)
+    expected[0, 0] = 1
+    assert load_image(tmp_path / "a.png") == pytest.approx(expected, abs=1 / 255)
+    assert load_image(rgba) == pytest.approx(expected, abs=1 / 255)
+    palette = Image.fromarray(RGB).quantize(8)
+    palette.save(tmp_path / "p.png", transparency=int(np.asarray(palette)[0, 0]))
+    assert load_image(tmp_path / "p.png")[0, 0].tolist() == [1, 1, 1]
+    Image.merge("LA", [Image.new("L", (4, 4), 0), Image.new("L", (4, 4), 64)]).save(tmp_path / "la.png")
+    assert load_image(tmp_path / "la.png") == pytest.approx(np.full((4, 4, 3), 191 / 255), abs=1 / 255)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK"])
+def test_other_modes_become_rgb(tmp_path, mode):
+    image = Image.fromarray(RGB).convert(mode)
+    image.save(tmp_path / "a.tif")
+    assert load_image(tmp_path / "a.tif") == pytest.approx(np.asarray(image.convert("RGB")) / 255, abs=1e-6)
+
+
+def test_16_bits_are_scaled_and_not_clipped(tmp_path):
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(ramp).save(tmp_path / name)
+        assert load_image(tmp_path / name)[..., 1] == pytest.approx(ramp / 65535, abs=0.5 / 255 + 1e-6)
+    Image.fromarray((ramp / 65535).astype(np.float32)).save(tmp_path / "f.tif")
+    assert load_image(tmp_path / "f.tif")[..., 1] == pytest.approx(ramp / 65535, abs=0.5 / 255 + 1e-6)
+    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "g.tif")
+    with pytest.raises(PictureError, match=r"g.tif: grey values outside"):
+        load_image(tmp_path / "g.tif")
+
+
+def test_an_icc_profile_is_converted_to_srgb(tmp_path):
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(RGB).save(tmp_path / "srgb.png", icc_profile=lab)
+    assert load_image(tmp_path / "srgb.png") == pytest.approx(FLOAT, abs=2 / 255)
+    swapped = _profile_with_red_and_blue_exchanged()
+    Image.fromarray(RGB).save(tmp_path / "bgr.png", icc_profile=swapped)
+    assert load_image(tmp_path / "bgr.png") == pytest.approx(FLOAT[..., ::-1], abs=4 / 255)
+    rgba = np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)])
+    Image.fromarray(rgba).save(tmp_path / "bgra.png", icc_profile=swapped)
+    assert load_image(tmp_path / "bgra.png") == pytest.approx(FLOAT[..., ::-1], abs=4 / 255)
+
+
+def _profile_with_red_and_blue_exchanged() -> bytes:
+    """The sRGB profile with the tags of its red and blue primaries exchanged: an honest profile of another space."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
+
+
+def test_a_broken_icc_profile_is_named_and_ignored(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.png", icc_profile=b"not a profile")
+    with pytest.warns(UserWarning, match=r"a.png: its ICC profile cannot be used"):
+        assert load_image(tmp_path / "a.png") == pytest.approx(FLOAT, abs=1e-6)
+
+
+@pytest.mark.parametrize(("size", "shape"), [(60, (40, 60, 3)), (30, (20, 30, 3)), (7, (5, 7, 3)), (1, (1, 1, 3))])
+def test_size_is_the_long_side(size, shape):
+    assert load_image(RGB, size).shape == shape
+    assert load_image(FLOAT, size).shape == shape
+    assert load_image(RGB.transpose(1, 0, 2), size).shape == (shape[1], shape[0], 3)
+    resized = load_image(FLOAT, size)
+    assert 0 <= resized.min() <= resized.max() <= 1
+
+
+def test_fit_covers_and_crops_the_middle():
+    wide = np.zeros((10, 40, 3), np.uint8)
+    wide[:, 15:25] = 255
+    assert fit_image(wide, (10, 10)) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("name", sample_names())
+def test_samples_are_large_enough(name):
+    picture = load_image(f"sample:{name}")
+    assert max(picture.shape) >= 768
+    assert picture.std() > 0.1
+
+
+def _bytes(kind, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(np.kron(RGB, np.ones((8, 8, 1), np.uint8))).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _half(kind):
+    return _bytes(kind)[: len(_bytes(kind)) // 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("text.png", b"hello", "not a picture"),
+        ("empty.jpg", b"", "not a picture"),
+        ("cut.png", _half("PNG"), "broken or truncated"),
+        ("cut.jpg", _half("JPEG"), "broken or truncated"),
+        ("cut.webp", _half("WEBP"), "broken or truncated"),
+        ("cut.tif", _half("TIFF"), "broken or truncated|not a picture"),
+        ("flipped.png", _bytes("PNG")[:200] + b"\0\1\2" + _bytes("PNG")[203:], "broken or truncated"),
+    ],
+)
+def test_broken_files_give_one_line(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about some of them before it raises
+        with pytest.raises(PictureError, match=f"{name}: .*({message})") as raised:
+            load_image(tmp_path / name)
+    assert "\n" not in str(raised.value)
+
+
+def test_files_that_are_not_there(tmp_path):
+    with pytest.raises(PictureError, match=r"none.png: no such file"):
+        load_image(tmp_path / "none.png")
+    with pytest.raises(PictureError, match="is a folder"):
+        load_image(tmp_path)
+    with pytest.raises(PictureError, match=r"sample:nobody: no such sample; choose from .*starry"):
+        load_image("sample:nobody")
+
+
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(PictureError, match="too many pixels"):
+        load_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (FLOAT * 255, "divide by 255"),
+        (FLOAT - 0.5, r"values in \[0, 1\]"),
+        (np.full((4, 4, 3), np.nan), "not finite"),
+        (np.zeros((4, 4)), r"\(H, W, 3\) expected; shape \(4, 4\)"),
+        (np.zeros((0, 4, 3)), r"\(H, W, 3\) expected"),
+        (np.zeros((4, 4, 3), np.int64), "int64 of shape"),
+        (np.zeros((4, 4, 2), np.uint8), r"uint8 of shape \(4, 4, 2\)"),
+    ],
+)
+def test_arrays_that_are_no_pictures(array, message):
+    with pytest.raises(PictureError, match=message):
+        load_image(array)
+
+
+def test_other_things_are_no_pictures():
+    with pytest.raises(TypeError, match="a path, a PIL image or an array expected, int given"):
+        load_image(3)
+    with pytest.raises(PictureError, match="size is 1 pixel or more"):
+        load_image(FLOAT, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("a.bmp", "cannot tell the format"), ("a", "end the name"), ("no/a.png", "does not exist")]
+)
+def test_places_where_no_picture_can_go(tmp_path, name, message):
+    with pytest.raises(PictureError, match=message):
+        save_image(tmp_path / name, FLOAT)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    save_image(path, FLOAT)
+    before = path.read_bytes()
+
+    def fail(self, file, *arguments, **options):
+        with open(file, "wb") as f:
+            f.write(b"half a pic")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        save_image(path, 1 - FLOAT)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_the_result_has_the_users_file_permissions(tmp_path):
+    save_image(tmp_path / "a.png", FLOAT)
+    (tmp_path / "b").write_text("")
+    assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_text_chunk_of_another_program_is_not_taken_for_settings(tmp_path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Software", "something")
+    Image.fromarray(RGB).save(tmp_path / "a.png", pnginfo=info)
+    with pytest.raises(PictureError, match="no nsnumpy settings"):
+        read_settings(tmp_path / "a.png")

@@ -1,0 +1,197 @@
+import numpy as np
+import pytest
+
+from nsnumpy import minimize
+from nsnumpy.optimize import OPTIMIZERS
+
+rng = np.random.default_rng(5)
+H = rng.standard_normal((12, 12))
+H = H @ H.T + 0.5 * np.eye(12)
+goal = rng.uniform(0.2, 0.8, (2, 2, 3))
+start = rng.uniform(0, 1, (2, 2, 3))
+
+
+def quadratic(x, scale=1.0):
+    d = (x - goal).ravel()
+    return scale * 0.5 * float(d @ H @ d), (scale * (H @ d)).reshape(x.shape)
+
+
+def rosenbrock(x):
+    x = x.ravel()
+    value = (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+    gradient = np.zeros_like(x)
+    gradient[:-1] += -400 * x[:-1] * (x[1:] - x[:-1] ** 2) - 2 * (1 - x[:-1])
+    gradient[1:] += 200 * (x[1:] - x[:-1] ** 2)
+    return float(value), gradient
+
+
+@pytest.mark.parametrize("method", OPTIMIZERS)
+@pytest.mark.parametrize("bounds", [None, (0.0, 1.0)])
+def test_every_method_finds_a_minimum(method, bounds):
+    result = minimize(quadratic, start, method=method, bounds=bounds, iterations=400, lr=0.01)
+    assert result.loss < 1e-6 * quadratic(start)[0]
+    assert result.x == pytest.approx(goal, abs=2e-3)
+    assert result.x.shape == start.shape
+
+
+def test_sgd_is_the_reports_recurrence_to_the_letter():
+    iterates = []
+    minimize(
+        quadratic, start, method="sgd", iterations=7, lr=0.03, momentum=0.8, bounds=None,
+        callback=lambda step: iterates.append(step.x.copy()),
+    )  # fmt: skip
+    image, velocity = start.copy(), 0.0
+    assert np.array_equal(iterates[0], image)
+    for i in range(7):
+        grad = quadratic(image)[1]
+        velocity = 0.8 * velocity + 0.03 * grad
+        image = image - velocity
+        assert iterates[i + 1] == pytest.approx(image, rel=1e-14)
+
+
+def test_adam_is_algorithm_1():
+    iterates = []
+    unit = np.abs(quadratic(start)[1]).max()
+    minimize(
+        quadratic, start, method="adam", iterations=6, lr=0.05, bounds=None,
+        callback=lambda step: iterates.append(step.x.copy()),
+    )  # fmt: skip
+    x, m, v = start.copy(), 0.0, 0.0
+    for t in range(1, 7):
+        g = quadratic(x)[1] / unit
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        x = x - 0.05 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        assert iterates[t] == pytest.approx(x, rel=1e-12)
+
+
+@pytest.mark.parametrize("method", OPTIMIZERS)
+@pytest.mark.parametrize("scale", [1e-14, 1e9])
+def test_the_scale_of_the_loss_changes_nothing(method, scale):
+    def run(scale):
+        losses = []
+        minimize(
+            lambda x: quadratic(x, scale), start, method=method, iterations=9,
+            callback=lambda step: losses.append(step.loss / scale),
+        )  # fmt: skip
+        return losses
+
+    assert run(scale) == pytest.approx(run(1.0), rel=1e-6)
+
+
+@pytest.mark.parametrize("bounds", [None, (-2.0, 2.0)])
+@pytest.mark.parametrize("scale", [1.0, 1e-12])
+def test_lbfgs_runs_as_many_iterations_as_were_asked_for(bounds, scale):
+    steps = []
+    f = rosenbrock
+    result = minimize(
+        lambda x: tuple(scale * part for part in f(x)), np.full(20, -1.2), iterations=40, bounds=bounds,
+        callback=steps.append,
+    )  # fmt: skip
+    assert result.iterations == 40
+    assert [step.iteration for step in steps] == list(range(41))
+    assert not result.stopped
+    losses = [step.loss for step in steps]
+    assert losses == sorted(losses, reverse=True)
+    assert result.loss == losses[-1]
+
+
+def test_lbfgs_says_so_when_its_line_search_truly_fails():
+    result = minimize(lambda x: (float((x**2).sum()), -2 * x), np.ones(3), iterations=30, bounds=None)
+    assert result.stopped.startswith("no lower loss found after ")
+    assert result.loss == 3.0
+    assert result.x.tolist() == [1, 1, 1]
+
+
+def test_lbfgs_says_so_at_the_minimum():
+    result = minimize(quadratic, goal, iterations=30)
+    assert result.stopped.startswith("no lower loss found after 0 of 30 iterations")
+    assert np.array_equal(result.x, goal)
+
+
+def test_lbfgs_goes_on_with_a_fresh_memory_after_a_rough_spot():
+    """Rounded as a float32 network rounds, the loss has flat spots; that is not the end of the run."""
+    calls = 0
+
+    def rough(x):
+        nonlocal calls
+        calls += 1
+        value, gradient = rosenbrock(x)
+        return float(np.float32(value)), gradient.astype(np.float32)
+
+    result = minimize(rough, np.full(20, -1.2), iterations=150, bounds=None)
+    assert result.iterations == 150 or result.stopped
+    assert result.loss < 1e-3 * rough(np.full(20, -1.2))[0]
+
+
+@pytest.mark.parametrize("method", OPTIMIZERS)
+def test_the_box_is_kept(method):
+    seen = []
+    outside = np.full((2, 2, 3), 1.5)
+
+    def f(x):
+        seen.append((x.min(), x.max()))
+        return float(((x - outside) ** 2).sum()), 2 * (x - outside)
+
+    result = minimize(f, np.full((2, 2, 3), 0.5), method=method, iterations=20, lr=0.3)
+    assert min(low for low, _ in seen) >= 0
+    assert max(high for _, high in seen) <= 1
+    assert result.x == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("method", OPTIMIZERS)
+def test_an_interrupt_keeps_the_best(method):
+    def stop(step):
+        if step.iteration == 3:
+            raise KeyboardInterrupt
+
+    result = minimize(quadratic, start, method=method, iterations=50, callback=stop)
+    assert result.interrupted
+    assert result.stopped == "interrupted after 3 of 50 iterations"
+    assert result.loss < quadratic(start)[0]
+    assert quadratic(result.x)[0] == pytest.approx(result.loss)
+
+
+def test_an_interrupt_before_the_first_value_is_passed_on():
+    def f(x):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        minimize(f, start)
+
+
+@pytest.mark.parametrize("method", OPTIMIZERS)
+def test_a_loss_that_ceases_to_be_finite_keeps_the_best(method):
+    calls = 0
+
+    def f(x):
+        nonlocal calls
+        calls += 1
+        if calls > 4:
+            raise FloatingPointError("the loss is not finite")
+        return quadratic(x)
+
+    result = minimize(f, start, method=method, iterations=50)
+    assert "not finite" in result.stopped
+    assert result.loss <= quadratic(start)[0]
+    with pytest.raises(FloatingPointError):  # and at the very start there is nothing to keep
+        minimize(f, start, method=method)
+
+
+@pytest.mark.parametrize("method", OPTIMIZERS)
+def test_no_iterations_is_the_start(method):
+    result = minimize(quadratic, start, method=method, iterations=0)
+    assert np.array_equal(result.x, start)
+    assert (result.iterations, result.stopped) == (0, "")
+
+
+def test_the_start_is_not_written_to():
+    x0 = start.copy()
+    x0.flags.writeable = False
+    for method in OPTIMIZERS:
+        minimize(quadratic, x0, method=method, iterations=3)
+
+
+@pytest.mark.parametrize("option", [{"method": "newton"}, {"iterations": -1}, {"lr": 0.0}, {"lr": float("nan")}])
+def test_unusable_options(option):
+    with pytest.raises(ValueError, match=next(iter(option)).replace("method", "optimizer")):
+        minimize(quadratic, start, **option)

@@ -1,0 +1,170 @@
+import numpy as np
+import pytest
+
+from nsnumpy import VGG, Preprocessing, layer_names
+from nsnumpy.backend import to_host
+from nsnumpy.builtin import random_weights
+from nsnumpy.gradcheck import check_gradient
+from nsnumpy.ops import avgpool_forward, conv_forward, maxpool_forward, relu_forward
+
+
+def test_the_tables_are_vgg_19_and_vgg_16():
+    nineteen, sixteen = layer_names("vgg19"), layer_names("vgg16")
+    assert [sum(name.startswith("conv") for name in names) for names in (nineteen, sixteen)] == [16, 13]
+    assert nineteen[:3] == ("conv1_1", "conv1_2", "pool1")
+    assert nineteen[-5:] == ("conv5_1", "conv5_2", "conv5_3", "conv5_4", "pool5")
+    assert sixteen[-4:] == ("conv5_1", "conv5_2", "conv5_3", "pool5")
+    with pytest.raises(ValueError, match="'vgg11': choose from vgg19, vgg16"):
+        layer_names("vgg11")
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_forward_is_the_layers_in_order(tiny_vgg, picture, xp, pooling):
+    vgg = tiny_vgg(xp, pooling=pooling)
+    x = xp.asarray(picture(21, 34))
+    features, _ = vgg.forward(x, ["conv1_1", "conv2_2", "pool2", "conv3_1"])
+    expected = {}
+    y = x
+    for name in layer_names("vgg19")[:7]:
+        if name.startswith("conv"):
+            y = relu_forward(conv_forward(y, *vgg.weights[name]))[0]
+        else:
+            y = avgpool_forward(y) if pooling == "avg" else maxpool_forward(y)[0]
+        expected[name] = y
+    assert list(features) == ["conv1_1", "conv2_2", "pool2", "conv3_1"]
+    for name, F in features.items():
+        assert np.array_equal(to_host(F), to_host(expected[name]))
+    assert features["conv3_1"].shape == (5, 8, 10)
+
+
+def test_the_network_stops_at_the_deepest_layer_asked_for(tiny_vgg, picture):
+    _, trace = tiny_vgg().forward(picture(20, 20), ["conv2_1", "conv1_2"])
+    assert [name for name, _ in trace.steps] == ["conv1_1", "conv1_2", "pool1", "conv2_1"]
+
+
+def test_relu_names_are_the_same_layers(tiny_vgg, picture):
+    vgg, x = tiny_vgg(), picture(20, 20)
+    features, trace = vgg.forward(x, ["relu2_1", "conv2_1"])
+    assert features["relu2_1"] is features["conv2_1"]
+    gradient = np.random.default_rng(0).random(features["relu2_1"].shape)
+    assert np.array_equal(vgg.backward(trace, {"relu2_1": gradient}), vgg.backward(trace, {"conv2_1": gradient}))
+    both = vgg.backward(trace, {"relu2_1": gradient, "conv2_1": gradient})
+    assert both == pytest.approx(2 * vgg.backward(trace, {"conv2_1": gradient}))
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+@pytest.mark.parametrize("layers", [["conv1_1"], ["pool1", "conv2_2"], ["conv1_2", "conv3_3", "conv5_1"]])
+def test_backward_is_the_gradient_of_any_function_of_the_features(tiny_vgg, picture, pooling, layers):
+    vgg = tiny_vgg(pooling=pooling)
+    weights = {}
+
+    def f(x):
+        features, trace = vgg.forward(x, layers)
+        value, gradients = 0.0, {}
+        for name, F in features.items():
+            c = weights.setdefault(name, np.random.default_rng(len(name)).standard_normal(F.shape))
+            value += (c * F**2).sum()
+            gradients[name] = 2 * c * F
+        return value, vgg.backward(trace, gradients)
+
+    assert check_gradient(f, picture(19, 17), step=3e-7) < 1e-6
+
+
+def test_backward_adds_up_what_each_layer_sends(tiny_vgg, picture):
+    vgg = tiny_vgg()
+    features, trace = vgg.forward(picture(18, 22), ["conv1_2", "conv2_1", "pool1"])
+    rng = np.random.default_rng(1)
+    gradients = {name: rng.standard_normal(F.shape) for name, F in features.items()}
+    separate = sum(vgg.backward(trace, {name: gradient}) for name, gradient in gradients.items())
+    assert vgg.backward(trace, gradients) == pytest.approx(separate, rel=1e-12, abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    "preprocessing",
+    [
+        Preprocessing(),
+        Preprocessing("RGB", 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        Preprocessing("BGR", 255.0, (103.939, 116.779, 123.68)),
+    ],
+)
+def test_preprocessing_and_its_gradient(tiny_weights, picture, preprocessing):
+    vgg = VGG(tiny_weights, xp=np, preprocessing=preprocessing, dtype="float64")
+    plain = VGG(tiny_weights, xp=np, dtype="float64")
+    x = picture(9, 12)
+    z = x[..., ::-1] if preprocessing.channel_order == "BGR" else x
+    z = (preprocessing.pixel_scale * z - preprocessing.mean) / preprocessing.std
+    F = vgg.forward(x, ["conv2_1"])[0]["conv2_1"]
+    assert F == pytest.approx(plain.forward(z, ["conv2_1"])[0]["conv2_1"], rel=1e-12, abs=1e-12)
+
+    def f(x):
+        features, trace = vgg.forward(x, ["conv1_1"])
+        return features["conv1_1"].sum(), vgg.backward(trace, {"conv1_1": np.ones_like(features["conv1_1"])})
+
+    assert check_gradient(f, x, step=1e-7) < 1e-6
+
+
+def test_a_leading_axis_is_a_batch(tiny_vgg, picture):
+    vgg = tiny_vgg()
+    batch = np.stack([picture(20, 18, seed) for seed in range(3)])
+    features, trace = vgg.forward(batch, ["conv3_1"])
+    gx = vgg.backward(trace, features)
+    for n in range(3):
+        alone, alone_trace = vgg.forward(batch[n], ["conv3_1"])
+        assert features["conv3_1"][n] == pytest.approx(alone["conv3_1"], rel=1e-12, abs=1e-13)
+        assert gx[n] == pytest.approx(vgg.backward(alone_trace, alone), rel=1e-11, abs=1e-12)
+
+
+@pytest.mark.parametrize(("layer", "least"), [("conv1_2", 1), ("pool1", 2), ("conv2_1", 2), ("conv5_1", 16)])
+def test_a_picture_too_small_for_the_deepest_layer(tiny_vgg, layer, least):
+    vgg = tiny_vgg()
+    assert vgg.minimum_size([layer]) == least
+    assert vgg.forward(np.zeros((least, least, 3)), [layer])[0][layer].size > 0
+    with pytest.raises(ValueError, match=f"{layer}: .* H, W >= {least} expected; x.shape=\\({least - 1}, 40, 3\\)"):
+        vgg.forward(np.zeros((least - 1, 40, 3)), ["conv1_1", layer])
+
+
+def test_unknown_and_absent_layers(tiny_vgg):
+    vgg, x = tiny_vgg(), np.zeros((32, 32, 3))
+    for name in ("conv6_1", "conv1_3", "fc6", ""):
+        with pytest.raises(ValueError, match=f"unknown layer {name!r}: vgg19 has conv1_1"):
+            vgg.forward(x, [name])
+    with pytest.raises(ValueError, match="conv5_2: this network ends at conv5_1"):
+        vgg.forward(x, ["conv5_2"])
+    _, trace = vgg.forward(x, ["conv1_2"])
+    for gradients in ({}, {"conv2_1": x}):
+        with pytest.raises(ValueError, match="gradients of layers that the forward pass ran"):
+            vgg.backward(trace, gradients)
+
+
+def test_weights_that_do_not_fit_are_named():
+    def weights(**changes):
+        return random_weights((4, 6, 8, 10, 12), seed=0) | changes
+
+    w, b = random_weights((4, 6, 8, 10, 12), seed=0)["conv3_1"]
+    for changes, message in (
+        ({"conv3_1": (w[:, :, :5], b)}, "conv3_1: 6 channels expected, 5 given"),
+        ({"conv3_1": (w[:2], b)}, r"conv3_1: a weight of shape \(3, 3, C_in, C_out\) expected, \(2, 3, 6, 8\) given"),
+        ({"conv3_1": (w, b[:3])}, r"conv3_1: a bias of shape \(8,\) expected, \(3,\) given"),
+        ({"conv3_1": (w * np.nan, b)}, "conv3_1: the weights hold values that are not finite"),
+        ({"conv9_1": (w, b)}, "conv9_1: not a convolution of vgg19"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            VGG(weights(**changes), xp=np)
+    gap = weights()
+    del gap["conv2_1"]
+    with pytest.raises(ValueError, match="conv2_1: missing"):
+        VGG(gap, xp=np)
+    with pytest.raises(ValueError, match="conv1_1: missing"):
+        VGG({}, xp=np)
+
+
+@pytest.mark.parametrize("option", [{"pooling": "median"}, {"dtype": "float16"}, {"architecture": "vgg11"}])
+def test_unknown_options(tiny_weights, option):
+    with pytest.raises(ValueError, match="choose from"):
+        VGG(tiny_weights, **{"xp": np} | option)
+
+
+@pytest.mark.parametrize("option", [{"channel_order": "GBR"}, {"pixel_scale": 0.0}, {"std": (1.0, 0.0, 1.0)}])
+def test_unusable_preprocessing(option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        Preprocessing(**option)

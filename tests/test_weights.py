@@ -1,0 +1,139 @@
+"""The weight file goes out and comes back, and what is no weight file is told so in one line."""
+
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+
+from nsnumpy import Preprocessing, WeightFile, WeightFileError, load_vgg, read_weights, write_weights
+
+
+@pytest.fixture
+def file(tiny_weights):
+    return WeightFile(
+        tiny_weights,
+        preprocessing=Preprocessing("BGR", 255.0, (103.939, 116.779, 123.68), (1.0, 2.0, 3.0)),
+        pooling="max",
+        normalized=True,
+        source="a test",
+        sha256="ab" * 32,
+        license="MIT",
+    )
+
+
+def test_round_trip(tmp_path, file):
+    write_weights(tmp_path / "w.h5", file)
+    back = read_weights(tmp_path / "w.h5")
+    assert replace(back, weights={}) == replace(file, weights={})
+    assert list(back.weights) == list(file.weights)
+    for name, (weight, bias) in file.weights.items():
+        assert np.array_equal(back.weights[name][0], weight)
+        assert np.array_equal(back.weights[name][1], bias)
+    assert [p.name for p in tmp_path.iterdir()] == ["w.h5"]
+
+
+def test_float16_storage(tmp_path, file):
+    write_weights(tmp_path / "w.h5", file, "float16")
+    weight = read_weights(tmp_path / "w.h5").weights["conv3_1"][0]
+    assert weight.dtype == np.float32
+    assert weight == pytest.approx(file.weights["conv3_1"][0], rel=1e-3, abs=1e-6)
+    huge = {"conv1_1": (np.full((3, 3, 3, 2), 1e6, np.float32), np.zeros(2, np.float32))}
+    with pytest.raises(ValueError, match=r"conv1_1/weight: values up to 1e\+06 do not fit into float16"):
+        write_weights(tmp_path / "huge.h5", WeightFile(huge), "float16")
+    assert [p.name for p in tmp_path.iterdir()] == ["w.h5"]
+
+
+def test_load_vgg_reads_a_file(tmp_path, file, picture):
+    write_weights(tmp_path / "mine.h5", file)
+    vgg = load_vgg(tmp_path / "mine.h5", pooling="max", dtype="float64")
+    assert (vgg.source, vgg.pooling, str(vgg.dtype)) == ("mine.h5", "max", "float64")
+    assert vgg.preprocessing == file.preprocessing
+    assert vgg.forward(picture(20, 20), ["conv5_1"])[0]["conv5_1"].shape == (1, 1, 14)
+
+
+def test_a_shorter_network_is_a_network(tmp_path, file, picture):
+    short = {name: file.weights[name] for name in ("conv1_1", "conv1_2", "conv2_1")}
+    write_weights(tmp_path / "short.h5", replace(file, weights=short))
+    vgg = load_vgg(tmp_path / "short.h5", dtype="float64")
+    assert list(vgg.forward(picture(8, 8), ["conv2_1"])[0]) == ["conv2_1"]
+    with pytest.raises(ValueError, match="conv2_2: this network ends at conv2_1"):
+        vgg.forward(picture(8, 8), ["conv2_2"])
+
+
+def _delete(name):
+    return lambda h5: h5.__delitem__(name)
+
+
+def _attribute(name, value):
+    return lambda h5: h5.attrs.__setitem__(name, value)
+
+
+def _dataset(name, array):
+    def change(h5):
+        del h5[name]
+        h5[name] = array
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_delete("conv3_2"), "conv3_2: missing"),
+        (_delete("conv3_2/bias"), "conv3_2/bias is missing"),
+        (_dataset("conv1_2/bias", np.zeros(5, "f")), r"conv1_2: a bias of shape \(6,\) expected, \(5,\) given"),
+        (_dataset("conv1_2/weight", np.zeros((3, 3, 5, 6), "f")), "conv1_2: 6 channels expected, 5 given"),
+        (_dataset("conv1_2/weight", np.zeros((6, 6, 3, 3), "f")), r"conv1_2: .* \(6, 6, 3, 3\) given"),
+        (_dataset("conv1_2/weight", np.zeros((3, 3, 6), "f")), "conv1_2/weight: 4 axes of floats expected"),
+        (_dataset("conv1_2/bias", np.zeros(6, "i4")), "conv1_2/bias: 1 axes of floats expected; 1 of int32"),
+        (_dataset("conv1_2/bias", np.full(6, np.nan, "f")), "conv1_2: .* not finite"),
+        (lambda h5: h5.create_group("conv7_1"), "conv7_1/weight is missing"),
+        (lambda h5: h5.attrs.__delitem__("format_version"), "not an nsnumpy weight file"),
+        (lambda h5: h5.attrs.__delitem__("mean"), "attribute mean is missing"),
+        (_attribute("format_version", 2), "weight file of version 2; this nsnumpy reads version 1"),
+        (_attribute("architecture", "resnet"), "unknown architecture 'resnet'"),
+        (_attribute("channel_order", "GRB"), "'RGB' or 'BGR', not 'GRB'"),
+        (_attribute("std", (1.0, 0.0, 1.0)), "std are positive"),
+        (_attribute("pixel_scale", "much"), "could not convert"),
+    ],
+)
+def test_damaged_files_name_the_file_and_the_damage(tmp_path, file, damage, message):
+    path = tmp_path / "w.h5"
+    write_weights(path, file)
+    with h5py.File(path, "a") as h5:
+        damage(h5)
+    with pytest.raises(WeightFileError, match=f"w.h5: .*{message}") as raised:
+        load_vgg(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_other_files(tmp_path, file):
+    with pytest.raises(WeightFileError, match=r"none.h5: no such weight file; 'builtin' needs none"):
+        load_vgg(tmp_path / "none.h5")
+    (tmp_path / "w.pth").write_bytes(b"PK\3\4 and so on")
+    with pytest.raises(WeightFileError, match="w.pth: not a readable HDF5 file"):
+        load_vgg(tmp_path / "w.pth")
+    write_weights(tmp_path / "w.h5", file)
+    content = (tmp_path / "w.h5").read_bytes()
+    for length in (10, 1000, len(content) // 2, len(content) - 100):
+        (tmp_path / "cut.h5").write_bytes(content[:length])
+        with pytest.raises(WeightFileError, match="cut.h5: "):
+            load_vgg(tmp_path / "cut.h5")
+
+
+def test_a_claimed_size_is_not_believed(tmp_path, file):
+    write_weights(tmp_path / "w.h5", file)
+    with h5py.File(tmp_path / "w.h5", "a") as h5:
+        del h5["conv1_1/weight"]
+        h5.create_dataset("conv1_1/weight", (3, 3, 3, 10**12), "f4", chunks=(3, 3, 3, 1000))  # never written
+    with pytest.raises(WeightFileError, match="conv1_1/weight: the file does not hold all of its"):
+        load_vgg(tmp_path / "w.h5")
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, file):
+    weights = dict(file.weights)
+    del weights["conv2_1"]
+    with pytest.raises(ValueError, match="conv2_1: missing"):
+        write_weights(tmp_path / "w.h5", replace(file, weights=weights))
+    assert not list(tmp_path.iterdir())
