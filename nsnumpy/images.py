@@ -22,6 +22,8 @@ Picture = str | os.PathLike[str] | Image.Image | np.ndarray
 SAMPLE_PREFIX = "sample:"
 SETTINGS_KEY = "nsnumpy"
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+_READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+"""Pillow knows more, some of which run other programs."""
 _SAVE_OPTIONS = {
     "PNG": {"optimize": True},
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -125,7 +127,7 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     PictureError
         If the file is not a picture or carries no settings.
     """
-    with _reading(path), Image.open(path) as image:
+    with _reading(path), Image.open(path, formats=_READABLE) as image:
         image.load()
         text = image.info.get(SETTINGS_KEY)
     if text is None:
@@ -180,7 +182,7 @@ def _open(picture: Picture) -> Image.Image:
         raise TypeError(f"a path, a PIL image or an array expected, {type(picture).__name__} given")
     with _reading(picture), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large pictures are welcome; bombs still raise
-        with Image.open(picture) as image:
+        with Image.open(picture, formats=_READABLE) as image:
             image.load()
             return _normalise(image, picture)
 

@@ -169,7 +169,7 @@ def transfer(
         style_layers=s.style_layers,
     )
     names = {"content": _name(content), "style": _name(style)}
-    return _run("transfer", objective, _start(s, p.shape, content, style), s, names, callback)
+    return _run("transfer", objective, _start(s, p.shape, p, style), s, names, callback)
 
 
 def texture(style: Picture, *, vgg: VGG | None = None, callback: Callback | None = None, **settings: Any) -> Result:
@@ -203,7 +203,7 @@ def reconstruct(
     p = load_image(content, s.size)
     objective = Objective(vgg, content=p, tv=s.tv, content_layers={layer: 1.0})
     names = {"content": _name(content), "layer": layer}
-    return _run("reconstruct", objective, _start(s, p.shape, content, None), s, names, callback)
+    return _run("reconstruct", objective, _start(s, p.shape, p, None), s, names, callback)
 
 
 def _run(
@@ -246,17 +246,16 @@ def _run(
     return Result(to_image(minimum.x), history, settings, minimum.stopped, minimum.interrupted)
 
 
-def _start(s: Settings, shape: tuple[int, ...], content: Picture | None, style: Picture | None) -> np.ndarray:
-    """The first iterate ``(H, W, 3)``, in [0, 1]."""
-    if isinstance(s.init, str) and s.init in INITS:
-        if s.init == "noise":
-            return np.random.default_rng(s.seed).random(shape, dtype=np.float32)
-        picture = content if s.init == "content" else style
-        if picture is None:
-            raise ValueError(f"init {s.init!r}: there is no {s.init} picture here; choose noise or a picture")
-    else:
-        picture = s.init
-    return fit_image(picture, shape[:2])
+def _start(s: Settings, shape: tuple[int, ...], content: np.ndarray | None, style: Picture | None) -> np.ndarray:
+    """The first iterate ``(H, W, 3)``, in [0, 1]; `content` has that shape already."""
+    if not (isinstance(s.init, str) and s.init in INITS):
+        return fit_image(s.init, shape[:2])
+    if s.init == "noise":
+        return np.random.default_rng(s.seed).random(shape, dtype=np.float32)
+    start = content if s.init == "content" else style
+    if start is None:
+        raise ValueError(f"init {s.init!r}: there is no {s.init} picture here; choose noise or a picture")
+    return start if s.init == "content" else fit_image(start, shape[:2])
 
 
 def to_image(x: Array) -> np.ndarray:

@@ -1,0 +1,242 @@
+"""The command line as a user meets it: what it writes, what it prints, how it exits."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nsnumpy import Settings, WeightFile, load_image, read_settings, write_weights
+from nsnumpy.cli import main
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, picture, tiny_weights):
+    """A folder to work in, with two pictures and a weight file."""
+    for name, seed in (("photo.png", 0), ("painting.jpg", 1)):
+        Image.fromarray((255 * picture(40, 52, seed)).astype(np.uint8)).save(tmp_path / name)
+    write_weights(tmp_path / "tiny.h5", WeightFile(tiny_weights))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+QUICK = "--weights tiny.h5 --iterations 4 --size 40"
+
+
+def call(capsys, command):
+    """(exit status, standard output, standard error) of a command line."""
+    try:
+        status = main(command.split())
+    except SystemExit as exit:
+        status = exit.code
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return status, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "transfer photo.png painting.jpg -o out.png",
+        "texture painting.jpg -o out.png",
+        "reconstruct photo.png --layer conv2_1 -o out.png",
+    ],
+)
+def test_commands_write_a_picture_and_say_so(folder, capsys, command):
+    status, out, err = call(capsys, f"{command} {QUICK}")
+    assert (status, err) == (0, "")
+    assert re.fullmatch(r"out.png: 40 x 31, 4 iterations in \d+.\d s, loss \S+ -> \S+\n", out)
+    assert load_image("out.png").shape == (31, 40, 3)
+    settings = read_settings("out.png")
+    assert settings["command"] == command.split()[0]
+    assert settings["weights"] == "tiny.h5"
+    assert not [name for name in os.listdir() if name.startswith(".")]
+
+
+def test_every_option_arrives(folder, capsys):
+    status, _, err = call(
+        capsys,
+        "transfer photo.png painting.jpg -o out.png --weights tiny.h5 --size 36 --style-size 30 --iterations 3 "
+        "--optimizer adam --bounds none --lr 0.01 --momentum 0.5 --init noise --seed 5 --alpha 0.5 --beta 20 --tv 0.1 "
+        "--content-layers conv3_1:2,relu4_2 --style-layers conv1_1:0.2,conv2_1 --pooling max --device cpu "
+        "--dtype float64 --quiet",
+    )
+    assert (status, err) == (0, "")
+    settings = read_settings("out.png")
+    expected = {
+        "size": 36, "style_size": 30, "iterations": 3, "optimizer": "adam", "bounds": "none", "lr": 0.01,
+        "momentum": 0.5, "init": "noise", "seed": 5, "alpha": 0.5, "beta": 20.0, "tv": 0.1, "pooling": "max",
+        "content_layers": {"conv3_1": 2.0, "conv4_2": 0.5}, "style_layers": {"conv1_1": 0.2, "conv2_1": 0.5},
+        "dtype": "float64",
+    }  # fmt: skip
+    assert {name: settings[name] for name in expected} == expected
+    assert {f.name for f in fields(Settings)} <= settings.keys()
+
+
+def test_the_log_has_a_line_per_iteration(folder, capsys):
+    status, _, _ = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK} --log run.jsonl")
+    lines = [json.loads(line) for line in Path("run.jsonl").read_text().splitlines()]
+    assert status == 0
+    assert [line["iteration"] for line in lines] == [0, 1, 2, 3, 4]
+    for line in lines:
+        assert line.keys() == {"iteration", "loss", "terms", "seconds"}
+        assert line["loss"] == pytest.approx(sum(line["terms"].values()))
+
+
+def test_intermediate_pictures(folder, capsys):
+    call(capsys, f"transfer photo.png painting.jpg -o out.jpg {QUICK} --save-every 2")
+    assert sorted(name for name in os.listdir() if name.startswith("out")) == ["out-00002.jpg", "out-00004.jpg", "out.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "message"),
+    [
+        ("", 2, "required: COMMAND"),
+        ("paint photo.png", 2, "invalid choice: 'paint'"),
+        ("transfer photo.png painting.jpg", 2, "required: -o/--output"),
+        ("transfer photo.png -o out.png", 2, "required: STYLE"),
+        ("transfer photo.png painting.jpg -o out.xyz", 2, "out.xyz: cannot tell the format"),
+        ("transfer photo.png painting.jpg -o no/out.png", 2, "no/out.png: the folder no does not exist; make it first"),
+        ("transfer photo.png painting.jpg -o out.png --log no/a", 2, "no/a: the folder no does not exist"),
+        ("transfer photo.png painting.jpg -o out.png --size big", 2, "a whole number, 1 or more, expected; 'big' given"),
+        ("transfer photo.png painting.jpg -o out.png --iterations -3", 2, "0 or more, expected; '-3' given"),
+        ("transfer photo.png painting.jpg -o out.png --alpha nan", 2, "a number, 0 or more, expected; 'nan' given"),
+        ("transfer photo.png painting.jpg -o out.png --style-layers conv1_1,conv9_9", 2, "unknown layer 'conv9_9'"),
+        ("transfer photo.png painting.jpg -o out.png --optimizer newton", 2, "invalid choice: 'newton'"),
+        ("reconstruct photo.png -o out.png --layer fc6", 2, "unknown layer 'fc6'"),
+        ("reconstruct photo.png -o out.png --beta 3", 2, "unrecognized arguments: --beta 3"),
+        ("transfer nobody.png painting.jpg -o out.png", 1, "nobody.png: no such file"),
+        ("transfer sample:nobody painting.jpg -o out.png", 1, "sample:nobody: no such sample; choose from "),
+        ("transfer photo.png tiny.h5 -o out.png", 1, "tiny.h5: not a picture that can be read"),
+        ("transfer photo.png painting.jpg -o out.png --weights photo.png", 1, "photo.png: not a readable HDF5 file"),
+        ("transfer photo.png painting.jpg -o out.png --weights none.h5", 1, "none.h5: no such weight file"),
+        ("transfer photo.png painting.jpg -o out.png --size 15", 1, "conv5_1: a picture (H, W, 3) with H, W >= 16"),
+        ("transfer photo.png painting.jpg -o out.png --style-layers conv5_3", 1, "conv5_3: this network ends at conv5_1"),
+        ("transfer photo.png painting.jpg -o out.png --init nobody.png", 1, "nobody.png: no such file"),
+        ("texture painting.jpg -o out.png --init content", 1, "there is no content picture here"),
+        ("transfer photo.png painting.jpg -o out.png --tv 1e308", 1, "the loss is not finite"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(folder, capsys, command, status, message):
+    before = sorted(os.listdir())
+    if " -o " in command and "--weights" not in command:
+        command += " --weights tiny.h5 --iterations 2"
+        command += "" if "--size" in command else " --size 40"
+    got, out, err = call(capsys, command)
+    assert (got, out) == (status, "")
+    assert message in err
+    assert len(err.splitlines()) == 1 or err.startswith("usage:")
+    assert sorted(os.listdir()) == before
+
+
+def test_a_gpu_that_is_not_there(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    status, out, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK} --device gpu")
+    assert (status, out) == (1, "")
+    assert re.fullmatch(r"nsnumpy: error: device 'gpu' needs CuPy: pip install .*\n", err)
+    assert call(capsys, "gradcheck --device gpu")[0] == 1
+
+
+def test_out_of_memory_is_one_line(folder, capsys, monkeypatch):
+    def fail(*arguments, **options):
+        raise MemoryError("Unable to allocate 3 TiB")
+
+    monkeypatch.setattr("nsnumpy.cli.transfer", fail)
+    status, _, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
+    assert status == 1
+    assert err == "nsnumpy: error: out of memory; choose a smaller --size (Unable to allocate 3 TiB)\n"
+
+
+def test_a_disk_that_is_full_is_one_line(folder, capsys, monkeypatch):
+    def fail(self, file, *arguments, **options):
+        raise OSError(28, "No space left on device", "out.png")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    status, _, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
+    assert (status, err) == (1, "nsnumpy: error: out.png: No space left on device\n")
+
+
+def test_a_run_that_ceases_to_be_finite_keeps_the_best_and_fails(folder, capsys):
+    status, _, err = call(
+        capsys, f"transfer photo.png painting.jpg -o out.png {QUICK} --optimizer sgd --bounds none --lr 1e30"
+    )
+    assert status == 1
+    assert "the loss is not finite" in err
+    assert err.endswith("out.png holds the best picture so far\n")
+    assert load_image("out.png").shape == (31, 40, 3)
+
+
+def test_a_converged_run_is_told_and_done(folder, capsys):
+    status, _, err = call(capsys, f"reconstruct photo.png --layer conv1_1 --init content -o out.png {QUICK}")
+    assert status == 0
+    assert err == "" or "no lower loss found after" in err
+
+
+def test_ctrl_c_keeps_the_best_picture(folder):
+    """A real process, a real signal."""
+    command = "transfer photo.png painting.jpg -o out.png --weights tiny.h5 --size 52 --iterations 1000000 --log run.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nsnumpy", *command.split()], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    log = Path("run.jsonl")
+    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 5):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert out.startswith("out.png: 52 x 40, ")
+    assert re.fullmatch(r"nsnumpy: interrupted after \d+ of 1000000 iterations; out.png holds the best .*\n", err)
+    losses = [json.loads(line)["loss"] for line in log.read_text().splitlines()]
+    assert read_settings("out.png")["loss"] == min(losses)
+
+
+def test_an_interrupt_before_the_first_value_writes_nothing(folder, capsys, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nsnumpy.cli.load_vgg", interrupt)
+    status, out, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
+    assert (status, out) == (130, "")
+    assert err == "nsnumpy: interrupted before there was a picture; nothing was written\n"
+    assert not os.path.exists("out.png")
+
+
+def test_gradcheck_prints_a_row_each_and_passes(capsys):
+    status, out, err = call(capsys, "gradcheck")
+    rows = out.splitlines()[1:]
+    assert (status, err) == (0, "")
+    assert len(rows) == 11
+    assert all(row.endswith("  ok") for row in rows)
+
+
+def test_gradcheck_fails_when_a_gradient_is_wrong(capsys, monkeypatch):
+    from nsnumpy import checks
+
+    right = checks.tv_loss
+    monkeypatch.setattr(checks, "tv_loss", lambda x: (right(x)[0], 1.001 * right(x)[1]))
+    status, out, err = call(capsys, "gradcheck")
+    assert status == 1
+    assert [row.split("  ")[0] for row in out.splitlines() if row.endswith("FAILED")] == ["total variation"]
+    assert err == "nsnumpy: error: 1 of the gradients are wrong\n"
+
+
+def test_help_names_every_setting_and_its_default(capsys):
+    status, out, _ = call(capsys, "transfer --help")
+    assert status == 0
+    for f in fields(Settings):
+        assert f"--{f.name.replace('_', '-')}" in out
+    assert "(conv1_1,conv2_1,conv3_1,conv4_1,conv5_1)" in "".join(out.split())
+
+
+def test_version(capsys):
+    status, out, _ = call(capsys, "--version")
+    assert (status, out) == (0, "nsnumpy 0.1.0\n")

@@ -1,0 +1,181 @@
+"""The use cases from end to end, with a tiny network: starts, seeds, settings, history, interrupts."""
+
+import json
+import platform
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nsnumpy import VGG, PictureError, Settings, load_image, read_settings, reconstruct, texture, transfer
+from nsnumpy.builtin import calibrate, random_weights
+from nsnumpy.transfer import DEFAULTS, USE_CASES, settings_of
+
+
+@pytest.fixture
+def p(picture):
+    return picture(33, 40).astype(np.float32)
+
+
+@pytest.fixture
+def a(picture):
+    return picture(28, 36, 1).astype(np.float32)
+
+
+def run(use_case, vgg, p, a, **options):
+    options = {"iterations": 5, "size": None} | options
+    if use_case == "transfer":
+        return transfer(p, a, vgg=vgg, **options)
+    if use_case == "texture":
+        return texture(a, vgg=vgg, **options)
+    return reconstruct(p, "conv2_1", vgg=vgg, **options)
+
+
+@pytest.mark.parametrize("use_case", USE_CASES)
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam", "sgd"])
+def test_every_use_case_with_every_optimizer_lowers_its_loss(tiny_vgg, xp, p, a, use_case, optimizer):
+    result = run(use_case, tiny_vgg(xp, dtype="float32"), p, a, optimizer=optimizer)
+    assert result.image.dtype == np.float32
+    assert result.image.shape == (a if use_case == "texture" else p).shape
+    assert 0 <= result.image.min() <= result.image.max() <= 1
+    assert [entry["iteration"] for entry in result.history] == list(range(6))
+    assert result.settings["loss"] == min(entry["loss"] for entry in result.history) < result.history[0]["loss"]
+    assert not result.stopped
+    for entry in result.history:
+        assert entry["loss"] == pytest.approx(sum(entry["terms"].values()))
+        assert {term.partition("/")[0] for term in entry["terms"]} == {
+            "transfer": {"content", "style"}, "texture": {"style"}, "reconstruct": {"content"},
+        }[use_case]  # fmt: skip
+    seconds = [entry["seconds"] for entry in result.history]
+    assert seconds == sorted(seconds)
+
+
+def test_transfer_moves_towards_the_style_and_keeps_the_content(tiny_vgg, p, a):
+    vgg = tiny_vgg()
+    result = transfer(p, a, vgg=vgg, alpha=1e-4, beta=1e3, iterations=60, size=None)
+    first, last = (result.history[k]["terms"] for k in (0, -1))
+    assert last["content/conv4_2"] > first["content/conv4_2"] == 0
+    style = [name for name in first if name.startswith("style/")]
+    assert sum(last[name] for name in style) < 0.2 * sum(first[name] for name in style)
+    far = np.random.default_rng(0).random(p.shape)
+    assert np.abs(result.image - p).mean() < np.abs(far - p).mean()
+
+
+def test_reconstruction_from_a_low_layer_is_nearly_exact(p):
+    vgg = VGG(calibrate(random_weights((24, 1, 1, 1, 1), 0, last="conv1_1"), [p]), xp=np)
+    result = reconstruct(p, "conv1_1", vgg=vgg, iterations=100, size=None)
+    assert np.abs(result.image - p).max() < 0.02
+
+
+@pytest.mark.parametrize("use_case", USE_CASES)
+def test_a_seed_makes_a_run_repeatable(tiny_vgg, p, a, use_case):
+    vgg = tiny_vgg(dtype="float32")
+    one, same, other = (run(use_case, vgg, p, a, init="noise", seed=seed).image for seed in (1, 1, 2))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_every_start(tiny_vgg, p, a, tmp_path):
+    vgg = tiny_vgg()
+    Image.fromarray(np.full((10, 50, 3), 51, np.uint8)).save(tmp_path / "start.png")
+
+    def start(init, seed=0):
+        return transfer(p, a, vgg=vgg, init=init, seed=seed, iterations=0, size=None).image
+
+    assert np.array_equal(start("content"), p)
+    noise = start("noise", seed=4)
+    assert noise == pytest.approx(np.random.default_rng(4).random(p.shape, dtype=np.float32))
+    assert start("style").shape == p.shape
+    assert start(tmp_path / "start.png") == pytest.approx(np.full(p.shape, 0.2), abs=1e-6)
+    assert start(np.full((5, 5, 3), 0.6)) == pytest.approx(np.full(p.shape, 0.6), abs=1e-6)
+
+
+def test_starts_that_do_not_exist(tiny_vgg, p, a):
+    with pytest.raises(ValueError, match="init 'content': there is no content picture here"):
+        texture(a, vgg=tiny_vgg(), init="content")
+    with pytest.raises(ValueError, match="init 'style': there is no style picture here"):
+        reconstruct(p, vgg=tiny_vgg(), init="style")
+    with pytest.raises(PictureError, match=r"whitenoise: no such file"):
+        transfer(p, a, vgg=tiny_vgg(), init="whitenoise")
+
+
+def test_sizes(tiny_vgg, p, a):
+    vgg = tiny_vgg(dtype="float32")
+    assert transfer(p, a, vgg=vgg, size=32, iterations=0).image.shape == (26, 32, 3)
+    assert texture(a, vgg=vgg, size=48, style_size=24, iterations=0).image.shape == (37, 48, 3)
+
+
+def test_settings_are_whole_and_serialisable(tiny_vgg, p, a, tmp_path):
+    vgg = tiny_vgg(pooling="max")
+    Image.fromarray((255 * p).astype(np.uint8)).save(tmp_path / "photo.png")
+    result = transfer(tmp_path / "photo.png", a, vgg=vgg, iterations=2, size=32, seed=9, style_layers=["conv1_1"])
+    result.save(tmp_path / "out.png")
+    settings = read_settings(tmp_path / "out.png")
+    assert settings == json.loads(json.dumps(result.settings))
+    assert settings["command"] == "transfer"
+    assert settings["content"] == "photo.png"
+    assert settings["style"] == "ndarray"
+    assert settings["style_layers"] == {"conv1_1": 1.0}
+    assert settings["content_layers"] == {"conv4_2": 1.0}
+    assert (settings["seed"], settings["pooling"], settings["size"]) == (9, "max", 32)
+    assert settings["python"] == platform.python_version()
+    assert settings["numpy"] == np.__version__
+    assert str(tmp_path) not in json.dumps(settings)
+    saved = load_image(tmp_path / "out.png")
+    assert np.abs(saved - result.image).max() <= 0.5 / 255 + 1e-6
+
+
+def test_callbacks_see_every_iterate(tiny_vgg, p, a):
+    seen = []
+    result = transfer(p, a, vgg=tiny_vgg(), iterations=3, size=None, callback=seen.append)
+    assert [progress.record() for progress in seen] == result.history
+    assert all(progress.image.shape == p.shape for progress in seen)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam", "sgd"])
+def test_an_interrupt_keeps_the_best_picture(tiny_vgg, p, a, optimizer):
+    def interrupt(progress):
+        if progress.iteration == 2:
+            raise KeyboardInterrupt
+
+    result = transfer(p, a, vgg=tiny_vgg(), iterations=50, size=None, optimizer=optimizer, callback=interrupt)
+    assert result.interrupted
+    assert "interrupted after 2 of 50" in result.stopped
+    assert result.settings["loss"] < result.history[0]["loss"]
+
+
+def test_what_a_use_case_does_not_have_is_refused(tiny_vgg, p, a):
+    with pytest.raises(TypeError, match="reconstruct has no setting 'beta'; it has size, "):
+        reconstruct(p, vgg=tiny_vgg(), beta=3.0)
+    with pytest.raises(TypeError, match="texture has no setting 'colour'"):
+        texture(a, vgg=tiny_vgg(), colour=1)
+    with pytest.raises(ValueError, match="unknown bounds 'sphere': choose from box, none"):
+        transfer(p, a, vgg=tiny_vgg(), bounds="sphere")
+    with pytest.raises(ValueError, match="unknown optimizer"):
+        transfer(p, a, vgg=tiny_vgg(), optimizer="newton")
+
+
+def test_defaults_have_one_place():
+    assert set(DEFAULTS) == set(USE_CASES)
+    for use_case in USE_CASES:
+        assert settings_of(use_case) == DEFAULTS[use_case]
+    assert all(f.metadata["help"] and f.metadata["only"] for f in fields(Settings))
+
+
+def test_a_tower_of_iterations_does_not_grow(tiny_vgg, p, a):
+    """Memory: what is alive after many evaluations is what was alive after a few."""
+    import tracemalloc
+
+    from nsnumpy import Objective
+
+    objective = Objective(tiny_vgg(), content=p, style=a)
+    objective(p)
+    tracemalloc.start()
+    objective(p)
+    first, _ = tracemalloc.get_traced_memory()
+    for _ in range(5):
+        objective(p)
+    last, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert last - first < 10_000
