@@ -38,7 +38,9 @@ def get_xp(*arrays: Array) -> ModuleType:
     """
     found = {_namespace_name(array) for array in arrays}
     if len(found) != 1:
-        raise TypeError(f"arrays of one kind expected, {', '.join(sorted(found)) or 'none'} given: move them to one device")
+        raise TypeError(
+            f"arrays of one kind expected, {', '.join(sorted(found)) or 'none'} given: move them to one device"
+        )
     return sys.modules[found.pop()]
 
 

@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "gradcheck",
         help="prove every gradient: adjoint identities and central differences, float64",
-        description="One row per op and loss, and for the whole map from pixels to loss. Exit status 1 if a check fails.",
+        description="One row per op and loss, and for the whole map from pixels to loss; exit status 1 if one fails.",
         allow_abbrev=False,
     )
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (cpu)")
@@ -106,7 +106,9 @@ def _add_run(commands: Any, name: str, help: str, run: Callable[[argparse.Namesp
     command.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
     command.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (float32)")
-    command.add_argument("--save-every", metavar="K", type=_positive, help="write OUT-00050.png, ... every K iterations")
+    command.add_argument(
+        "--save-every", metavar="K", type=_positive, help="write OUT-00050.png, ... every K iterations"
+    )
     command.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per iteration to FILE")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
     command.set_defaults(run=run)
@@ -241,7 +243,7 @@ def _layer(text: str) -> str:
 
 
 def _layers(text: str) -> dict[str, float | None]:
-    """"conv1_1:0.2,conv2_1" as {"conv1_1": 0.2, "conv2_1": None}."""
+    """ "conv1_1:0.2,conv2_1" as {"conv1_1": 0.2, "conv2_1": None}."""
     layers = {}
     for part in text.split(","):
         name, colon, weight = part.partition(":")

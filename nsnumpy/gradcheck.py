@@ -14,9 +14,7 @@ class KinkError(ArithmeticError):
     """The check proves nothing here: the function has a kink, or bends too much, within one step of x."""
 
 
-def check_adjoint(
-    forward: Callable[[Array], Array], backward: Callable[[Array], Array], x: Array, gy: Array
-) -> float:
+def check_adjoint(forward: Callable[[Array], Array], backward: Callable[[Array], Array], x: Array, gy: Array) -> float:
     """How far ``<forward(x), gy> == <x, backward(gy)>`` is from holding, relative to the larger of the two.
 
     Parameters
@@ -73,7 +71,7 @@ def check_gradient(
     f : function from an array to (value, gradient)
     x : float64 array
     directions : int
-        How many random directions v to try; each has elements of about 1, so that each sees every element of the gradient.
+        How many random directions v to try; each is dense, so that it sees every element of the gradient.
     step : float
         h, in x's units.
     tolerance : float
@@ -88,8 +86,8 @@ def check_gradient(
     Raises
     ------
     KinkError
-        If the gradient itself shows that D cannot be trusted to `tolerance` here. An input that steps over a ReLU's kink
-        is refused; it is not tried again until it passes.
+        If the gradient itself shows that D cannot be trusted to `tolerance` here. An input that steps over a ReLU's
+        kink is refused; it is not tried again until it passes.
     ValueError
         If the gradient has another shape than x, or x is not float64.
 

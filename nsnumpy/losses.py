@@ -1,9 +1,9 @@
 """The paper's losses, each as ``(value, gradient)`` from one shared residual.
 
 Features ``F`` stand channels-last, ``(H, W, N)``, so that the paper's matrix is a view: ``F.reshape(M, N)`` with
-``M = H W`` positions and ``N`` filters (the paper's N x M, transposed). The gradients are those of the loss as a function
-of F, for every F. The paper's case distinction, "where F > 0, else 0", is the backward of the ReLU that made F, and the
-network's backward applies it.
+``M = H W`` positions and ``N`` filters (the paper's N x M, transposed). The gradients are those of the loss as a
+function of F, for every F. The paper's case distinction, "where F > 0, else 0", is the backward of the ReLU that made
+F, and the network's backward applies it.
 
 Values are zero-dimensional float64 arrays on the device of their arguments; they are summed in float64, because a line
 search compares losses that differ in the seventh digit.

@@ -89,7 +89,8 @@ class Objective:
         self.content_features = self._features(content, self.content_layers)
         # Grams per position: the target of an x with M positions is M times this.
         self.style_grams = {
-            name: gram_matrix(A) / (A.shape[0] * A.shape[1]) for name, A in self._features(style, self.style_layers).items()
+            name: gram_matrix(A) / (A.shape[0] * A.shape[1])
+            for name, A in self._features(style, self.style_layers).items()
         }
         self.shape = None if content is None else content.shape
         self.terms: dict[str, float] = {}
@@ -106,7 +107,8 @@ class Objective:
         Parameters
         ----------
         x : array ``(H, W, 3)``, RGB in [0, 1], float
-            On any device: this is the one place where data crosses from one to another. Values outside [0, 1] are allowed.
+            On any device: this is the one place where data crosses from one to another. Values outside [0, 1] are
+            allowed.
 
         Returns
         -------

@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,9 @@ class Settings:
     beta: float = _setting(1.0, "weight of the style loss", ("transfer", "texture"))
     tv: float = _setting(0.0, "weight of the total variation loss")
     content_layers: Layers = _setting(CONTENT_LAYERS, "layers of the content loss, NAME[:WEIGHT],...", ("transfer",))
-    style_layers: Layers = _setting(STYLE_LAYERS, "layers of the style loss, NAME[:WEIGHT],...", ("transfer", "texture"))
+    style_layers: Layers = _setting(
+        STYLE_LAYERS, "layers of the style loss, NAME[:WEIGHT],...", ("transfer", "texture")
+    )
 
 
 DEFAULTS = {
@@ -105,7 +107,8 @@ class Result:
     image : array ``(H, W, 3)``, float32, RGB in [0, 1]
         The iterate with the lowest loss.
     history : list of dicts
-        Per iteration, from 0, the start: ``iteration``, ``loss``, ``terms`` (weighted; they add up to the loss), ``seconds``.
+        Per iteration, from 0, the start: ``iteration``, ``loss``, ``terms`` (weighted; they add up to the loss),
+        ``seconds``.
     settings : dict
         All that was set, with versions; JSON-serialisable.
     stopped : str
@@ -175,8 +178,8 @@ def transfer(
 def texture(style: Picture, *, vgg: VGG | None = None, callback: Callback | None = None, **settings: Any) -> Result:
     """A new picture with the style of the given one and no content: minimise ``beta L_style + tv L_tv``.
 
-    Parameters, returns and errors as for `transfer`; init is "noise" unless set, and cannot be "content". The result has
-    the style picture's aspect ratio.
+    Parameters, returns and errors as for `transfer`; init is "noise" unless set, and cannot be "content". The result
+    has the style picture's aspect ratio.
     """
     s = settings_of("texture", **settings)
     vgg = vgg or load_vgg()

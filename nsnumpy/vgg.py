@@ -98,8 +98,8 @@ class VGG:
     Parameters
     ----------
     weights : mapping from "conv1_1", ... to (weight, bias)
-        weight ``(3, 3, C_in, C_out)``, bias ``(C_out,)``, NumPy arrays. The layers must begin at conv1_1 and leave no gap;
-        they may end early (a network up to conv5_1, say), and then no deeper layer can be asked for.
+        weight ``(3, 3, C_in, C_out)``, bias ``(C_out,)``, NumPy arrays. The layers must begin at conv1_1 and leave no
+        gap; they may end early (a network up to conv5_1, say), and then no deeper layer can be asked for.
     architecture : "vgg19" or "vgg16"
     preprocessing : Preprocessing
         What to do with a picture, RGB in [0, 1], before conv1_1.
@@ -152,7 +152,9 @@ class VGG:
         resolved = [canonical_layer(name) for name in layers]
         for name in resolved:
             if name not in names:
-                raise ValueError(f"unknown layer {name!r}: {self.architecture} has {names[0]} ... {names[-2]}, {names[-1]}")
+                raise ValueError(
+                    f"unknown layer {name!r}: {self.architecture} has {names[0]} ... {names[-2]}, {names[-1]}"
+                )
             if any(layer not in self.weights for layer in _convolutions(names[: names.index(name) + 1])):
                 raise ValueError(f"{name}: this network ends at {list(self.weights)[-1]}; choose a layer up to there")
         return resolved
@@ -192,7 +194,9 @@ class VGG:
         asked = dict(zip(layers := list(layers), self.resolve(layers), strict=True))
         least = self.minimum_size(layers)
         if x.ndim < 3 or x.shape[-1] != 3 or min(x.shape[-3:-1]) < least:
-            raise ValueError(f"{self.deepest(layers)}: a picture (H, W, 3) with H, W >= {least} expected; x.shape={x.shape}")
+            raise ValueError(
+                f"{self.deepest(layers)}: a picture (H, W, 3) with H, W >= {least} expected; x.shape={x.shape}"
+            )
         features: dict[str, Array] = {}
         trace = Trace()
         x = x[..., self._channels] * self._gain + self._offset
@@ -232,7 +236,9 @@ class VGG:
             pending[name] = pending[name] + gradient if name in pending else gradient
         missing = pending.keys() - {name for name, _ in trace.steps}
         if missing or not pending:
-            raise ValueError(f"gradients of layers that the forward pass ran expected; got {', '.join(gradients) or 'none'}")
+            raise ValueError(
+                f"gradients of layers that the forward pass ran expected; got {', '.join(gradients) or 'none'}"
+            )
         gy: Array | None = None
         for name, kept in reversed(trace.steps):
             if name in pending:
@@ -264,7 +270,9 @@ def check_weights(weights: Mapping[str, tuple[Array, Array]], architecture: str)
         if weight.ndim != 4 or weight.shape[:2] != (3, 3):
             raise ValueError(f"{name}: a weight of shape (3, 3, C_in, C_out) expected, {weight.shape} given")
         if weight.shape[2] != channels:
-            raise ValueError(f"{name}: {channels} channels expected, {weight.shape[2]} given; weight.shape={weight.shape}")
+            raise ValueError(
+                f"{name}: {channels} channels expected, {weight.shape[2]} given; weight.shape={weight.shape}"
+            )
         channels = weight.shape[3]
         if bias.shape != (channels,):
             raise ValueError(f"{name}: a bias of shape {(channels,)} expected, {bias.shape} given")
@@ -275,4 +283,3 @@ def check_weights(weights: Mapping[str, tuple[Array, Array]], architecture: str)
 
 def _convolutions(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith("conv")]
-

@@ -1,8 +1,8 @@
 """The HDF5 weight file, and `load_vgg`.
 
-Layout, version 1: datasets ``/conv1_1/weight`` ``(3, 3, C_in, C_out)`` and ``/conv1_1/bias`` ``(C_out,)``, and so on, in
-float16, float32 or float64; root attributes as the fields of `WeightFile`, with ``format_version``. The layers begin at
-conv1_1 and leave no gap; a file may end at any convolution.
+Layout, version 1: datasets ``/conv1_1/weight`` ``(3, 3, C_in, C_out)`` and ``/conv1_1/bias`` ``(C_out,)``, and so on,
+in float16, float32 or float64; root attributes as the fields of `WeightFile`, with ``format_version``. The layers begin
+at conv1_1 and leave no gap; a file may end at any convolution.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class WeightFile:
 
     weights: dict[str, tuple[np.ndarray, np.ndarray]] = field(repr=False)
     architecture: str = "vgg19"
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     pooling: str = "avg"
     normalized: bool = False
     source: str = ""

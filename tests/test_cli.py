@@ -93,7 +93,11 @@ def test_the_log_has_a_line_per_iteration(folder, capsys):
 
 def test_intermediate_pictures(folder, capsys):
     call(capsys, f"transfer photo.png painting.jpg -o out.jpg {QUICK} --save-every 2")
-    assert sorted(name for name in os.listdir() if name.startswith("out")) == ["out-00002.jpg", "out-00004.jpg", "out.jpg"]
+    assert sorted(name for name in os.listdir() if name.startswith("out")) == [
+        "out-00002.jpg",
+        "out-00004.jpg",
+        "out.jpg",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,11 @@ def test_intermediate_pictures(folder, capsys):
         ("transfer photo.png painting.jpg -o out.xyz", 2, "out.xyz: cannot tell the format"),
         ("transfer photo.png painting.jpg -o no/out.png", 2, "no/out.png: the folder no does not exist; make it first"),
         ("transfer photo.png painting.jpg -o out.png --log no/a", 2, "no/a: the folder no does not exist"),
-        ("transfer photo.png painting.jpg -o out.png --size big", 2, "a whole number, 1 or more, expected; 'big' given"),
+        (
+            "transfer photo.png painting.jpg -o out.png --size big",
+            2,
+            "a whole number, 1 or more, expected; 'big' given",
+        ),
         ("transfer photo.png painting.jpg -o out.png --iterations -3", 2, "0 or more, expected; '-3' given"),
         ("transfer photo.png painting.jpg -o out.png --alpha nan", 2, "a number, 0 or more, expected; 'nan' given"),
         ("transfer photo.png painting.jpg -o out.png --style-layers conv1_1,conv9_9", 2, "unknown layer 'conv9_9'"),
@@ -119,7 +127,11 @@ def test_intermediate_pictures(folder, capsys):
         ("transfer photo.png painting.jpg -o out.png --weights photo.png", 1, "photo.png: not a readable HDF5 file"),
         ("transfer photo.png painting.jpg -o out.png --weights none.h5", 1, "none.h5: no such weight file"),
         ("transfer photo.png painting.jpg -o out.png --size 15", 1, "conv5_1: a picture (H, W, 3) with H, W >= 16"),
-        ("transfer photo.png painting.jpg -o out.png --style-layers conv5_3", 1, "conv5_3: this network ends at conv5_1"),
+        (
+            "transfer photo.png painting.jpg -o out.png --style-layers conv5_3",
+            1,
+            "conv5_3: this network ends at conv5_1",
+        ),
         ("transfer photo.png painting.jpg -o out.png --init nobody.png", 1, "nobody.png: no such file"),
         ("texture painting.jpg -o out.png --init content", 1, "there is no content picture here"),
         ("transfer photo.png painting.jpg -o out.png --tv 1e308", 1, "the loss is not finite"),
@@ -182,7 +194,9 @@ def test_a_converged_run_is_told_and_done(folder, capsys):
 
 def test_ctrl_c_keeps_the_best_picture(folder):
     """A real process, a real signal."""
-    command = "transfer photo.png painting.jpg -o out.png --weights tiny.h5 --size 52 --iterations 1000000 --log run.jsonl"
+    command = (
+        "transfer photo.png painting.jpg -o out.png --weights tiny.h5 --size 52 --iterations 1000000 --log run.jsonl"
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "nsnumpy", *command.split()], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

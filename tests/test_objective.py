@@ -1,4 +1,4 @@
-"""The whole map from pixels to loss: its value from the definitions, its gradient from differences, its targets fixed."""
+"""The whole map from pixels to loss: its value from the definitions, its gradient from differences."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,10 @@ from nsnumpy import Objective, check_gradient
 from nsnumpy.backend import get_xp, to_host
 from nsnumpy.objective import layer_weights
 
-LAYERS = {"content_layers": {"conv2_2": 0.7, "conv4_2": 0.3}, "style_layers": {"conv1_1": 0.5, "conv3_1": 2.0, "conv4_2": 1.0}}
+LAYERS = {
+    "content_layers": {"conv2_2": 0.7, "conv4_2": 0.3},
+    "style_layers": {"conv1_1": 0.5, "conv3_1": 2.0, "conv4_2": 1.0},
+}
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max"])

@@ -55,7 +55,10 @@ def test_conv_adjoints(make, height, width):
         check_adjoint(lambda w: conv_forward(x, w, 0 * bias), lambda g: conv_backward_weight(g, x)[0], weight, gy)
         < 1e-12
     )
-    assert check_adjoint(lambda b: conv_forward(0 * x, weight, b), lambda g: conv_backward_weight(g, x)[1], bias, gy) < 1e-12
+    assert (
+        check_adjoint(lambda b: conv_forward(0 * x, weight, b), lambda g: conv_backward_weight(g, x)[1], bias, gy)
+        < 1e-12
+    )
 
 
 def test_leading_axes_are_a_batch(make):

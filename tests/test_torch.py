@@ -45,7 +45,10 @@ def test_the_two_files_speak_of_the_same_objective():
 def test_the_frozen_values_are_what_autograd_says_today(tmp_path, monkeypatch):
     monkeypatch.setattr(autograd, "FROZEN", tmp_path / "frozen.npz")
     autograd.freeze()
-    with np.load(tmp_path / "frozen.npz") as now, np.load(frozen.__file__.replace("test_frozen.py", "frozen.npz")) as then:
+    with (
+        np.load(tmp_path / "frozen.npz") as now,
+        np.load(frozen.__file__.replace("test_frozen.py", "frozen.npz")) as then,
+    ):
         assert set(now) == set(then)
         for name in now:
             assert now[name] == pytest.approx(then[name], rel=1e-9, abs=1e-12), name
@@ -54,7 +57,11 @@ def test_the_frozen_values_are_what_autograd_says_today(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("height", "width"), [(7, 5), (8, 10), (1, 4)])
 def test_convolution_and_its_three_gradients(height, width):
     rng = np.random.default_rng(3)
-    x, weight, bias = rng.standard_normal((2, height, width, 5)), rng.standard_normal((3, 3, 5, 4)), rng.standard_normal(4)
+    x, weight, bias = (
+        rng.standard_normal((2, height, width, 5)),
+        rng.standard_normal((3, 3, 5, 4)),
+        rng.standard_normal(4),
+    )
     gy = rng.standard_normal((2, height, width, 4))
     tx, tw, tb = (torch.tensor(array, requires_grad=True) for array in (x, weight, bias))
     ty = torch.nn.functional.conv2d(tx.permute(0, 3, 1, 2), tw.permute(3, 2, 0, 1), tb, padding=1).permute(0, 2, 3, 1)

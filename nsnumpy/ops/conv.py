@@ -27,9 +27,9 @@ def _shifts(padded_shape: tuple[int, ...]) -> Iterator[tuple[int, int, slice]]:
     """For each tap (i, j) of the kernel, the slice of the padded pixels that it reads.
 
     All padded pixels of the batch stand in one long list, row after row. In that list the tap (i, j) of *every* output
-    pixel lies at one and the same distance, ``i (W+2) + j``, from the pixel itself; so each tap is one contiguous slice,
-    and the convolution is nine products of a tall matrix with a ``(C_in, C_out)`` one. The outputs computed on the frame
-    mean nothing (their taps wrap around into the next row) and are cut off, or are zeroed beforehand.
+    pixel lies at one and the same distance, ``i (W+2) + j``, from the pixel itself; so each tap is one contiguous
+    slice, and the convolution is nine products of a tall matrix with a ``(C_in, C_out)`` one. The outputs computed on
+    the frame mean nothing (their taps wrap around into the next row) and are cut off, or are zeroed beforehand.
     """
     *batch, height, width, _ = padded_shape
     pixels = height * width
@@ -106,8 +106,8 @@ def conv_backward(gy: Array, weight: Array) -> Array:
 def conv_backward_weight(gy: Array, x: Array) -> tuple[Array, Array]:
     """The gradients with respect to weight and bias.
 
-    ``gweight[i, j, c, n] = sum_{h, w} x[h + i - 1, w + j - 1, c] gy[h, w, n]`` and ``gbias[n] = sum_{h, w} gy[h, w, n]``,
-    both summed over the batch as well.
+    ``gweight[i, j, c, n] = sum_{h, w} x[h + i - 1, w + j - 1, c] gy[h, w, n]`` and
+    ``gbias[n] = sum_{h, w} gy[h, w, n]``, both summed over the batch as well.
 
     Parameters
     ----------
