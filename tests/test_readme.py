@@ -1,0 +1,46 @@
+"""What the README shows is true: its Python runs, its commands parse, its files exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nsnumpy import sample_names
+from nsnumpy.cli import _parser
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line for kind, block in BLOCKS if kind == "bash" for line in re.findall(r"nsnumpy (\w+ .*|\w+$)", block, re.M)]
+
+
+@pytest.mark.parametrize("block", [block for kind, block in BLOCKS if kind == "python"])
+def test_python_blocks_run(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_parse(command):
+    arguments = _parser().parse_args(command.partition("#")[0].split())
+    assert callable(arguments.run)
+
+
+def test_there_are_commands_and_they_begin_with_the_main_job():
+    assert COMMANDS[0] == "transfer sample:coast sample:starry -o result.png"
+    assert len(COMMANDS) >= 5
+
+
+def test_every_file_that_is_linked_exists():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert len(links) > 8
+    assert [link for link in links if not (Path(__file__).parent.parent / link).exists()] == []
+
+
+def test_every_option_in_the_table_exists():
+    known = _parser().parse_args("transfer a b -o c.png".split())
+    for option in re.findall(r"`--([a-z-]+)", README):
+        assert hasattr(known, option.replace("-", "_")), option
+
+
+def test_every_sample_is_named():
+    assert all(f"sample:{name}" in README for name in sample_names())
