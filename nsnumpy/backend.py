@@ -73,8 +73,9 @@ def device_namespace(device: str) -> ModuleType:
             "device 'gpu' needs CuPy: pip install 'nsnumpy[cuda12]' or 'nsnumpy[cuda13]', or choose device 'cpu'"
         ) from error
     try:
-        cupy.zeros(1)
-    except RuntimeError as error:  # CuPy's CUDA errors are RuntimeErrors
+        probe = cupy.zeros((2, 2), dtype="float32")
+        cupy.asnumpy(cupy.maximum(probe @ probe, 0))  # allocation, cuBLAS, a kernel compiled at run time
+    except Exception as error:  # of many types: no driver, no device, a missing CUDA library, no compiler
         reason = str(error).partition("\n")[0]
         raise DeviceError(f"device 'gpu' cannot be used ({reason}): choose device 'cpu'") from error
     return cupy

@@ -11,22 +11,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .images import load_image, sample_names
+from .images import load_image
 from .ops import avgpool_forward, conv_forward, relu_forward
-from .vgg import ARCHITECTURES, layer_names
+from .vgg import ARCHITECTURES, Preprocessing, layer_names
 
 Weights = dict[str, tuple[np.ndarray, np.ndarray]]
-WIDTH = 3 / 8
+WIDTH = 1 / 2
 SEED = 0
 LAST = "conv5_1"
 FAN_IN = 8
 WINDOW = (0.7, 1.0, 0.7)
+PREPROCESSING = Preprocessing(mean=(0.45, 0.45, 0.45))  # so that the convolutions' zero padding is a middle grey
+CALIBRATION = ("coast", "cutouts", "glass", "starry", "still-life")
 
 
 def builtin_weights() -> Weights:
     """The weights of the built-in network, conv1_1 to conv5_1: the same ones on every call."""
     widths = [round(full * WIDTH) for full, _ in ARCHITECTURES["vgg19"]]
-    pictures = [load_image(f"sample:{name}", 256) for name in sample_names()]
+    pictures = [load_image(f"sample:{name}", 256) - np.float32(PREPROCESSING.mean) for name in CALIBRATION]
     return calibrate(random_weights(widths, SEED), pictures)
 
 
@@ -86,7 +88,8 @@ def calibrate(weights: Weights, pictures: Sequence[np.ndarray]) -> Weights:
     ----------
     weights : dict from layer names to (weight, bias)
         The biases are replaced.
-    pictures : arrays ``(H, W, 3)``, RGB in [0, 1]
+    pictures : arrays ``(H, W, 3)``
+        As the network sees them, preprocessed.
 
     Notes
     -----

@@ -39,7 +39,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        return self.error <= self.tolerance  # False for a NaN, too
+        return self.error <= self.tolerance
 
 
 def run_checks(device: str = "cpu", seed: int = 0) -> Iterator[Check]:

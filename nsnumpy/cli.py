@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TextIO
 
 from tqdm import tqdm
 
 from ._version import __version__
 from .backend import DEVICES, DeviceError
 from .checks import run_checks
+from .files import check_folder
 from .gradcheck import KinkError
 from .images import PictureError, check_output, sample_names, save_image
 from .optimize import OPTIMIZERS
@@ -33,10 +36,13 @@ PROG = "nsnumpy"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; `argv` is `sys.argv` without the program's name."""
-    warnings.showwarning = _show_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not fit the terminal's encoding
     try:
-        arguments = _parser().parse_args(argv)
-        return arguments.run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            arguments = _parser().parse_args(argv)
+            return arguments.run(arguments)
     except KeyboardInterrupt:
         _say("interrupted before there was a picture; nothing was written")
         return 128 + signal.SIGINT
@@ -50,13 +56,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"error: {_one_line(error)}")
         return 1
     except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        _say(f"error: {name}{error.strerror or _one_line(error)}")
+        _say(f"error: {_os_error(error)}")
+        return 1
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        _say(
+            f"error: unexpected {type(error).__name__}: {_one_line(error)} (a defect; please report what "
+            "`python -X dev -m nsnumpy ...` prints)"
+        )
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports what is wrong with a command in one line, instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        _say(f"error: {message} (see {self.prog} --help)")
+        raise SystemExit(2)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=PROG,
         description="Neural style transfer (Gatys, Ecker, Bethge 2015), every gradient written by hand.",
         epilog=f"A picture is a file or a bundled one: {', '.join('sample:' + name for name in sample_names())}.",
@@ -131,33 +152,47 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
     """Run a use case under a progress bar, and write what it makes."""
     try:
         output = check_output(arguments.output)
-        if arguments.log and not arguments.log.parent.is_dir():
-            raise PictureError(f"{arguments.log}: the folder {arguments.log.parent} does not exist; make it first")
+        if arguments.log:
+            check_folder(arguments.log)
+            if arguments.log.resolve() == output.resolve():
+                raise PictureError(f"{output}: named both as the picture and as the log; choose two names")
     except PictureError as error:
         _say(f"error: {error}")
+        return 2
+    except OSError as error:
+        _say(f"error: {_os_error(error)}")
         return 2
     settings = {f.name: getattr(arguments, f.name) for f in fields(Settings) if name in f.metadata["only"]}
     vgg = load_vgg(arguments.weights, pooling=arguments.pooling, device=arguments.device, dtype=arguments.dtype)
     with _reporter(arguments, output) as report:
         result = use_case(vgg=vgg, callback=report, **settings)
-    result.save(output)
-    if not arguments.quiet:
-        print(_summary(output, result))
-    if result.stopped:
-        _say(f"{result.stopped}; {output} holds the best picture so far")
-    return 128 + signal.SIGINT if result.interrupted else int(_failed(result))
+    with _uninterrupted():
+        result.save(output)
+        if not arguments.quiet:
+            print(_summary(output, result))
+        if result.stopped:
+            _say(f"{result.stopped}; {output} holds the best picture so far")
+    return 128 + signal.SIGINT if result.interrupted else int(result.failed)
 
 
-def _failed(result: Result) -> bool:
-    """A run that a loss without a value ended has failed; one that found no lower loss has not."""
-    return "not finite" in result.stopped
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C is not heard while the result is written."""
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
 def _reporter(arguments: argparse.Namespace, output: Path) -> Iterator[Callable[[Progress], None]]:
     """The callback of a run: progress bar, log and intermediate pictures."""
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(arguments.log.open("w")) if arguments.log else None
+        log: TextIO | None = None
         bar = stack.enter_context(
             tqdm(
                 total=arguments.iterations,
@@ -169,13 +204,19 @@ def _reporter(arguments: argparse.Namespace, output: Path) -> Iterator[Callable[
         )
 
         def report(progress: Progress) -> None:
+            nonlocal log
             bar.set_postfix_str(f"loss {progress.loss:.4g}", refresh=False)
             bar.update(progress.iteration - bar.n)
-            if log:
+            if arguments.log:
+                if log is None:  # only now, so that a run that never begins does not empty an old log
+                    log = stack.enter_context(arguments.log.open("w", encoding="utf-8"))
                 log.write(json.dumps(progress.record()) + "\n")
                 log.flush()
             if arguments.save_every and progress.iteration and progress.iteration % arguments.save_every == 0:
-                save_image(output.with_stem(f"{output.stem}-{progress.iteration:05d}"), progress.image)
+                try:
+                    save_image(output.with_stem(f"{output.stem}-{progress.iteration:05d}"), progress.image)
+                except OSError as error:  # the run itself is worth more than a picture on its way
+                    _say(f"note: {_os_error(error)}")
 
         yield report
 
@@ -234,6 +275,13 @@ def _weight(text: str) -> float:
     return value
 
 
+def _step(text: str) -> float:
+    """A finite number above 0."""
+    if not (value := _weight(text)):
+        raise argparse.ArgumentTypeError(f"a number above 0 expected; {text!r} given")
+    return value
+
+
 def _layer(text: str) -> str:
     name = canonical_layer(text)
     known = {name: None for architecture in ARCHITECTURES for name in layer_names(architecture)}
@@ -257,7 +305,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "iterations": {"type": _natural, "metavar": "N"},
     "optimizer": {"choices": OPTIMIZERS},
     "bounds": {"choices": tuple(BOUNDS)},
-    "lr": {"type": _weight},
+    "lr": {"type": _step},
     "momentum": {"type": _weight},
     "init": {"metavar": "START"},
     "seed": {"type": _natural},
@@ -275,6 +323,11 @@ def _shown(default: Any) -> str:
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     _say(f"note: {_one_line(message)}")
+
+
+def _os_error(error: OSError) -> str:
+    name = f"{error.filename}: " if error.filename else ""
+    return f"{name}{error.strerror or _one_line(error)}"
 
 
 def _one_line(message: object) -> str:

@@ -5,6 +5,7 @@ Both checks are purely relative, because the paper's factor 1/(4 N^2 M^2) makes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from .backend import Array, get_xp
@@ -34,7 +35,7 @@ def check_adjoint(forward: Callable[[Array], Array], backward: Callable[[Array],
     Raises
     ------
     ValueError
-        If gy is constant, or a shape does not fit.
+        If gy is constant, a shape does not fit, or a value is not finite.
 
     Examples
     --------
@@ -89,7 +90,7 @@ def check_gradient(
         If the gradient itself shows that D cannot be trusted to `tolerance` here. An input that steps over a ReLU's
         kink is refused; it is not tried again until it passes.
     ValueError
-        If the gradient has another shape than x, or x is not float64.
+        If the gradient has another shape than x, a value is not finite, or x is not float64.
 
     Notes
     -----
@@ -120,7 +121,7 @@ def check_gradient(
         difference = (float(above) - float(below)) / (2 * step)
         derivative = _dot(gradient, v)
         bend = _dot(g_above, v) + _dot(g_below, v) - 2 * derivative
-        if abs(bend) / 6 > tolerance * max(abs(difference), abs(derivative)):
+        if math.isfinite(bend) and abs(bend) / 6 > tolerance * max(abs(difference), abs(derivative)):
             raise KinkError(
                 f"the gradient along the direction jumps or bends by {abs(bend):.2g} of {abs(derivative):.2g} within "
                 f"{step:g} of x: choose another x, or a smaller step"
@@ -135,6 +136,8 @@ def _dot(a: Array, b: Array) -> float:
 
 def _relative_error(a: float, b: float) -> float:
     scale = max(abs(a), abs(b))
+    if not (math.isfinite(a) and math.isfinite(b)):
+        raise ValueError(f"not finite: {a:g} and {b:g} cannot be compared")
     if scale == 0:
         raise ValueError("both sides are zero: this input proves nothing")
     return abs(a - b) / scale

@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-import secrets
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+
+from .files import atomic_path, check_folder
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
 """A path (or "sample:NAME"), a `PIL.Image.Image`, or an array."""
@@ -24,6 +25,16 @@ SETTINGS_KEY = "nsnumpy"
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 _READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 """Pillow knows more, some of which run other programs."""
+_ORIENTATION_TAG = 0x0112  # of EXIF
+_ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _SAVE_OPTIONS = {
     "PNG": {"optimize": True},
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -76,7 +87,10 @@ def load_image(picture: Picture, size: int | None = None) -> np.ndarray:
 def fit_image(picture: Picture, shape: tuple[int, int]) -> np.ndarray:
     """A picture scaled to cover `shape` (H, W) and cropped to it around its centre; else as `load_image`."""
     if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
-        picture = _from_array(_check_array(picture))
+        image = _check_array(picture)
+        if image.shape[:2] == shape:
+            return image
+        return _by_channel(image, lambda channel: ImageOps.fit(channel, shape[::-1], Image.Resampling.LANCZOS))
     return _to_array(ImageOps.fit(_open(picture), shape[::-1], Image.Resampling.LANCZOS))
 
 
@@ -93,9 +107,9 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray, settings: Mappin
     Raises
     ------
     PictureError
-        If the suffix is not one of these, or the folder does not exist.
+        If the suffix is not one of these.
     OSError
-        If the file cannot be written.
+        If the folder does not exist, or the file cannot be written.
     """
     path = check_output(path)
     kind = FORMATS[path.suffix.lower()]
@@ -108,14 +122,19 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray, settings: Mappin
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
-    """`path` as a Path; PictureError if no picture could be written there: so that one knows before the work."""
+    """`path` as a Path if a picture can be written there, so that one knows before the work.
+
+    Raises
+    ------
+    PictureError
+        If the suffix names no format.
+    OSError
+        If the folder does not exist or cannot be written to.
+    """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise PictureError(f"{path}: cannot tell the format; end the name in one of {', '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise PictureError(f"{path}: the folder {path.parent} does not exist; make it first")
-    if path.is_dir():
-        raise PictureError(f"{path}: is a folder; name a file in it")
+    check_folder(path)
     return path
 
 
@@ -130,20 +149,12 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     with _reading(path), Image.open(path, formats=_READABLE) as image:
         image.load()
         text = image.info.get(SETTINGS_KEY)
-    if text is None:
-        raise PictureError(f"{path}: no nsnumpy settings in this file; only a PNG that nsnumpy wrote carries them")
-    return json.loads(text)
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it if the block succeeds and removed if it fails."""
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        return json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise PictureError(
+            f"{path}: no nsnumpy settings in this file; only a PNG that nsnumpy wrote carries them"
+        ) from error
 
 
 @contextmanager
@@ -151,6 +162,8 @@ def _reading(name: object) -> Iterator[None]:
     """Pillow's many errors about a broken file as one, with the file's name."""
     try:
         yield
+    except (PictureError, MemoryError):
+        raise
     except FileNotFoundError as error:
         raise PictureError(f"{name}: no such file") from error
     except IsADirectoryError as error:
@@ -161,8 +174,8 @@ def _reading(name: object) -> Iterator[None]:
         raise PictureError(f"{name}: not a picture that can be read; use JPEG, PNG, WebP or TIFF") from error
     except Image.DecompressionBombError as error:
         raise PictureError(f"{name}: too many pixels; scale it down first") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises, by format, for broken data
-        raise PictureError(f"{name}: broken or truncated picture ({error})") from error
+    except Exception as error:  # for broken data Pillow's readers raise nearly anything
+        raise PictureError(f"{name}: broken or truncated picture ({' '.join(str(error).split())})") from error
 
 
 def _open(picture: Picture) -> Image.Image:
@@ -196,16 +209,12 @@ def _open_sample(name: str) -> Image.Image:
 
 
 def _normalise(image: Image.Image, name: object) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
+    turn = _ORIENTATIONS.get(image.getexif().get(_ORIENTATION_TAG))
+    if turn is not None:
+        image = image.transpose(turn)
     profile = image.info.get("icc_profile")
-    image = _to_8_bit(image, name)
-    alpha = None
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-        image = image.convert("RGB")
-    elif image.mode not in ("RGB", "L", "CMYK"):
-        image = image.convert("RGB")
+    alpha = _alpha(image)
+    image = _opaque(image, name)
     if profile:
         image = _to_srgb(image, profile, name)
     image = image.convert("RGB")
@@ -214,14 +223,26 @@ def _normalise(image: Image.Image, name: object) -> Image.Image:
     return image
 
 
-def _to_8_bit(image: Image.Image, name: object) -> Image.Image:
-    """Pillow keeps grey pictures of more than 8 bits in modes whose plain conversion clips instead of scaling."""
+def _alpha(image: Image.Image) -> Image.Image | None:
+    """The opacity as an "L" image, or None if the picture is opaque."""
+    if image.mode.startswith("I") and "transparency" in image.info:  # which Pillow does not convert
+        return Image.fromarray(np.where(np.asarray(image) == image.info["transparency"], 0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        return image.convert("RGBA").getchannel("A")
+    return None
+
+
+def _opaque(image: Image.Image, name: object) -> Image.Image:
+    """The colours alone, in 8 bits: mode "L", "CMYK" or "RGB"."""
+    # Pillow keeps grey pictures of more than 8 bits in modes whose plain conversion clips instead of scaling.
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float64) / 257  # 65535 to 255
     elif image.mode == "F":
         values = np.asarray(image).astype(np.float64) * 255
+    elif image.mode in ("1", "LA", "La"):
+        return image.convert("L")
     else:
-        return image
+        return image if image.mode in ("L", "CMYK", "RGB") else image.convert("RGBA").convert("RGB")
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255.5):
         raise PictureError(f"{name}: grey values outside the 16-bit range or, in a float picture, outside [0, 1]")
     return Image.fromarray(np.rint(values).astype(np.uint8))
@@ -230,6 +251,11 @@ def _to_8_bit(image: Image.Image, name: object) -> Image.Image:
 def _to_srgb(image: Image.Image, profile: bytes, name: object) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = source.profile.xcolor_space.strip()
+        if space == "GRAY" and image.mode == "RGB":  # a format without grey pictures, WebP for one
+            image = image.convert("L")
+        elif space == "RGB" and image.mode == "L":
+            image = image.convert("RGB")
         return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError) as error:
         warnings.warn(f"{name}: its ICC profile cannot be used ({error}); taken as sRGB", stacklevel=2)
@@ -243,13 +269,17 @@ def _resize(image: Image.Image, size: int | None) -> Image.Image:
 
 
 def _resize_array(image: np.ndarray, size: int | None) -> np.ndarray:
-    """As `_resize`, each channel in float: an array keeps the precision that it came with."""
+    """As `_resize`, in float: an array keeps the precision that it came with."""
     height, width = image.shape[:2]
     if size is None or size == max(height, width):
         return image
-    scaled = _scaled((width, height), size)
-    channels = [Image.fromarray(image[..., c]).resize(scaled, Image.Resampling.LANCZOS) for c in range(3)]
-    return np.stack([np.asarray(channel) for channel in channels], axis=-1).clip(0, 1)
+    return _by_channel(image, lambda channel: channel.resize(_scaled((width, height), size), Image.Resampling.LANCZOS))
+
+
+def _by_channel(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """A change of each channel of a float image, as Pillow has no colour images in float; clipped to [0, 1]."""
+    channels = [np.asarray(change(Image.fromarray(image[..., c]))) for c in range(3)]
+    return np.stack(channels, axis=-1).clip(0, 1)
 
 
 def _scaled(sides: tuple[int, int], size: int) -> tuple[int, int]:
@@ -262,12 +292,12 @@ def _check_array(image: np.ndarray) -> np.ndarray:
         raise PictureError(f"an array (H, W, 3) expected; shape {image.shape} given")
     if not np.isfinite(image).all():
         raise PictureError("the picture holds values that are not finite")
-    if image.min() < 0 or image.max() > 1:
+    if image.min() < -1e-6 or image.max() > 1 + 1e-6:  # rounding may go a little beyond
         raise PictureError(
             f"a float picture has values in [0, 1]; these go from {image.min():g} to {image.max():g}: "
             "divide by 255, or convert to uint8"
         )
-    return image.astype(np.float32)
+    return image.clip(0, 1).astype(np.float32)
 
 
 def _to_array(image: Image.Image) -> np.ndarray:

@@ -5,8 +5,8 @@ Features ``F`` stand channels-last, ``(H, W, N)``, so that the paper's matrix is
 function of F, for every F. The paper's case distinction, "where F > 0, else 0", is the backward of the ReLU that made
 F, and the network's backward applies it.
 
-Values are zero-dimensional float64 arrays on the device of their arguments; they are summed in float64, because a line
-search compares losses that differ in the seventh digit.
+Values are float64 scalars on the device of their arguments (zero-dimensional arrays in CuPy). They are summed in
+float64, because a line search compares losses that differ in the seventh digit.
 
 References
 ----------

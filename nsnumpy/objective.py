@@ -24,10 +24,15 @@ def layer_weights(layers: Layers) -> dict[str, float]:
     >>> layer_weights(["conv1_1", "relu2_1"])
     {'conv1_1': 0.5, 'conv2_1': 0.5}
     """
-    weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers)
-    if not weights:
+    if isinstance(layers, str):
+        raise ValueError(f"a list of layers, or a mapping to their weights, expected; {layers!r} given")
+    pairs = list(layers.items()) if isinstance(layers, Mapping) else [(name, None) for name in layers]
+    if not pairs:
         raise ValueError("at least one layer expected, none given")
-    return {canonical_layer(name): 1 / len(weights) if w is None else float(w) for name, w in weights.items()}
+    weights = {canonical_layer(name): 1 / len(pairs) if w is None else float(w) for name, w in pairs}
+    if len(weights) < len(pairs):
+        raise ValueError(f"each layer once expected; {', '.join(name for name, _ in pairs)} given")
+    return weights
 
 
 class Objective:
@@ -53,6 +58,9 @@ class Objective:
 
     Attributes
     ----------
+    vgg, alpha, beta, tv
+        As given.
+    content_layers, style_layers : dict from canonical layer names to weights
     terms : dict from str to float
         The last call's weighted terms, "content/conv4_2", "style/conv1_1", ..., "tv"; their sum is the loss.
     evaluations : int
@@ -85,21 +93,24 @@ class Objective:
         self.alpha, self.beta, self.tv = alpha, beta, tv
         self.content_layers = {} if content is None else layer_weights(content_layers)
         self.style_layers = {} if style is None else layer_weights(style_layers)
-        self.layers = list(self.content_layers | self.style_layers)
-        self.content_features = self._features(content, self.content_layers)
-        # Grams per position: the target of an x with M positions is M times this.
-        self.style_grams = {
+        self._layers = list(self.content_layers | self.style_layers)
+        self._content_features = self._features("content", content, self.content_layers)
+        # Gram matrices per position: the target of an x with M positions is M times this.
+        self._style_grams = {
             name: gram_matrix(A) / (A.shape[0] * A.shape[1])
-            for name, A in self._features(style, self.style_layers).items()
+            for name, A in self._features("style", style, self.style_layers).items()
         }
-        self.shape = None if content is None else content.shape
+        self._shape = None if content is None else content.shape
         self.terms: dict[str, float] = {}
         self.evaluations = 0
 
-    def _features(self, picture: Array | None, layers: Iterable[str]) -> dict[str, Array]:
+    def _features(self, name: str, picture: Array | None, layers: Iterable[str]) -> dict[str, Array]:
         if picture is None:
             return {}
-        return self.vgg.forward(asarray(picture, self.vgg.xp, self.vgg.dtype), layers)[0]
+        try:
+            return self.vgg.forward(asarray(picture, self.vgg.xp, self.vgg.dtype), layers)[0]
+        except ValueError as error:
+            raise ValueError(f"{name} picture: {error}") from error
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         """The loss, and its gradient with respect to x.
@@ -107,8 +118,8 @@ class Objective:
         Parameters
         ----------
         x : array ``(H, W, 3)``, RGB in [0, 1], float
-            On any device: this is the one place where data crosses from one to another. Values outside [0, 1] are
-            allowed.
+            On any device: during an optimisation, this is the one place where data crosses from one to another.
+            Values outside [0, 1] are allowed.
 
         Returns
         -------
@@ -120,35 +131,38 @@ class Objective:
         ValueError
             If x has not the content picture's shape.
         FloatingPointError
-            If the loss is not finite.
+            If the loss or its gradient is not finite.
         """
-        if self.shape is not None and x.shape != self.shape:
-            raise ValueError(f"an image of the content picture's shape {self.shape} expected; x.shape={x.shape}")
+        if self._shape is not None and x.shape != self._shape:
+            raise ValueError(f"an image of the content picture's shape {self._shape} expected; x.shape={x.shape}")
+        xp = self.vgg.xp
         with np.errstate(over="ignore", invalid="ignore"):  # reported below, by name
-            values, gradient = self._evaluate(asarray(x, self.vgg.xp, self.vgg.dtype))
+            values, gradient = self._evaluate(asarray(x, xp, self.vgg.dtype))
+            finite = xp.isfinite(gradient).all().astype("float64")
         self.evaluations += 1
-        self.terms = dict(zip(values, to_host(self.vgg.xp.stack(list(values.values()))).tolist(), strict=True))
-        loss = sum(self.terms.values())
-        if not np.isfinite(loss):
-            name = next(name for name, value in self.terms.items() if not np.isfinite(value))
+        *terms, finite = to_host(xp.stack([*values.values(), finite])).tolist()  # one transfer for all
+        self.terms = dict(zip(values, terms, strict=True))
+        loss = sum(terms)
+        if not (finite and np.isfinite(loss)):
+            name = next((name for name, value in self.terms.items() if not np.isfinite(value)), "the gradient")
             raise FloatingPointError(
-                f"evaluation {self.evaluations}: the loss is not finite, first in {name}: "
-                "check the picture and the weights for extreme values, or take smaller steps"
+                f"evaluation {self.evaluations}: the loss is not finite, first in {name}: check the weights of the "
+                "losses, the picture and the network for extreme values, or take smaller steps"
             )
         return loss, asarray(gradient, get_xp(x), x.dtype)
 
     def _evaluate(self, x: Array) -> tuple[dict[str, Array], Array]:
         """The weighted terms, still on the device, and the gradient."""
-        features, trace = self.vgg.forward(x, self.layers)
+        features, trace = self.vgg.forward(x, self._layers)
         values: dict[str, Array] = {}
         gradients: dict[str, Array] = {}
         for name, w in self.content_layers.items():
-            value, gradient = content_loss(features[name], self.content_features[name])
+            value, gradient = content_loss(features[name], self._content_features[name])
             values[f"content/{name}"] = self.alpha * w * value
             gradients[name] = self.alpha * w * gradient
         for name, w in self.style_layers.items():
             F = features[name]
-            value, gradient = style_loss(F, self.style_grams[name] * (F.shape[0] * F.shape[1]))
+            value, gradient = style_loss(F, self._style_grams[name] * (F.shape[0] * F.shape[1]))
             values[f"style/{name}"] = self.beta * w * value
             gradient = self.beta * w * gradient
             gradients[name] = gradients[name] + gradient if name in gradients else gradient

@@ -43,6 +43,8 @@ class Minimum:
         Empty if all iterations that were asked for ran; else why not.
     interrupted : bool
         Whether it was a KeyboardInterrupt (Ctrl-C) that stopped it.
+    failed : bool
+        Whether it was a loss that is not finite.
     """
 
     x: Array = field(repr=False)
@@ -50,6 +52,7 @@ class Minimum:
     iterations: int
     stopped: str = ""
     interrupted: bool = False
+    failed: bool = False
 
 
 def minimize(
@@ -66,7 +69,8 @@ def minimize(
 ) -> Minimum:
     """Minimise f from x0, in exactly `iterations` iterations unless no lower value can be found.
 
-    The course of a run does not depend on the scale of f: c * f, for c > 0, gives the same iterates.
+    The course of a run does not depend on the scale of f: c * f, for c > 0, gives the same iterates; "sgd" with an lr
+    of your own is the exception.
 
     Parameters
     ----------
@@ -99,7 +103,7 @@ def minimize(
     ValueError
         If an argument is unusable.
     FloatingPointError
-        If f is not finite at x0 already. Later on, the best x so far is returned instead.
+        If f raises it, or is not finite, at x0 already. Later on, the best x so far is returned instead.
 
     References
     ----------
@@ -113,12 +117,13 @@ def minimize(
         raise ValueError(f"lr is positive, not {lr}")
     run = _Run(f, iterations, bounds, callback)
     try:
-        if method == "lbfgs":
-            _lbfgs(run, x0, memory)
-        elif method == "sgd":
-            _sgd(run, x0, lr, momentum)
-        else:
-            _adam(run, x0, 0.02 if lr is None else lr)
+        with np.errstate(over="ignore", invalid="ignore"):  # a step too long is told by f, below
+            if method == "lbfgs":
+                _lbfgs(run, x0, memory)
+            elif method == "sgd":
+                _sgd(run, x0, lr, momentum)
+            else:
+                _adam(run, x0, 0.02 if lr is None else lr)
     except KeyboardInterrupt:
         if run.best is None:
             raise
@@ -128,6 +133,7 @@ def minimize(
         if run.best is None:
             raise
         run.stopped = f"{error} (after {run.iterations} of {iterations} iterations)"
+        return run.minimum(failed=True)
     return run.minimum()
 
 
@@ -147,6 +153,12 @@ class _Run:
         self.loss = np.inf
         self.stopped = ""
 
+    def evaluate(self, x: Array) -> tuple[float, Array]:
+        loss, gradient = self.f(x)
+        if not np.isfinite(loss):
+            raise FloatingPointError("the loss is not finite")
+        return loss, gradient
+
     def project(self, x: Array) -> Array:
         return x if self.bounds is None else get_xp(x).clip(x, *self.bounds)
 
@@ -157,46 +169,57 @@ class _Run:
         if self.callback:
             self.callback(Iterate(self.iterations, loss, time.perf_counter() - self.start, x))
 
-    def minimum(self, interrupted: bool = False) -> Minimum:
-        return Minimum(self.best, self.loss, self.iterations, self.stopped, interrupted)
+    def minimum(self, interrupted: bool = False, failed: bool = False) -> Minimum:
+        return Minimum(self.best, self.loss, self.iterations, self.stopped, interrupted, failed)
 
 
 def _lbfgs(run: _Run, x0: Array, memory: int) -> None:
-    """scipy's L-BFGS-B without its stopping rules, and restarted with a fresh memory where its line search gives up."""
+    """scipy's L-BFGS-B without its stopping rules.
+
+    What still ends it early is a line search that finds no lower value even along the gradient: scipy tries that, with
+    a fresh memory, before it gives up.
+    """
     shape = x0.shape
-    x = run.project(to_host(x0).astype(np.float64)).ravel()
-    loss, gradient = run.f(x.reshape(shape))
-    run.accept(x.reshape(shape), loss)
-    # scipy's first trial step is the gradient itself, and some of its tests are absolute. In this unit the longest
-    # first step of a pixel is 0.1, whatever the loss's own scale.
-    unit = 0.1 / _largest(gradient)
+    loss, unit = np.inf, 0.0
 
     def scaled(x: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal loss
-        loss, gradient = run.f(x.reshape(shape))
+        nonlocal loss, unit
+        loss, gradient = run.evaluate(x.reshape(shape))
+        if not unit:
+            # scipy's first trial step is the gradient itself, and some of its tests are absolute. In this unit the
+            # longest first step of a pixel is 0.1, whatever the loss's own scale.
+            unit = 0.1 / _largest(gradient)
+            accept(x)
         return unit * loss, unit * gradient.ravel().astype(np.float64)
 
     def accept(x: np.ndarray) -> None:
         run.accept(x.reshape(shape), loss)  # the point that a line search accepts is the last that it evaluated
 
-    bounds = None if run.bounds is None else scipy.optimize.Bounds(*(np.full(x.size, b) for b in run.bounds))
-    while (left := run.requested - run.iterations) > 0:
-        before, lowest = run.iterations, run.loss
-        options = {"maxiter": left, "maxfun": 1000 + 100 * left, "maxcor": memory, "ftol": 0.0, "gtol": 0.0}
-        result = scipy.optimize.minimize(
-            scaled, x, jac=True, method="L-BFGS-B", bounds=bounds, callback=accept, options=options
-        )
-        x = result.x
-        if run.iterations == before or not run.loss < lowest:
-            message = str(result.message).strip().rstrip(".").lower()
-            run.stopped = f"no lower loss found after {run.iterations} of {run.requested} iterations ({message})"
-            return
+    x = run.project(to_host(x0).astype(np.float64)).ravel()
+    result = scipy.optimize.minimize(
+        scaled,
+        x,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=None if run.bounds is None else scipy.optimize.Bounds(*(np.full(x.size, b) for b in run.bounds)),
+        callback=accept,
+        options={
+            "maxiter": run.requested,
+            "maxfun": 1000 + 100 * run.requested,
+            "maxcor": memory,
+            "ftol": 0,
+            "gtol": 0,
+        },
+    )
+    if run.iterations < run.requested:
+        message = " ".join(str(result.message).lower().split()).strip(" .:")
+        run.stopped = f"no lower loss found after {run.iterations} of {run.requested} iterations ({message})"
 
 
 def _sgd(run: _Run, x0: Array, lr: float | None, momentum: float) -> None:
     """The report's update, to the letter: ``v = momentum v + lr g; x = x - v``."""
     x = run.project(x0)
-    loss, gradient = run.f(x)
+    loss, gradient = run.evaluate(x)
     run.accept(x, loss)
     if lr is None:
         lr = 0.02 / _largest(gradient)
@@ -204,7 +227,7 @@ def _sgd(run: _Run, x0: Array, lr: float | None, momentum: float) -> None:
     for _ in range(run.requested):
         velocity = momentum * velocity + lr * gradient
         x = run.project(x - velocity)
-        loss, gradient = run.f(x)
+        loss, gradient = run.evaluate(x)
         run.accept(x, loss)
 
 
@@ -215,7 +238,7 @@ def _adam(run: _Run, x0: Array, lr: float, beta1: float = 0.9, beta2: float = 0.
     """
     xp = get_xp(x0)
     x = run.project(x0)
-    loss, gradient = run.f(x)
+    loss, gradient = run.evaluate(x)
     run.accept(x, loss)
     unit = 1 / _largest(gradient)
     first, second = xp.zeros_like(x), xp.zeros_like(x)
@@ -224,7 +247,7 @@ def _adam(run: _Run, x0: Array, lr: float, beta1: float = 0.9, beta2: float = 0.
         second = beta2 * second + (1 - beta2) * (unit * gradient) ** 2
         first_mean, second_mean = first / (1 - beta1**t), second / (1 - beta2**t)
         x = run.project(x - lr * first_mean / (xp.sqrt(second_mean) + epsilon))
-        loss, gradient = run.f(x)
+        loss, gradient = run.evaluate(x)
         run.accept(x, loss)
 
 

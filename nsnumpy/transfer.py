@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from ._version import __version__
 from .backend import Array, asarray, to_host
 from .images import Picture, fit_image, load_image, save_image
 from .objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, Objective, layer_weights
-from .optimize import Iterate, minimize
+from .optimize import OPTIMIZERS, Iterate, minimize
 from .vgg import VGG
 from .weights import load_vgg
 
@@ -40,26 +42,39 @@ class Settings:
 
     size: int | None = _setting(384, "long side of the result in pixels")
     style_size: int | None = _setting(None, "long side of the style picture (as --size)", ("transfer", "texture"))
-    iterations: int = _setting(150, "iterations of the optimizer")
+    iterations: int = _setting(100, "iterations of the optimizer")
     optimizer: str = _setting("lbfgs", "lbfgs, sgd (momentum) or adam")
     bounds: str = _setting("box", "box: pixels stay in [0, 1]; none: clipped at the end only")
     lr: float | None = _setting(None, "step size of sgd and adam (from the first gradient; 0.02)")
     momentum: float = _setting(0.9, "momentum of sgd")
     init: Picture = _setting("content", "start: noise, content, style, or a picture")
     seed: int = _setting(0, "seed of the noise")
-    alpha: float = _setting(1e-3, "weight of the content loss", ("transfer",))
-    beta: float = _setting(1.0, "weight of the style loss", ("transfer", "texture"))
-    tv: float = _setting(0.0, "weight of the total variation loss")
+    alpha: float = _setting(1.0, "weight of the content loss", ("transfer",))
+    beta: float = _setting(3e8, "weight of the style loss", ("transfer", "texture"))
+    tv: float = _setting(150.0, "weight of the total variation loss")
     content_layers: Layers = _setting(CONTENT_LAYERS, "layers of the content loss, NAME[:WEIGHT],...", ("transfer",))
     style_layers: Layers = _setting(
         STYLE_LAYERS, "layers of the style loss, NAME[:WEIGHT],...", ("transfer", "texture")
     )
 
+    def __post_init__(self) -> None:
+        for name in ("size", "style_size", "iterations", "seed"):
+            value, least = getattr(self, name), 1 if "size" in name else 0
+            if not (value is None and "size" in name) and not (isinstance(value, Integral) and value >= least):
+                raise ValueError(f"{name} is a whole number, {least} or more; got {value!r}")
+        for name in ("momentum", "alpha", "beta", "tv"):
+            value = getattr(self, name)
+            if not (isinstance(value, Real) and 0 <= value < math.inf):
+                raise ValueError(f"{name} is a number, 0 or more; got {value!r}")
+        for name, choices in (("optimizer", OPTIMIZERS), ("bounds", tuple(BOUNDS))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose from {', '.join(choices)}")
+
 
 DEFAULTS = {
     "transfer": Settings(),
     "texture": Settings(init="noise"),
-    "reconstruct": Settings(init="noise"),
+    "reconstruct": Settings(init="noise", tv=0.0),
 }
 
 
@@ -115,6 +130,8 @@ class Result:
         Empty if every iteration that was asked for ran; else why not.
     interrupted : bool
         Whether Ctrl-C stopped it.
+    failed : bool
+        Whether a loss that is not finite stopped it.
     """
 
     image: np.ndarray = field(repr=False)
@@ -122,6 +139,7 @@ class Result:
     settings: dict[str, Any]
     stopped: str = ""
     interrupted: bool = False
+    failed: bool = False
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the image, as `save_image`; a PNG carries the settings."""
@@ -217,8 +235,6 @@ def _run(
     names: dict[str, str],
     callback: Callback | None,
 ) -> Result:
-    if s.bounds not in BOUNDS:
-        raise ValueError(f"unknown bounds {s.bounds!r}: choose from {', '.join(BOUNDS)}")
     vgg = objective.vgg
     if s.optimizer != "lbfgs":  # scipy's works on the host; these follow the network to its device
         x0 = asarray(x0, vgg.xp, vgg.dtype)
@@ -246,7 +262,7 @@ def _run(
     used |= {name: layer_weights(used[name]) for name in ("content_layers", "style_layers") if name in used}
     used["init"] = _name(s.init)
     settings = {"command": use_case, **names, **used, **_versions(vgg), "loss": minimum.loss}
-    return Result(to_image(minimum.x), history, settings, minimum.stopped, minimum.interrupted)
+    return Result(to_image(minimum.x), history, settings, minimum.stopped, minimum.interrupted, minimum.failed)
 
 
 def _start(s: Settings, shape: tuple[int, ...], content: np.ndarray | None, style: Picture | None) -> np.ndarray:

@@ -6,6 +6,7 @@ A layer goes by its name in the paper. ``conv4_2`` means the features *after* th
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ ARCHITECTURES: dict[str, tuple[tuple[int, int], ...]] = {
 """Per block: filters at full width, convolutions."""
 
 POOLINGS = ("avg", "max")
+MOST_FILTERS = 4096  # of a layer; eight times VGG's. A file that claims more is not believed
 
 
 def layer_names(architecture: str) -> tuple[str, ...]:
@@ -75,8 +77,10 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.channel_order not in ("RGB", "BGR"):
             raise ValueError(f"channel_order is 'RGB' or 'BGR', not {self.channel_order!r}")
-        if self.pixel_scale <= 0 or min(self.std) <= 0:
+        if not all(0 < value < math.inf for value in (self.pixel_scale, *self.std)):
             raise ValueError(f"pixel_scale and std are positive; got pixel_scale={self.pixel_scale}, std={self.std}")
+        if not all(math.isfinite(value) for value in self.mean):
+            raise ValueError(f"mean is three finite numbers; got mean={self.mean}")
 
     def affine(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """(gain, offset) of the same map written as ``z = gain * x[channels] + offset``."""
@@ -254,28 +258,35 @@ class VGG:
         return (gy * self._gain)[..., self._channels]  # the adjoint of the preprocessing's linear part
 
 
-def check_weights(weights: Mapping[str, tuple[Array, Array]], architecture: str) -> None:
-    """ValueError, naming the layer, unless `weights` begin at conv1_1, leave no gap, and fit onto one another."""
+def check_shapes(weights: Mapping[str, tuple[Any, Any]], architecture: str) -> None:
+    """ValueError, naming the layer, unless `weights` begin at conv1_1, leave no gap, and fit onto one another.
+
+    Only shapes are looked at: anything that has one will do.
+    """
     names = _convolutions(layer_names(architecture))
     unknown = [name for name in weights if name not in names]
     if unknown:
         raise ValueError(f"{unknown[0]}: not a convolution of {architecture}")
-    expected = names[: max(1, len(weights))]
-    for name in expected:
+    channels = 3
+    for name in names[: max(1, len(weights))]:
         if name not in weights:
             raise ValueError(f"{name}: missing from the weights")
-    channels = 3
-    for name in expected:
-        weight, bias = weights[name]
-        if weight.ndim != 4 or weight.shape[:2] != (3, 3):
-            raise ValueError(f"{name}: a weight of shape (3, 3, C_in, C_out) expected, {weight.shape} given")
-        if weight.shape[2] != channels:
-            raise ValueError(
-                f"{name}: {channels} channels expected, {weight.shape[2]} given; weight.shape={weight.shape}"
-            )
-        channels = weight.shape[3]
-        if bias.shape != (channels,):
-            raise ValueError(f"{name}: a bias of shape {(channels,)} expected, {bias.shape} given")
+        weight, bias = (array.shape for array in weights[name])
+        if len(weight) != 4 or weight[:2] != (3, 3):
+            raise ValueError(f"{name}: a weight of shape (3, 3, C_in, C_out) expected, {weight} given")
+        if weight[2] != channels:
+            raise ValueError(f"{name}: {channels} channels expected, {weight[2]} given; weight.shape={weight}")
+        channels = weight[3]
+        if bias != (channels,):
+            raise ValueError(f"{name}: a bias of shape {(channels,)} expected, {bias} given")
+        if not 1 <= channels <= MOST_FILTERS:
+            raise ValueError(f"{name}: 1 to {MOST_FILTERS} filters expected, {channels} given")
+
+
+def check_weights(weights: Mapping[str, tuple[Array, Array]], architecture: str) -> None:
+    """As `check_shapes`, and every value must be finite."""
+    check_shapes(weights, architecture)
+    for name, (weight, bias) in weights.items():
         xp = get_xp(weight, bias)
         if not (xp.isfinite(weight).all() and xp.isfinite(bias).all()):
             raise ValueError(f"{name}: the weights hold values that are not finite")

@@ -8,6 +8,7 @@ at conv1_1 and leave no gap; a file may end at any convolution.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ import h5py
 import numpy as np
 
 from .backend import device_namespace
-from .builtin import builtin_weights
-from .images import atomic_path
-from .vgg import ARCHITECTURES, VGG, Preprocessing, check_weights, layer_names
+from .builtin import PREPROCESSING, builtin_weights
+from .files import atomic_path
+from .vgg import ARCHITECTURES, POOLINGS, VGG, Preprocessing, check_shapes, check_weights, layer_names
 
 FORMAT_VERSION = 1
 BUILTIN = "builtin"
@@ -96,7 +97,11 @@ def load_vgg(
 def builtin_file() -> WeightFile:
     """The built-in network as the content of a weight file; `write_weights` makes it one."""
     return WeightFile(
-        builtin_weights(), normalized=True, source="nsnumpy: random orthogonal filters, calibrated", license="MIT"
+        builtin_weights(),
+        preprocessing=PREPROCESSING,
+        normalized=True,
+        source="nsnumpy: random filters, calibrated on the bundled pictures",
+        license="MIT",
     )
 
 
@@ -130,6 +135,8 @@ def write_weights(path: str | os.PathLike[str], file: WeightFile, dtype: str = "
 
 def read_weights(path: str | os.PathLike[str]) -> WeightFile:
     """Read a weight file and check it: names, shapes, types, finite values.
+
+    The HDF5 library itself is not proof against a file made to attack it: read files from sources that you trust.
 
     Raises
     ------
@@ -165,45 +172,65 @@ def _attributes(file: WeightFile) -> dict[str, Any]:
 
 
 def _read(h5: h5py.File) -> WeightFile:
-    attributes = dict(h5.attrs)
-    if "format_version" not in attributes:
+    version = h5.attrs.get("format_version")
+    if version is None:
         raise ValueError("an HDF5 file, but not an nsnumpy weight file (no format_version attribute)")
-    if attributes["format_version"] != FORMAT_VERSION:
+    if np.shape(version) != () or version != FORMAT_VERSION:
         raise ValueError(
-            f"weight file of version {attributes['format_version']}; this nsnumpy reads version {FORMAT_VERSION}"
+            f"weight file of version {np.asarray(version).tolist()!r}; this nsnumpy reads version {FORMAT_VERSION}"
         )
-    missing = [name for name in _attributes(WeightFile({})) if name not in attributes]
-    if missing:
-        raise ValueError(f"attribute {missing[0]} is missing")
-    architecture = str(attributes["architecture"])
-    if architecture not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}")
-    names = [name for name in layer_names(architecture) if name in h5]
-    unknown = [name for name in h5 if name not in names]
-    weights = {name: (_dataset(h5, f"{name}/weight", 4), _dataset(h5, f"{name}/bias", 1)) for name in names + unknown}
-    check_weights(weights, architecture)
-    mean, std = (tuple(float(v) for v in np.broadcast_to(attributes[name], 3)) for name in ("mean", "std"))
-    return WeightFile(
-        weights,
-        architecture,
-        Preprocessing(str(attributes["channel_order"]), float(attributes["pixel_scale"]), mean, std),
-        str(attributes["pooling"]),
-        bool(attributes["normalized"]),
-        str(attributes["source"]),
-        str(attributes["sha256"]),
-        str(attributes["license"]),
+    architecture = _text(h5, "architecture", ARCHITECTURES)
+    pooling = _text(h5, "pooling", POOLINGS)
+    preprocessing = Preprocessing(
+        _text(h5, "channel_order", ("RGB", "BGR")),
+        *_numbers(h5, "pixel_scale", 1),
+        _numbers(h5, "mean", 3),
+        _numbers(h5, "std", 3),
     )
+    names = [name for name in layer_names(architecture) if name in h5]
+    names += [name for name in h5 if name not in names]
+    datasets = {name: (_dataset(h5, f"{name}/weight"), _dataset(h5, f"{name}/bias")) for name in names}
+    check_shapes(datasets, architecture)  # before memory is taken for what the file claims
+    weights = {name: (_floats(weight), _floats(bias)) for name, (weight, bias) in datasets.items()}
+    check_weights(weights, architecture)
+    normalized = bool(_numbers(h5, "normalized", 1)[0])
+    texts = (_text(h5, name) for name in ("source", "sha256", "license"))
+    return WeightFile(weights, architecture, preprocessing, pooling, normalized, *texts)
 
 
-def _dataset(h5: h5py.File, name: str, ndim: int) -> np.ndarray:
-    """A float array from the file; its claimed size is held against the file's before memory is taken for it."""
+def _attribute(h5: h5py.File, name: str) -> Any:
+    if name not in h5.attrs:
+        raise ValueError(f"attribute {name} is missing")
+    return h5.attrs[name]
+
+
+def _text(h5: h5py.File, name: str, choices: Iterable[str] = ()) -> str:
+    value = _attribute(h5, name)
+    value = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    if choices and value not in choices:
+        raise ValueError(f"unknown {name} {value!r}; known: {', '.join(choices)}")
+    return value
+
+
+def _numbers(h5: h5py.File, name: str, count: int) -> tuple[float, ...]:
+    value = np.asarray(_attribute(h5, name))
+    if value.dtype.kind not in "biuf" or value.size != count:
+        raise ValueError(f"attribute {name}: {count} number{'s'[: count - 1]} expected, {value.tolist()!r} given")
+    return tuple(float(number) for number in value.ravel())
+
+
+def _dataset(h5: h5py.File, name: str) -> h5py.Dataset:
     dataset = h5.get(name)
     if not isinstance(dataset, h5py.Dataset):
         raise ValueError(f"{name} is missing")
-    if dataset.dtype.kind != "f" or dataset.ndim != ndim:
-        raise ValueError(f"{name}: {ndim} axes of floats expected; {dataset.ndim} of {dataset.dtype} given")
-    if dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize and dataset.compression is None:
-        raise ValueError(f"{name}: the file does not hold all of its {dataset.size} values")
+    if dataset.dtype.kind != "f":
+        raise ValueError(f"{name}: floats expected, {dataset.dtype} given")
+    return dataset
+
+
+def _floats(dataset: h5py.Dataset) -> np.ndarray:
+    if dataset.compression is None and dataset.id.get_storage_size() < dataset.nbytes:
+        raise ValueError(f"{dataset.name[1:]}: the file does not hold all of its {dataset.size} values")
     return dataset[()].astype(np.float32 if dataset.dtype.itemsize < 8 else np.float64)
 
 

@@ -43,7 +43,7 @@ def test_a_gpu_without_cupy_is_an_error_and_no_fallback(monkeypatch):
 def test_a_gpu_that_does_not_answer_is_an_error(monkeypatch):
     class Cupy:
         @staticmethod
-        def zeros(n):
+        def zeros(shape, dtype):
             raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected\nand a second line")
 
     monkeypatch.setitem(sys.modules, "cupy", Cupy)

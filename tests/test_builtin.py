@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nsnumpy import layer_names, load_image, load_vgg, read_weights, sample_names, write_weights
-from nsnumpy.builtin import builtin_weights, random_weights
+from nsnumpy.builtin import FAN_IN, _orthogonal, builtin_weights, random_weights
 from nsnumpy.weights import builtin_file
 
 
@@ -48,3 +48,18 @@ def test_it_becomes_an_ordinary_weight_file(tmp_path, weights):
 def test_the_last_layer_must_exist():
     with pytest.raises(ValueError, match="'conv5_9' is not a layer"):
         random_weights((4, 4, 4, 4, 4), 0, last="conv5_9")
+
+
+def test_the_orthogonal_matrices_are_and_their_signs_are_settled():
+    for rows, columns in ((27, 8), (8, 27)):
+        q = _orthogonal(np.random.default_rng(0), rows, columns)
+        product = q.T @ q if rows >= columns else q @ q.T
+        assert product == pytest.approx(np.eye(min(rows, columns)), abs=1e-12)
+    firsts = [_orthogonal(np.random.default_rng(seed), 9, 4)[0, 0] for seed in range(40)]
+    assert 0 < sum(first > 0 for first in firsts) < 40  # LAPACK's own signs are all the same
+
+
+def test_a_filter_sees_a_few_channels():
+    weights = random_weights((16, 16, 16, 16, 16), seed=0)
+    seen = (weights["conv3_2"][0] != 0).any(axis=(0, 1)).sum(axis=0)
+    assert set(seen.tolist()) == {FAN_IN}

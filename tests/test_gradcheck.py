@@ -101,3 +101,29 @@ def test_a_wrong_op_fails_its_row(monkeypatch, op):
     monkeypatch.setattr(checks, op, lambda *arguments: 1.001 * right(*arguments))
     failed = [check.name for check in run_checks() if not check.passed]
     assert failed == [op.removesuffix("_backward")]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_never_passes(bad):
+    def one_element(x):
+        value, gradient = cubes(x)
+        gradient[1] = bad
+        return value, gradient
+
+    for f in (one_element, lambda x: (bad, cubes(x)[1])):
+        with pytest.raises(ValueError, match="not finite"):
+            check_gradient(f, x)
+    with pytest.raises(ValueError, match="not finite"):
+        check_adjoint(lambda x: A @ x, lambda gy: np.full(4, bad), x, gy)
+
+
+def test_every_direction_is_tried():
+    calls = []
+
+    def f(x):
+        calls.append(x.copy())
+        return cubes(x)
+
+    check_gradient(f, x, directions=7)
+    assert len(calls) == 1 + 2 * 7
+    assert len({call.tobytes() for call in calls}) == 15

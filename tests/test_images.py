@@ -1,6 +1,7 @@
 """Pictures in every form that users have them, and out again, whole or not at all."""
 
 import io
+import struct
 import warnings
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_16_bits_are_scaled_and_not_clipped(tmp_path):
     Image.fromarray((ramp / 65535).astype(np.float32)).save(tmp_path / "f.tif")
     assert load_image(tmp_path / "f.tif")[..., 1] == pytest.approx(ramp / 65535, abs=0.5 / 255 + 1e-6)
     Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "g.tif")
-    with pytest.raises(PictureError, match=r"g.tif: grey values outside"):
+    with pytest.raises(PictureError, match=r"^\S*/g.tif: grey values outside"):
         load_image(tmp_path / "g.tif")
 
 
@@ -220,10 +221,16 @@ def test_other_things_are_no_pictures():
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("a.bmp", "cannot tell the format"), ("a", "end the name"), ("no/a.png", "does not exist")]
+    ("name", "message"),
+    [
+        ("a.bmp", "cannot tell the format"),
+        ("a", "end the name"),
+        ("no/a.png", "does not exist"),
+        ("a" * 300 + ".png", "too long"),
+    ],
 )
 def test_places_where_no_picture_can_go(tmp_path, name, message):
-    with pytest.raises(PictureError, match=message):
+    with pytest.raises((PictureError, OSError), match=message):
         save_image(tmp_path / name, FLOAT)
     assert not list(tmp_path.iterdir())
 
@@ -253,7 +260,80 @@ def test_the_result_has_the_users_file_permissions(tmp_path):
 
 def test_a_text_chunk_of_another_program_is_not_taken_for_settings(tmp_path):
     info = PngImagePlugin.PngInfo()
-    info.add_text("Software", "something")
-    Image.fromarray(RGB).save(tmp_path / "a.png", pnginfo=info)
-    with pytest.raises(PictureError, match="no nsnumpy settings"):
-        read_settings(tmp_path / "a.png")
+    for key in ("Software", "nsnumpy"):
+        info.add_text(key, "something")
+        Image.fromarray(RGB).save(tmp_path / "a.png", pnginfo=info)
+        with pytest.raises(PictureError, match="no nsnumpy settings"):
+            read_settings(tmp_path / "a.png")
+
+
+def test_resampling_is_lanczos():
+    expected = np.asarray(Image.fromarray(RGB).resize((12, 8), Image.Resampling.LANCZOS)) / 255
+    assert load_image(RGB, 12) == pytest.approx(expected, abs=1e-6)
+    assert load_image(FLOAT, 12) == pytest.approx(expected, abs=1.5 / 255)  # Pillow rounds between its two passes
+    assert fit_image(FLOAT, (8, 12)) == pytest.approx(expected, abs=1.5 / 255)
+
+
+def test_large_pictures_are_no_cause_for_a_warning(tmp_path, monkeypatch):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB.shape[0] * RGB.shape[1] - 1)  # Pillow warns, up to twice as many
+    assert load_image(tmp_path / "a.png").shape == RGB.shape
+
+
+def test_damaged_exif_does_not_spoil_a_good_picture(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x829A] = 0.5  # an exposure time, a rational
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif, quality=95, subsampling=0)
+    content = (tmp_path / "a.jpg").read_bytes()
+    start = content.index(b"Exif")
+    (length,) = struct.unpack(">H", content[start - 2 : start])
+    for position in range(start + 6, start - 2 + length):
+        damaged = bytearray(content)
+        damaged[position] ^= 0xFF
+        (tmp_path / "b.jpg").write_bytes(damaged)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, about the tags
+            assert load_image(tmp_path / "b.jpg").shape in ((30, 20, 3), (20, 30, 3)), position
+
+
+def test_grey_with_transparency_keeps_its_grey_profile(tmp_path):
+    profile = _grey_profile(gamma=1.0)
+    grey = Image.new("L", (4, 4), 100)
+    grey.save(tmp_path / "l.png", icc_profile=profile)
+    Image.merge("LA", [grey, Image.new("L", (4, 4), 255)]).save(tmp_path / "la.png", icc_profile=profile)
+    grey.save(tmp_path / "t.png", icc_profile=profile, transparency=3)
+    expected = 255 * (1.055 * (100 / 255) ** (1 / 2.4) - 0.055)  # linear light to sRGB
+    for name in ("l.png", "la.png", "t.png"):
+        assert 255 * load_image(tmp_path / name) == pytest.approx(expected, abs=1.5), name
+
+
+def _grey_profile(gamma: float) -> bytes:
+    """A minimal ICC version 2 profile of grey with a power law."""
+
+    def padded(data: bytes) -> bytes:
+        return data + b"\0" * (-len(data) % 4)
+
+    text = b"grey"
+    tags = {
+        b"desc": padded(b"desc" + bytes(4) + struct.pack(">I", len(text) + 1) + text + b"\0" + bytes(78)),
+        b"wtpt": b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061),
+        b"kTRC": padded(b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256))),
+        b"cprt": padded(b"text" + bytes(4) + b"none\0"),
+    }
+    offset = 128 + 4 + 12 * len(tags)
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, data in tags.items():
+        table += name + struct.pack(">2I", offset + len(body), len(data))
+        body += data
+    header = struct.pack(">I4sI4s4s4s", offset + len(body), bytes(4), 0x02400000, b"mntr", b"GRAY", b"XYZ ")
+    header += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
+    return header + struct.pack(">3i", 63190, 65536, 54061) + bytes(48) + table + body
+
+
+def test_16_bit_grey_with_a_transparent_value(tmp_path):
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "a.png", transparency=int(ramp[2, 3]))
+    picture = load_image(tmp_path / "a.png")[..., 0]
+    assert picture[2, 3] == 1
+    assert picture[2, 4] == pytest.approx(ramp[2, 4] / 65535, abs=0.01)

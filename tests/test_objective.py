@@ -87,6 +87,11 @@ def test_layers_without_weights_share_one():
     assert layer_weights({"conv1_1": 3, "conv2_1": None}) == {"conv1_1": 3.0, "conv2_1": 0.5}
     with pytest.raises(ValueError, match="at least one layer"):
         layer_weights([])
+    with pytest.raises(ValueError, match="'conv1_1' given"):
+        layer_weights("conv1_1")
+    for twice in (["conv1_1", "relu1_1"], {"conv1_1": 0.2, "relu1_1": 0.3}):
+        with pytest.raises(ValueError, match="each layer once expected; conv1_1, relu1_1 given"):
+            layer_weights(twice)
 
 
 def test_what_cannot_be_an_objective(tiny_vgg, picture):
@@ -97,7 +102,7 @@ def test_what_cannot_be_an_objective(tiny_vgg, picture):
         Objective(vgg, content=p, convention="mine")
     with pytest.raises(ValueError, match="unknown layer 'conv4_9'"):
         Objective(vgg, content=p, content_layers=["conv4_9"])
-    with pytest.raises(ValueError, match=r"conv5_1: .* H, W >= 16 expected; x.shape=\(15, 32, 3\)"):
+    with pytest.raises(ValueError, match=r"style picture: conv5_1: .* H, W >= 16 expected; x.shape=\(15, 32, 3\)"):
         Objective(vgg, style=p[:15])
     with pytest.raises(ValueError, match=r"shape \(32, 32, 3\) expected; x.shape=\(32, 30, 3\)"):
         Objective(vgg, content=p)(p[:, :30])
@@ -116,3 +121,11 @@ def test_terms_are_host_floats(tiny_vgg, picture, xp):
     objective = Objective(tiny_vgg(xp), content=picture(16, 16), style=picture(16, 16, 1), tv=1.0)
     objective(to_host(xp.asarray(picture(16, 16, 2))))
     assert all(type(value) is float for value in objective.terms.values())
+
+
+def test_a_gradient_that_overflows_alone_is_named(tiny_vgg, picture):
+    """In float32 the gradient can overflow while the loss, a float64, is still finite."""
+    objective = Objective(tiny_vgg(dtype="float32"), style=picture(16, 16), beta=1e44)
+    with pytest.raises(FloatingPointError, match="not finite, first in the gradient: check the weights of the losses"):
+        objective(picture(16, 16, 1))
+    assert np.isfinite(sum(objective.terms.values()))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.optimize
 
 from nsnumpy import minimize
 from nsnumpy.optimize import OPTIMIZERS
@@ -108,19 +109,39 @@ def test_lbfgs_says_so_at_the_minimum():
     assert np.array_equal(result.x, goal)
 
 
-def test_lbfgs_goes_on_with_a_fresh_memory_after_a_rough_spot():
-    """Rounded as a float32 network rounds, the loss has flat spots; that is not the end of the run."""
-    calls = 0
+def test_lbfgs_asks_scipy_not_to_stop_of_its_own(monkeypatch):
+    asked = {}
+    scipys = scipy.optimize.minimize
 
-    def rough(x):
-        nonlocal calls
-        calls += 1
-        value, gradient = rosenbrock(x)
-        return float(np.float32(value)), gradient.astype(np.float32)
+    def spy(f, x, **arguments):
+        asked.update(arguments["options"])
+        return scipys(f, x, **arguments)
 
-    result = minimize(rough, np.full(20, -1.2), iterations=150, bounds=None)
-    assert result.iterations == 150 or result.stopped
-    assert result.loss < 1e-3 * rough(np.full(20, -1.2))[0]
+    monkeypatch.setattr("nsnumpy.optimize.scipy.optimize.minimize", spy)
+    minimize(rosenbrock, np.full(20, -1.2), iterations=60, bounds=None, memory=7)
+    assert (asked["ftol"], asked["gtol"], asked["maxcor"], asked["maxiter"]) == (0, 0, 7, 60)
+    assert asked["maxfun"] > 20 * 60  # its line search makes 20 evaluations at the most
+
+
+def test_lbfgs_runs_on_where_the_loss_hardly_falls():
+    """With scipy's own tolerances this run would end after some 40 iterations."""
+    steps = []
+    result = minimize(rosenbrock, np.full(4, -1.2), iterations=55, bounds=None, callback=steps.append)
+    assert result.iterations == 55 or result.stopped
+    early = scipy.optimize.minimize(rosenbrock, np.full(4, -1.2), jac=True, method="L-BFGS-B")
+    assert early.nit < result.iterations
+    assert result.loss < 1e-3 * early.fun
+
+
+def test_lbfgs_evaluates_the_start_once():
+    seen = []
+
+    def f(x):
+        seen.append(x.tobytes())
+        return quadratic(x)
+
+    minimize(f, start, iterations=5)
+    assert seen.count(start.tobytes()) == 1
 
 
 @pytest.mark.parametrize("method", OPTIMIZERS)
@@ -160,18 +181,20 @@ def test_an_interrupt_before_the_first_value_is_passed_on():
 
 
 @pytest.mark.parametrize("method", OPTIMIZERS)
-def test_a_loss_that_ceases_to_be_finite_keeps_the_best(method):
+@pytest.mark.parametrize("how", ["raise", np.nan, np.inf])
+def test_a_loss_that_ceases_to_be_finite_keeps_the_best(method, how):
     calls = 0
 
     def f(x):
         nonlocal calls
         calls += 1
-        if calls > 4:
+        if calls > 4 and how == "raise":
             raise FloatingPointError("the loss is not finite")
-        return quadratic(x)
+        return quadratic(x) if calls <= 4 else (how, quadratic(x)[1])
 
     result = minimize(f, start, method=method, iterations=50)
     assert "not finite" in result.stopped
+    assert result.failed
     assert result.loss <= quadratic(start)[0]
     with pytest.raises(FloatingPointError):  # and at the very start there is nothing to keep
         minimize(f, start, method=method)

@@ -10,7 +10,9 @@ from nsnumpy.cli import _parser
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line for kind, block in BLOCKS if kind == "bash" for line in re.findall(r"nsnumpy (\w+ .*|\w+$)", block, re.M)]
+COMMANDS = [
+    line for kind, block in BLOCKS if kind == "bash" for line in re.findall(r"nsnumpy (\w+ .*|\w+$)", block, re.M)
+]
 
 
 @pytest.mark.parametrize("block", [block for kind, block in BLOCKS if kind == "python"])
@@ -37,7 +39,7 @@ def test_every_file_that_is_linked_exists():
 
 
 def test_every_option_in_the_table_exists():
-    known = _parser().parse_args("transfer a b -o c.png".split())
+    known = _parser().parse_args(["transfer", "a", "b", "-o", "c.png"])
     for option in re.findall(r"`--([a-z-]+)", README):
         assert hasattr(known, option.replace("-", "_")), option
 

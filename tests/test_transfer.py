@@ -2,15 +2,27 @@
 
 import json
 import platform
+import sys
 from dataclasses import fields
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from nsnumpy import VGG, PictureError, Settings, load_image, read_settings, reconstruct, texture, transfer
+from nsnumpy import (
+    VGG,
+    Objective,
+    PictureError,
+    Settings,
+    load_image,
+    minimize,
+    read_settings,
+    reconstruct,
+    texture,
+    transfer,
+)
 from nsnumpy.builtin import calibrate, random_weights
-from nsnumpy.transfer import DEFAULTS, USE_CASES, settings_of
+from nsnumpy.transfer import DEFAULTS, USE_CASES, settings_of, to_image
 
 
 @pytest.fixture
@@ -45,7 +57,7 @@ def test_every_use_case_with_every_optimizer_lowers_its_loss(tiny_vgg, xp, p, a,
     for entry in result.history:
         assert entry["loss"] == pytest.approx(sum(entry["terms"].values()))
         assert {term.partition("/")[0] for term in entry["terms"]} == {
-            "transfer": {"content", "style"}, "texture": {"style"}, "reconstruct": {"content"},
+            "transfer": {"content", "style", "tv"}, "texture": {"style", "tv"}, "reconstruct": {"content"},
         }[use_case]  # fmt: skip
     seconds = [entry["seconds"] for entry in result.history]
     assert seconds == sorted(seconds)
@@ -53,7 +65,7 @@ def test_every_use_case_with_every_optimizer_lowers_its_loss(tiny_vgg, xp, p, a,
 
 def test_transfer_moves_towards_the_style_and_keeps_the_content(tiny_vgg, p, a):
     vgg = tiny_vgg()
-    result = transfer(p, a, vgg=vgg, alpha=1e-4, beta=1e3, iterations=60, size=None)
+    result = transfer(p, a, vgg=vgg, alpha=1e-4, beta=1e3, tv=0.0, iterations=60, size=None)
     first, last = (result.history[k]["terms"] for k in (0, -1))
     assert last["content/conv4_2"] > first["content/conv4_2"] == 0
     style = [name for name in first if name.startswith("style/")]
@@ -179,3 +191,69 @@ def test_a_tower_of_iterations_does_not_grow(tiny_vgg, p, a):
     last, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert last - first < 10_000
+
+
+OTHER = {
+    "size": 36, "style_size": 24, "iterations": 2, "optimizer": "sgd", "bounds": "none", "lr": 1e-7, "momentum": 0.25,
+    "seed": 6, "alpha": 0.125, "beta": 77.0, "tv": 3.5, "content_layers": {"conv2_2": 0.6},
+    "style_layers": {"conv1_2": 0.3, "conv3_1": 2.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("use_case", USE_CASES)
+def test_every_setting_reaches_what_it_sets(tiny_vgg, p, a, use_case, monkeypatch):
+    """Not only the record of a run: the objective, the optimiser and the pictures themselves."""
+    seen = {}
+
+    def objective(vgg, **options):
+        seen.update(options)
+        return Objective(vgg, **options)
+
+    def minimise(f, x0, **options):
+        seen.update(options, x0=x0)
+        return minimize(f, x0, **options)
+
+    module = sys.modules["nsnumpy.transfer"]  # which the function hides in the package
+    monkeypatch.setattr(module, "Objective", objective)
+    monkeypatch.setattr(module, "minimize", minimise)
+    known = {f.name for f in fields(Settings) if use_case in f.metadata["only"]}
+    run(use_case, tiny_vgg(), p, a, init="noise", **{name: value for name, value in OTHER.items() if name in known})
+    for name in ("iterations", "lr", "momentum", "tv"):
+        assert seen[name] == OTHER[name], name
+    for name in {"alpha", "beta", "content_layers", "style_layers"} & known:
+        assert seen[name] == OTHER[name], name
+    assert (seen["method"], seen["bounds"]) == ("sgd", None)
+    shape = (28, 36, 3) if use_case == "texture" else (30, 36, 3)
+    assert seen["x0"] == pytest.approx(np.random.default_rng(6).random(shape, dtype=np.float32))
+    if use_case != "texture":
+        assert seen["content"].shape == shape
+    if use_case != "reconstruct":
+        assert seen["style"].shape == (19, 24, 3)  # at its own aspect ratio
+    if use_case == "reconstruct":
+        assert seen["content_layers"] == {"conv2_1": 1.0}
+
+
+def test_every_setting_is_in_that_test():
+    assert OTHER.keys() | {"init"} == {f.name for f in fields(Settings)}
+    assert not [name for name, value in OTHER.items() if any(getattr(DEFAULTS[u], name) == value for u in USE_CASES)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 0}, {"style_size": 0}, {"size": 3.5}, {"iterations": -1}, {"seed": -1}, {"alpha": -1.0},
+        {"beta": np.nan}, {"tv": np.inf}, {"momentum": "much"},
+    ],
+)  # fmt: skip
+def test_unusable_settings_are_named(p, a, change):
+    with pytest.raises(ValueError, match=f"{next(iter(change))} is a"):
+        transfer(p, a, **change)
+
+
+def test_a_picture_that_left_the_box_is_clipped():
+    assert to_image(np.array([[[-0.5, 0.25, 1.5]]])).tolist() == [[[0, 0.25, 1]]]
+
+
+def test_a_result_is_a_start_without_any_loss(tiny_vgg, p, a):
+    first = transfer(p, a, vgg=tiny_vgg(), size=None, iterations=3).image
+    assert np.array_equal(transfer(p, a, vgg=tiny_vgg(), size=None, init=first, iterations=0).image, first)

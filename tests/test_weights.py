@@ -85,17 +85,27 @@ def _dataset(name, array):
         (_dataset("conv1_2/bias", np.zeros(5, "f")), r"conv1_2: a bias of shape \(6,\) expected, \(5,\) given"),
         (_dataset("conv1_2/weight", np.zeros((3, 3, 5, 6), "f")), "conv1_2: 6 channels expected, 5 given"),
         (_dataset("conv1_2/weight", np.zeros((6, 6, 3, 3), "f")), r"conv1_2: .* \(6, 6, 3, 3\) given"),
-        (_dataset("conv1_2/weight", np.zeros((3, 3, 6), "f")), "conv1_2/weight: 4 axes of floats expected"),
-        (_dataset("conv1_2/bias", np.zeros(6, "i4")), "conv1_2/bias: 1 axes of floats expected; 1 of int32"),
+        (
+            _dataset("conv1_2/weight", np.zeros((3, 3, 6), "f")),
+            r"conv1_2: a weight of shape \(3, 3, C_in, C_out\) expected, \(3, 3, 6\) given",
+        ),
+        (_dataset("conv1_2/bias", np.zeros(6, "i4")), "conv1_2/bias: floats expected, int32 given"),
         (_dataset("conv1_2/bias", np.full(6, np.nan, "f")), "conv1_2: .* not finite"),
         (lambda h5: h5.create_group("conv7_1"), "conv7_1/weight is missing"),
         (lambda h5: h5.attrs.__delitem__("format_version"), "not an nsnumpy weight file"),
         (lambda h5: h5.attrs.__delitem__("mean"), "attribute mean is missing"),
         (_attribute("format_version", 2), "weight file of version 2; this nsnumpy reads version 1"),
         (_attribute("architecture", "resnet"), "unknown architecture 'resnet'"),
-        (_attribute("channel_order", "GRB"), "'RGB' or 'BGR', not 'GRB'"),
+        (_attribute("channel_order", "GRB"), "unknown channel_order 'GRB'; known: RGB, BGR"),
         (_attribute("std", (1.0, 0.0, 1.0)), "std are positive"),
-        (_attribute("pixel_scale", "much"), "could not convert"),
+        (_attribute("pixel_scale", "much"), "attribute pixel_scale: 1 number expected, 'much' given"),
+        (_attribute("pixel_scale", np.inf), "pixel_scale and std are positive"),
+        (_attribute("mean", (0.4, np.nan, 0.4)), "mean is three finite numbers"),
+        (_attribute("mean", (0.4, 0.4)), r"attribute mean: 3 numbers expected, \[0.4, 0.4\] given"),
+        (_attribute("pooling", "median"), "unknown pooling 'median'; known: avg, max"),
+        (_attribute("normalized", "no"), "attribute normalized: 1 number expected, 'no' given"),
+        (_attribute("format_version", (1, 1)), r"weight file of version \[1, 1\]; this nsnumpy reads version 1"),
+        (_attribute("format_version", "1"), "weight file of version '1'; this nsnumpy reads version 1"),
     ],
 )
 def test_damaged_files_name_the_file_and_the_damage(tmp_path, file, damage, message):
@@ -122,13 +132,33 @@ def test_other_files(tmp_path, file):
             load_vgg(tmp_path / "cut.h5")
 
 
-def test_a_claimed_size_is_not_believed(tmp_path, file):
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_a_claimed_size_is_not_believed(tmp_path, file, compression):
+    write_weights(tmp_path / "w.h5", file)
+    with h5py.File(tmp_path / "w.h5", "a") as h5:
+        del h5["conv1_1"]  # never written to, these take no space in the file
+        h5.create_dataset("conv1_1/weight", (3, 3, 3, 10**12), "f4", chunks=(3, 3, 3, 1000), compression=compression)
+        h5.create_dataset("conv1_1/bias", (10**12,), "f4", chunks=(1000,), compression=compression)
+    with pytest.raises(WeightFileError, match="conv1_1: 1 to 4096 filters expected, 1000000000000 given"):
+        load_vgg(tmp_path / "w.h5")
+
+
+def test_a_dataset_that_was_never_written_is_not_taken_for_zeros(tmp_path, file):
     write_weights(tmp_path / "w.h5", file)
     with h5py.File(tmp_path / "w.h5", "a") as h5:
         del h5["conv1_1/weight"]
-        h5.create_dataset("conv1_1/weight", (3, 3, 3, 10**12), "f4", chunks=(3, 3, 3, 1000))  # never written
-    with pytest.raises(WeightFileError, match="conv1_1/weight: the file does not hold all of its"):
+        h5.create_dataset("conv1_1/weight", (3, 3, 3, 6), "f4", chunks=(3, 3, 3, 6))
+    with pytest.raises(WeightFileError, match="conv1_1/weight: the file does not hold all of its 162 values"):
         load_vgg(tmp_path / "w.h5")
+
+
+def test_attributes_as_other_programs_write_them(tmp_path, file):
+    write_weights(tmp_path / "w.h5", file)
+    with h5py.File(tmp_path / "w.h5", "a") as h5:
+        h5.attrs["architecture"] = np.bytes_("vgg19")
+        h5.attrs["pixel_scale"] = np.array([255], np.int32)
+        h5.attrs["normalized"] = np.uint8(1)
+    assert replace(read_weights(tmp_path / "w.h5"), weights={}) == replace(file, weights={})
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, file):

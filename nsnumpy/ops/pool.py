@@ -14,7 +14,7 @@ _WINDOW = ((0, 0), (0, 1), (1, 0), (1, 1))
 def _corner(x: Array, i: int, j: int) -> Array:
     """The view of x ``(..., H, W, C)`` that holds pixel (i, j) of every 2x2 window: ``(..., H//2, W//2, C)``."""
     height, width = x.shape[-3] // 2, x.shape[-2] // 2
-    return x[..., i : i + 2 * height : 2, j : j + 2 * width : 2, :][..., :height, :width, :]
+    return x[..., i : i + 2 * height : 2, j : j + 2 * width : 2, :]
 
 
 # The backward keeps the shape of x.
