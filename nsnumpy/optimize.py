@@ -196,6 +196,10 @@ def _lbfgs(run: _Run, x0: Array, memory: int) -> None:
         run.accept(x.reshape(shape), loss)  # the point that a line search accepts is the last that it evaluated
 
     x = run.project(to_host(x0).astype(np.float64)).ravel()
+    if not run.requested:  # scipy's least is one iteration
+        scaled(x)
+        return
+    limits = {"maxiter": run.requested, "maxfun": 1000 + 100 * run.requested, "ftol": 0.0, "gtol": 0.0}
     result = scipy.optimize.minimize(
         scaled,
         x,
@@ -203,13 +207,7 @@ def _lbfgs(run: _Run, x0: Array, memory: int) -> None:
         method="L-BFGS-B",
         bounds=None if run.bounds is None else scipy.optimize.Bounds(*(np.full(x.size, b) for b in run.bounds)),
         callback=accept,
-        options={
-            "maxiter": run.requested,
-            "maxfun": 1000 + 100 * run.requested,
-            "maxcor": memory,
-            "ftol": 0,
-            "gtol": 0,
-        },
+        options={"maxcor": memory, **limits},
     )
     if run.iterations < run.requested:
         message = " ".join(str(result.message).lower().split()).strip(" .:")

@@ -124,10 +124,9 @@ def test_lbfgs_asks_scipy_not_to_stop_of_its_own(monkeypatch):
 
 
 def test_lbfgs_runs_on_where_the_loss_hardly_falls():
-    """With scipy's own tolerances this run would end after some 40 iterations."""
-    steps = []
-    result = minimize(rosenbrock, np.full(4, -1.2), iterations=55, bounds=None, callback=steps.append)
-    assert result.iterations == 55 or result.stopped
+    """With scipy's own tolerances this run would end before."""
+    result = minimize(rosenbrock, np.full(4, -1.2), iterations=45, bounds=None)
+    assert (result.iterations, result.stopped) == (45, "")
     early = scipy.optimize.minimize(rosenbrock, np.full(4, -1.2), jac=True, method="L-BFGS-B")
     assert early.nit < result.iterations
     assert result.loss < 1e-3 * early.fun
