@@ -1,8 +1,8 @@
 """The built-in network: VGG-19 with random, calibrated weights, so that nothing need be downloaded.
 
 Random filters see colour, edges and texture without having been trained; what they lack is knowledge of objects. They
-are made from a seed: orthogonal matrices, and then, layer by layer, biases and scales that are fitted to a set of
-pictures, so that every filter is on for about half of the positions and has the same mean activation, 1.
+are made from a seed, and then, layer by layer, biases and scales are fitted to a set of pictures, so that every filter
+is on for about half of the positions and has the same mean activation, 1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WIDTH = 1 / 2
 SEED = 0
 LAST = "conv5_1"
 FAN_IN = 8
-WINDOW = (0.7, 1.0, 0.7)
+SMOOTHNESS = 2.0
 PREPROCESSING = Preprocessing(mean=(0.45, 0.45, 0.45))  # so that the convolutions' zero padding is a middle grey
 CALIBRATION = ("coast", "cutouts", "glass", "starry", "still-life")
 
@@ -45,29 +45,33 @@ def random_weights(widths: Sequence[int], seed: int, last: str = LAST) -> Weight
 
     Notes
     -----
-    A layer's weight is seen as a matrix from the 9 C_in values of a patch to the N filters. Its columns (or, where
-    N > 9 C_in, its rows) are orthonormal: the Q of the QR decomposition of a Gaussian matrix, made unique by a positive
-    diagonal of R [1]. So no direction of a patch is lost or counted twice.
+    A layer's weight is drawn as a matrix from the 9 C_in values of a patch to the N filters, with orthonormal columns
+    (or rows, where N > 9 C_in): the Q of the QR decomposition of a Gaussian matrix, made unique by a positive diagonal
+    of R [1]. Three changes follow, which were found by looking at the pictures:
 
-    Then two things are done that were found by looking at the pictures. Each filter keeps FAN_IN of its input channels
-    alone: a random sum over all of them is much like every other such sum, and a Gram matrix of them tells styles apart
-    badly. And the taps are weighted by WINDOW, which favours smooth filters over those that answer to pixel noise: it
-    makes the strokes of a result larger and its grain finer.
+    - Each filter keeps FAN_IN of its input channels. A random sum over all of them is much like every other such sum,
+      and a Gram matrix of such filters tells styles apart badly.
+    - SMOOTHNESS times its mean over the nine taps is added to each kernel. A smooth filter sends back a smooth
+      gradient: it paints strokes, where a rough one leaves grain.
+    - From conv1_2 on, each filter's weights sum to zero. All activations have the mean 1, so the filter answers to what
+      differs between its inputs and not to how bright or contrasted the whole picture is, which would grow with depth.
 
     References
     ----------
     [1] Mezzadri 2007, How to generate random matrices from the classical compact groups, Notices of the AMS 54(5).
     """
     rng = np.random.default_rng(seed)
-    window = np.multiply.outer(WINDOW, WINDOW)[:, :, None, None]
     weights: Weights = {}
     channels = 3
     for name in layer_names("vgg19"):
         if name.startswith("conv"):
             filters = widths[int(name[4]) - 1]
-            weight = _orthogonal(rng, 9 * channels, filters).reshape(3, 3, channels, filters)
-            chosen = rng.random((channels, filters)).argsort(axis=0) < FAN_IN
-            weights[name] = ((window * weight * chosen).astype(np.float32), np.zeros(filters, np.float32))
+            kept = rng.random((channels, filters)).argsort(axis=0) < FAN_IN
+            weight = _orthogonal(rng, 9 * channels, filters).reshape(3, 3, channels, filters) * kept
+            weight += SMOOTHNESS * weight.mean(axis=(0, 1))
+            if name != "conv1_1":
+                weight -= kept * weight.sum(axis=(0, 1, 2)) / (9 * kept.sum(axis=0))
+            weights[name] = (weight.astype(np.float32), np.zeros(filters, np.float32))
             channels = filters
         if name == last:
             return weights

@@ -82,7 +82,8 @@ def check_gradient(
     Returns
     -------
     error : float
-        ``|D - <g, v>| / max(|D|, |<g, v>|)`` with ``D = (f(x + h v) - f(x - h v)) / 2h``.
+        ``|D - <g, v>| / max(|D|, |<g, v>|, |g v|)`` with ``D = (f(x + h v) - f(x - h v)) / 2h``. The last one is the
+        root of the sum of squares of the terms of <g, v>: the size that it has unless its terms happen to cancel.
 
     Raises
     ------
@@ -121,12 +122,13 @@ def check_gradient(
         difference = (float(above) - float(below)) / (2 * step)
         derivative = _dot(gradient, v)
         bend = _dot(g_above, v) + _dot(g_below, v) - 2 * derivative
-        if math.isfinite(bend) and abs(bend) / 6 > tolerance * max(abs(difference), abs(derivative)):
+        size = math.sqrt(_dot(gradient * v, gradient * v))
+        if math.isfinite(bend) and abs(bend) / 6 > tolerance * max(abs(difference), abs(derivative), size):
             raise KinkError(
                 f"the gradient along the direction jumps or bends by {abs(bend):.2g} of {abs(derivative):.2g} within "
                 f"{step:g} of x: choose another x, or a smaller step"
             )
-        worst = max(worst, _relative_error(difference, derivative))
+        worst = max(worst, _relative_error(difference, derivative, size))
     return worst
 
 
@@ -134,8 +136,8 @@ def _dot(a: Array, b: Array) -> float:
     return float((a * b).sum())
 
 
-def _relative_error(a: float, b: float) -> float:
-    scale = max(abs(a), abs(b))
+def _relative_error(a: float, b: float, size: float = 0.0) -> float:
+    scale = max(abs(a), abs(b), size)
     if not (math.isfinite(a) and math.isfinite(b)):
         raise ValueError(f"not finite: {a:g} and {b:g} cannot be compared")
     if scale == 0:

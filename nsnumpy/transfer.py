@@ -51,7 +51,7 @@ class Settings:
     seed: int = _setting(0, "seed of the noise")
     alpha: float = _setting(1.0, "weight of the content loss", ("transfer",))
     beta: float = _setting(3e8, "weight of the style loss", ("transfer", "texture"))
-    tv: float = _setting(150.0, "weight of the total variation loss")
+    tv: float = _setting(100.0, "weight of the total variation loss")
     content_layers: Layers = _setting(CONTENT_LAYERS, "layers of the content loss, NAME[:WEIGHT],...", ("transfer",))
     style_layers: Layers = _setting(
         STYLE_LAYERS, "layers of the style loss, NAME[:WEIGHT],...", ("transfer", "texture")

@@ -63,3 +63,13 @@ def test_a_filter_sees_a_few_channels():
     weights = random_weights((16, 16, 16, 16, 16), seed=0)
     seen = (weights["conv3_2"][0] != 0).any(axis=(0, 1)).sum(axis=0)
     assert set(seen.tolist()) == {FAN_IN}
+
+
+def test_a_filter_is_smooth_and_sums_to_zero():
+    weights = random_weights((16, 16, 16, 16, 16), seed=0)
+    for name, (weight, _) in weights.items():
+        if name != "conv1_1":
+            assert np.abs(weight.sum(axis=(0, 1, 2))).max() < 1e-5, name
+    weight = weights["conv3_2"][0]
+    mean = weight.mean(axis=(0, 1), keepdims=True)
+    assert (9 * mean**2).sum() > 0.3 * (weight**2).sum()  # of nine random taps, the mean would hold a ninth
