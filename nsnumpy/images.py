@@ -85,7 +85,23 @@ def load_image(picture: Picture, size: int | None = None) -> np.ndarray:
 
 
 def fit_image(picture: Picture, shape: tuple[int, int]) -> np.ndarray:
-    """A picture scaled to cover `shape` (H, W) and cropped to it around its centre; else as `load_image`."""
+    """A picture scaled to cover `shape` and cropped to it around its centre.
+
+    Parameters
+    ----------
+    picture : as for `load_image`
+    shape : (H, W), in pixels
+        A float array of this shape already comes back as it is.
+
+    Returns
+    -------
+    array ``(H, W, 3)``, float32, RGB in [0, 1]
+
+    Raises
+    ------
+    PictureError, OSError
+        As `load_image`.
+    """
     if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
         image = _check_array(picture)
         if image.shape[:2] == shape:
@@ -241,8 +257,10 @@ def _opaque(image: Image.Image, name: object) -> Image.Image:
         values = np.asarray(image).astype(np.float64) * 255
     elif image.mode in ("1", "LA", "La"):
         return image.convert("L")
+    elif image.mode in ("P", "PA", "RGBa"):
+        return image.convert("RGBA").convert("RGB")
     else:
-        return image if image.mode in ("L", "CMYK", "RGB") else image.convert("RGBA").convert("RGB")
+        return image if image.mode in ("L", "CMYK", "RGB") else image.convert("RGB")
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255.5):
         raise PictureError(f"{name}: grey values outside the 16-bit range or, in a float picture, outside [0, 1]")
     return Image.fromarray(np.rint(values).astype(np.uint8))

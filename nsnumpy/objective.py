@@ -90,7 +90,7 @@ class Objective:
         if content is None and style is None:
             raise ValueError("a content picture, a style picture or both expected, none given")
         self.vgg = vgg
-        self.alpha, self.beta, self.tv = alpha, beta, tv
+        self.alpha, self.beta, self.tv = float(alpha), float(beta), float(tv)
         self.content_layers = {} if content is None else layer_weights(content_layers)
         self.style_layers = {} if style is None else layer_weights(style_layers)
         self._layers = list(self.content_layers | self.style_layers)

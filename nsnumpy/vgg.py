@@ -195,7 +195,8 @@ class VGG:
         ValueError
             If a layer is unknown or the picture too small for it.
         """
-        asked = dict(zip(layers := list(layers), self.resolve(layers), strict=True))
+        layers = list(layers)
+        asked = dict(zip(layers, self.resolve(layers), strict=True))
         least = self.minimum_size(layers)
         if x.ndim < 3 or x.shape[-1] != 3 or min(x.shape[-3:-1]) < least:
             raise ValueError(
