@@ -318,6 +318,8 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 def _shown(default: Any) -> str:
+    if isinstance(default, float):
+        return f"{default:g}".replace("e+0", "e")
     return ",".join(default) if isinstance(default, tuple) else str(default)
 
 
