@@ -70,7 +70,7 @@ def device_namespace(device: str) -> ModuleType:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
         raise DeviceError(
-            "device 'gpu' needs CuPy: pip install 'nsnumpy[cuda12]' or 'nsnumpy[cuda13]', or choose device 'cpu'"
+            "device 'gpu' needs CuPy: pip install cupy-cuda12x or cupy-cuda13x, or choose device 'cpu'"
         ) from error
     try:
         probe = cupy.zeros((2, 2), dtype="float32")

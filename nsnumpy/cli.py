@@ -154,8 +154,7 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
         output = check_output(arguments.output)
         if arguments.log:
             check_folder(arguments.log)
-            if arguments.log.resolve() == output.resolve():
-                raise PictureError(f"{output}: named both as the picture and as the log; choose two names")
+        _check_distinct(arguments, output)
     except PictureError as error:
         _say(f"error: {error}")
         return 2
@@ -173,6 +172,16 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
         if result.stopped:
             _say(f"{result.stopped}; {output} holds the best picture so far")
     return 128 + signal.SIGINT if result.interrupted else int(result.failed)
+
+
+def _check_distinct(arguments: argparse.Namespace, output: Path) -> None:
+    """PictureError if the picture or the log would be written over each other or over what the run reads."""
+    written = [output, arguments.log] if arguments.log else [output]
+    read = [getattr(arguments, name, None) for name in ("content", "style", "init", "weights")]
+    for path in written:
+        others = [other for other in [*written, *read] if other is not None and other is not path]
+        if path.resolve() in [Path(other).resolve() for other in others]:
+            raise PictureError(f"{path}: named twice in this command, once to be written; choose another name for it")
 
 
 @contextlib.contextmanager
@@ -232,9 +241,10 @@ def _summary(output: Path, result: Result) -> str:
 
 def _run_gradcheck(arguments: argparse.Namespace) -> int:
     failures = 0
-    print(f"{'':36}{'method':22}{'error':>9}  {'allowed':>7}")
     try:
-        for check in run_checks(arguments.device, arguments.seed):
+        for number, check in enumerate(run_checks(arguments.device, arguments.seed)):
+            if number == 0:
+                print(f"{'':36}{'method':22}{'error':>9}  {'allowed':>7}")
             verdict = "ok" if check.passed else "FAILED"
             failures += not check.passed
             print(f"{check.name:36}{check.method:22}{check.error:9.1e}  {check.tolerance:7.0e}  {verdict}", flush=True)
@@ -305,13 +315,13 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "iterations": {"type": _natural, "metavar": "N"},
     "optimizer": {"choices": OPTIMIZERS},
     "bounds": {"choices": tuple(BOUNDS)},
-    "lr": {"type": _step},
-    "momentum": {"type": _weight},
+    "lr": {"type": _step, "metavar": "STEP"},
+    "momentum": {"type": _weight, "metavar": "GAMMA"},
     "init": {"metavar": "START"},
-    "seed": {"type": _natural},
-    "alpha": {"type": _weight},
-    "beta": {"type": _weight},
-    "tv": {"type": _weight},
+    "seed": {"type": _natural, "metavar": "N"},
+    "alpha": {"type": _weight, "metavar": "WEIGHT"},
+    "beta": {"type": _weight, "metavar": "WEIGHT"},
+    "tv": {"type": _weight, "metavar": "WEIGHT"},
     "content_layers": {"type": _layers, "metavar": "LAYERS"},
     "style_layers": {"type": _layers, "metavar": "LAYERS"},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -43,18 +44,24 @@ class Settings:
     size: int | None = _setting(384, "long side of the result in pixels")
     style_size: int | None = _setting(None, "long side of the style picture (as --size)", ("transfer", "texture"))
     iterations: int = _setting(100, "iterations of the optimizer")
-    optimizer: str = _setting("lbfgs", "lbfgs, sgd (momentum) or adam")
+    optimizer: str = _setting("lbfgs", "lbfgs: L-BFGS-B; sgd: gradient descent with momentum; adam")
     bounds: str = _setting("box", "box: pixels stay in [0, 1]; none: clipped at the end only")
-    lr: float | None = _setting(None, "step size of sgd (taken from the first gradient) and adam (0.02)")
-    momentum: float = _setting(0.9, "momentum of sgd")
+    lr: float | None = _setting(
+        None, "step size of sgd (by default found from the first gradient) and of adam (0.02); lbfgs has none"
+    )
+    momentum: float = _setting(0.9, "momentum of sgd, 0 to below 1")
     init: Picture = _setting("content", "where to start: noise, content, style, or a picture")
     seed: int = _setting(0, "seed of the noise")
     alpha: float = _setting(1.0, "weight of the content loss", ("transfer",))
     beta: float = _setting(3e8, "weight of the style loss", ("transfer", "texture"))
     tv: float = _setting(100.0, "weight of the total variation loss")
-    content_layers: Layers = _setting(CONTENT_LAYERS, "layers of the content loss, NAME[:WEIGHT],...", ("transfer",))
+    content_layers: Layers = _setting(
+        CONTENT_LAYERS, "layers of the content loss, NAME[:WEIGHT],...; without weights, equal shares", ("transfer",)
+    )
     style_layers: Layers = _setting(
-        STYLE_LAYERS, "layers of the style loss, NAME[:WEIGHT],...", ("transfer", "texture")
+        STYLE_LAYERS,
+        "layers of the style loss, NAME[:WEIGHT],...; without weights, equal shares",
+        ("transfer", "texture"),
     )
 
     def __post_init__(self) -> None:
@@ -66,6 +73,8 @@ class Settings:
             value = getattr(self, name)
             if not (isinstance(value, Real) and 0 <= value < math.inf):
                 raise ValueError(f"{name} is a number, 0 or more; got {value!r}")
+        if not self.momentum < 1:
+            raise ValueError(f"momentum is a number from 0 to below 1; got {self.momentum!r}")
         for name, choices in (("optimizer", OPTIMIZERS), ("bounds", tuple(BOUNDS))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose from {', '.join(choices)}")
@@ -267,6 +276,8 @@ def _run(
 
 def _start(s: Settings, shape: tuple[int, ...], content: np.ndarray | None, style: Picture | None) -> np.ndarray:
     """The first iterate ``(H, W, 3)``, in [0, 1]; `content` has that shape already."""
+    if isinstance(s.init, str) and re.fullmatch(r"\w+", s.init) and s.init not in INITS and not Path(s.init).exists():
+        raise ValueError(f"init {s.init!r}: choose {', '.join(INITS)}, or a picture file")
     if not (isinstance(s.init, str) and s.init in INITS):
         return fit_image(s.init, shape[:2])
     if s.init == "noise":

@@ -12,7 +12,6 @@ from PIL import Image
 from nsnumpy import (
     VGG,
     Objective,
-    PictureError,
     Settings,
     load_image,
     minimize,
@@ -108,7 +107,7 @@ def test_starts_that_do_not_exist(tiny_vgg, p, a):
         texture(a, vgg=tiny_vgg(), init="content")
     with pytest.raises(ValueError, match="init 'style': there is no style picture here"):
         reconstruct(p, vgg=tiny_vgg(), init="style")
-    with pytest.raises(PictureError, match=r"whitenoise: no such file"):
+    with pytest.raises(ValueError, match="init 'whitenoise': choose noise, content, style, or a picture file"):
         transfer(p, a, vgg=tiny_vgg(), init="whitenoise")
 
 
