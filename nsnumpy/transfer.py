@@ -27,6 +27,7 @@ from .weights import load_vgg
 USE_CASES = ("transfer", "texture", "reconstruct")
 INITS = ("noise", "content", "style")
 BOUNDS = {"box": (0.0, 1.0), "none": None}
+_WEIGHTED = "NAME[:WEIGHT],...; without weights, equal shares"
 
 
 def _setting(default: Any, help: str, only: tuple[str, ...] = USE_CASES) -> Any:
@@ -46,23 +47,15 @@ class Settings:
     iterations: int = _setting(100, "iterations of the optimizer")
     optimizer: str = _setting("lbfgs", "lbfgs: L-BFGS-B; sgd: gradient descent with momentum; adam")
     bounds: str = _setting("box", "box: pixels stay in [0, 1]; none: clipped at the end only")
-    lr: float | None = _setting(
-        None, "step size of sgd (by default found from the first gradient) and of adam (0.02); lbfgs has none"
-    )
+    lr: float | None = _setting(None, "step of sgd (default: from the first gradient) and of adam (0.02); not lbfgs")
     momentum: float = _setting(0.9, "momentum of sgd, 0 to below 1")
     init: Picture = _setting("content", "where to start: noise, content, style, or a picture")
     seed: int = _setting(0, "seed of the noise")
     alpha: float = _setting(1.0, "weight of the content loss", ("transfer",))
     beta: float = _setting(3e8, "weight of the style loss", ("transfer", "texture"))
     tv: float = _setting(100.0, "weight of the total variation loss")
-    content_layers: Layers = _setting(
-        CONTENT_LAYERS, "layers of the content loss, NAME[:WEIGHT],...; without weights, equal shares", ("transfer",)
-    )
-    style_layers: Layers = _setting(
-        STYLE_LAYERS,
-        "layers of the style loss, NAME[:WEIGHT],...; without weights, equal shares",
-        ("transfer", "texture"),
-    )
+    content_layers: Layers = _setting(CONTENT_LAYERS, f"layers of the content loss, {_WEIGHTED}", ("transfer",))
+    style_layers: Layers = _setting(STYLE_LAYERS, f"layers of the style loss, {_WEIGHTED}", ("transfer", "texture"))
 
     def __post_init__(self) -> None:
         for name in ("size", "style_size", "iterations", "seed"):
@@ -83,7 +76,7 @@ class Settings:
 DEFAULTS = {
     "transfer": Settings(),
     "texture": Settings(init="noise"),
-    "reconstruct": Settings(init="noise", tv=0.0),
+    "reconstruct": Settings(init="noise", tv=1.0),
 }
 
 
@@ -281,7 +274,8 @@ def _start(s: Settings, shape: tuple[int, ...], content: np.ndarray | None, styl
     if not (isinstance(s.init, str) and s.init in INITS):
         return fit_image(s.init, shape[:2])
     if s.init == "noise":
-        return np.random.default_rng(s.seed).random(shape, dtype=np.float32)
+        # White noise about grey. It is faint because smooth filters hardly see its finest grain, and would leave it.
+        return np.random.default_rng(s.seed).uniform(0.45, 0.55, shape).astype(np.float32)
     start = content if s.init == "content" else style
     if start is None:
         raise ValueError(f"init {s.init!r}: there is no {s.init} picture here; choose noise or a picture")
