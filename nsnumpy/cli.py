@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
@@ -199,32 +199,34 @@ def _uninterrupted() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _reporter(arguments: argparse.Namespace, output: Path) -> Iterator[Callable[[Progress], None]]:
-    """The callback of a run: progress bar, log and intermediate pictures."""
-    with contextlib.ExitStack() as stack:
-        log: TextIO | None = None
-        bar = stack.enter_context(
-            tqdm(
-                total=arguments.iterations,
-                unit="it",
-                disable=True if arguments.quiet else None,  # None: only where standard error is a terminal
-                bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed} < {remaining}, {rate_fmt}{postfix}",
-                dynamic_ncols=True,
-            )
-        )
+    """The callback of a run: progress bar, log and intermediate pictures.
+
+    A log or a picture that cannot be written does not end the run, which is worth more.
+    """
+    with tqdm(
+        total=arguments.iterations,
+        unit="it",
+        disable=True if arguments.quiet else None,  # None: only where standard error is a terminal
+        bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed} < {remaining}, {rate_fmt}{postfix}",
+        dynamic_ncols=True,
+    ) as bar:
+        log: Path | None = arguments.log
 
         def report(progress: Progress) -> None:
             nonlocal log
             bar.set_postfix_str(f"loss {progress.loss:.4g}", refresh=False)
             bar.update(progress.iteration - bar.n)
-            if arguments.log:
-                if log is None:  # only now, so that a run that never begins does not empty an old log
-                    log = stack.enter_context(arguments.log.open("w", encoding="utf-8"))
-                log.write(json.dumps(progress.record()) + "\n")
-                log.flush()
+            if log:
+                try:  # an old log is emptied by the first line, not by a run that never begins
+                    with log.open("a" if progress.iteration else "w", encoding="utf-8") as file:
+                        file.write(json.dumps(progress.record()) + "\n")
+                except OSError as error:
+                    _say(f"note: {log}: {error.strerror}; the log ends here")
+                    log = None
             if arguments.save_every and progress.iteration and progress.iteration % arguments.save_every == 0:
                 try:
                     save_image(output.with_stem(f"{output.stem}-{progress.iteration:05d}"), progress.image)
-                except OSError as error:  # the run itself is worth more than a picture on its way
+                except OSError as error:
                     _say(f"note: {_os_error(error)}")
 
         yield report

@@ -6,7 +6,6 @@ import math
 import os
 import platform
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
@@ -241,11 +240,9 @@ def _run(
     if s.optimizer != "lbfgs":  # scipy's works on the host; these follow the network to its device
         x0 = asarray(x0, vgg.xp, vgg.dtype)
     history: list[dict[str, Any]] = []
-    start = time.perf_counter()
 
     def on_iterate(iterate: Iterate) -> None:
-        seconds = time.perf_counter() - start
-        progress = Progress(iterate.iteration, iterate.loss, objective.terms, seconds, iterate.x)
+        progress = Progress(iterate.iteration, iterate.loss, objective.terms, iterate.seconds, iterate.x)
         history.append(progress.record())
         if callback:
             callback(progress)
@@ -269,9 +266,9 @@ def _run(
 
 def _start(s: Settings, shape: tuple[int, ...], content: np.ndarray | None, style: Picture | None) -> np.ndarray:
     """The first iterate ``(H, W, 3)``, in [0, 1]; `content` has that shape already."""
-    if isinstance(s.init, str) and re.fullmatch(r"\w+", s.init) and s.init not in INITS and not Path(s.init).exists():
-        raise ValueError(f"init {s.init!r}: choose {', '.join(INITS)}, or a picture file")
     if not (isinstance(s.init, str) and s.init in INITS):
+        if isinstance(s.init, str) and re.fullmatch(r"\w+", s.init) and not Path(s.init).exists():
+            raise ValueError(f"init {s.init!r}: choose {', '.join(INITS)}, or a picture file")
         return fit_image(s.init, shape[:2])
     if s.init == "noise":
         # White noise about grey. It is faint because smooth filters hardly see its finest grain, and would leave it.

@@ -321,3 +321,18 @@ def test_help_names_every_setting_and_its_default(capsys):
 def test_version(capsys):
     status, out, _ = call(capsys, "--version")
     assert (status, out) == (0, "nsnumpy 0.1.0\n")
+
+
+def test_a_log_that_cannot_be_written_does_not_end_the_run(folder, capsys, monkeypatch):
+    right = Path.open
+
+    def full(self, *arguments, **options):
+        if self.name == "run.jsonl" and self.exists():
+            raise OSError(28, "No space left on device")
+        return right(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    status, out, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK} --log run.jsonl")
+    assert status == 0
+    assert out.startswith("out.png: ")
+    assert err == "nsnumpy: note: run.jsonl: No space left on device; the log ends here\n"
