@@ -1,13 +1,14 @@
 """Neural style transfer (Gatys, Ecker, Bethge 2015) from scratch on NumPy and CuPy, every gradient by hand."""
 
 from ._version import __version__
+from .architecture import Preprocessing, layer_names
 from .backend import DeviceError, get_xp
 from .gradcheck import KinkError, check_adjoint, check_gradient
 from .images import PictureError, load_image, read_settings, sample_names, save_image
 from .objective import Objective
 from .optimize import minimize
 from .transfer import Progress, Result, Settings, reconstruct, texture, transfer
-from .vgg import VGG, Preprocessing, layer_names
+from .vgg import VGG
 from .weights import WeightFile, WeightFileError, load_vgg, read_weights, write_weights
 
 __all__ = [

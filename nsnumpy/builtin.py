@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .architecture import ARCHITECTURES, Preprocessing, layer_names
 from .images import load_image
 from .ops import avgpool_forward, conv_forward, relu_forward
-from .vgg import ARCHITECTURES, Preprocessing, layer_names
 
 Weights = dict[str, tuple[np.ndarray, np.ndarray]]
 WIDTH = 1 / 2

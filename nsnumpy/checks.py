@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
+from .architecture import Preprocessing
 from .backend import Array, device_namespace
 from .builtin import random_weights
 from .gradcheck import check_adjoint, check_gradient
@@ -19,13 +20,22 @@ from .ops import (
     conv_forward,
     maxpool_backward,
     maxpool_forward,
+    patches_relu_backward,
+    patches_relu_forward,
     relu_backward,
     relu_forward,
+    winograd_backward,
+    winograd_forward,
+    winograd_relu_backward,
+    winograd_relu_forward,
+    winograd_weight,
 )
-from .vgg import POOLINGS, VGG, Preprocessing
+from .vgg import CONVOLUTIONS, POOLINGS, VGG
 
 ADJOINT, LOSS, WHOLE = 1e-12, 1e-7, 1e-6
 """Tolerances: of an adjoint identity, of a loss's gradient, of the whole map's. All relative, in float64."""
+
+Loss = Callable[[Array], tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,10 @@ def run_checks(device: str = "cpu", seed: int = 0) -> Iterator[Check]:
     yield from _op_checks(rng)
     yield from _loss_checks(rng)
     for pooling in POOLINGS:
-        yield _whole_check(xp, rng, pooling)
+        pictures = [rng.random_sample(shape) for shape in ((19, 17, 3), (24, 41, 3), (19, 17, 3))]
+        for convolution in CONVOLUTIONS:
+            yield _whole_check(xp, pictures, pooling, convolution)
+    yield from _fused_checks(rng)
 
 
 def _op_checks(rng: Array) -> Iterator[Check]:
@@ -67,8 +80,10 @@ def _op_checks(rng: Array) -> Iterator[Check]:
     mask = x > 0
     _, winner = maxpool_forward(x)
     pooled = rng.standard_normal((2, 4, 3, 5))
+    U = winograd_weight(weight)
     for name, forward, backward, at, cotangent in (
         ("conv", lambda x: conv_forward(x, weight, no_bias), lambda gy: conv_backward(gy, weight), x, gy),
+        ("conv, Winograd", lambda x: winograd_forward(x, U, no_bias), lambda gy: winograd_backward(gy, U), x, gy),
         ("conv, weight", lambda w: conv_forward(x, w, no_bias), lambda gy: conv_backward_weight(gy, x)[0], weight, gy),
         ("conv, bias", lambda b: conv_forward(zero, no_weight, b), lambda gy: conv_backward_weight(gy, x)[1], bias, gy),
         ("relu", lambda x: relu_forward(x)[0], lambda g: relu_backward(g, mask), x, rng.standard_normal(x.shape)),
@@ -76,6 +91,31 @@ def _op_checks(rng: Array) -> Iterator[Check]:
         ("maxpool", lambda x: maxpool_forward(x)[0], lambda gy: maxpool_backward(gy, winner, x.shape), x, pooled),
     ):
         yield Check(name, "adjoint identity", check_adjoint(forward, backward, at, cotangent), ADJOINT)
+
+
+def _fused_checks(rng: Array) -> Iterator[Check]:
+    """The steps that are not linear, as the loss ``<y, c>`` with a random c."""
+    x = rng.standard_normal((9, 7, 5))
+    weight, bias = rng.standard_normal((3, 3, 5, 4)), rng.standard_normal(4)
+    U = winograd_weight(weight)
+
+    def winograd(pool: bool, c: Array) -> Loss:
+        def loss(x: Array) -> tuple[Array, Array]:
+            y, signs = winograd_relu_forward(x, U, bias, pool=pool)
+            return (y * c).sum(), winograd_relu_backward(c, U, signs, x.shape[:2], pool=pool)
+
+        return loss
+
+    def patches(c: Array) -> Loss:
+        return lambda x: ((patches_relu_forward(x, weight, bias) * c).sum(), patches_relu_backward(c, x, weight, bias))
+
+    c, pooled = rng.standard_normal((9, 7, 4)), rng.standard_normal((4, 3, 4))
+    for name, loss in (
+        ("conv, ReLU by Winograd", winograd(False, c)),
+        ("conv, ReLU, avgpool by Winograd", winograd(True, pooled)),
+        ("conv, ReLU by patches", patches(c)),
+    ):
+        yield Check(name, "central differences", check_gradient(loss, x, tolerance=LOSS), LOSS)
 
 
 def _loss_checks(rng: Array) -> Iterator[Check]:
@@ -89,16 +129,17 @@ def _loss_checks(rng: Array) -> Iterator[Check]:
         yield Check(name, "central differences", check_gradient(loss, at, tolerance=LOSS), LOSS)
 
 
-def _whole_check(xp: ModuleType, rng: Array, pooling: str) -> Check:
+def _whole_check(xp: ModuleType, pictures: list[Array], pooling: str, convolution: str) -> Check:
     vgg = VGG(
         random_weights((7, 8, 9, 10, 11), seed=1),
         xp=xp,
         preprocessing=Preprocessing("BGR", 255.0, (104.0, 117.0, 124.0), (58.0, 57.0, 57.0)),
         pooling=pooling,
         dtype="float64",
+        convolution=convolution,
     )
-    p, a, x = (rng.random_sample(shape) for shape in ((19, 17, 3), (24, 41, 3), (19, 17, 3)))
+    p, a, x = pictures
     objective = Objective(vgg, content=p, style=a, alpha=1e-3, beta=1.0, tv=1e-3)
     # Few units and a short step keep every ReLU and maximum on its side; KinkError tells if one was crossed.
     error = check_gradient(objective, x, step=3e-7, tolerance=WHOLE)
-    return Check(f"pixels to total loss, {pooling} pooling", "central differences", error, WHOLE)
+    return Check(f"pixels to total loss, {pooling} pooling, {convolution}", "central differences", error, WHOLE)

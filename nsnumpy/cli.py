@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from ._version import __version__
+from .architecture import ARCHITECTURES, canonical_layer, layer_names
 from .backend import DEVICES, DeviceError
 from .checks import run_checks
 from .files import check_folder
@@ -28,7 +29,7 @@ from .gradcheck import KinkError
 from .images import PictureError, check_output, sample_names, save_image
 from .optimize import OPTIMIZERS
 from .transfer import BOUNDS, DEFAULTS, Progress, Result, Settings, reconstruct, texture, transfer
-from .vgg import ARCHITECTURES, POOLINGS, canonical_layer, layer_names
+from .vgg import POOLINGS
 from .weights import BUILTIN, load_vgg
 
 PROG = "nsnumpy"
@@ -246,10 +247,10 @@ def _run_gradcheck(arguments: argparse.Namespace) -> int:
     try:
         for number, check in enumerate(run_checks(arguments.device, arguments.seed)):
             if number == 0:
-                print(f"{'':36}{'method':22}{'error':>9}  {'allowed':>7}")
+                print(f"{'':46}{'method':22}{'error':>9}  {'allowed':>7}")
             verdict = "ok" if check.passed else "FAILED"
             failures += not check.passed
-            print(f"{check.name:36}{check.method:22}{check.error:9.1e}  {check.tolerance:7.0e}  {verdict}", flush=True)
+            print(f"{check.name:46}{check.method:22}{check.error:9.1e}  {check.tolerance:7.0e}  {verdict}", flush=True)
     except KinkError as error:
         _say(f"error: {error} (that is, another --seed)")
         return 1

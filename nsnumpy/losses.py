@@ -16,6 +16,7 @@ References
 from __future__ import annotations
 
 from .backend import Array, get_xp
+from .workers import Scratch, Workers
 
 
 def content_loss(F: Array, P: Array) -> tuple[Array, Array]:
@@ -37,19 +38,28 @@ def content_loss(F: Array, P: Array) -> tuple[Array, Array]:
     return _sum_of_squares(residual) / 2, residual
 
 
-def gram_matrix(F: Array) -> Array:
+def gram_matrix(F: Array, workers: Workers | None = None) -> Array:
     """``G_ij = sum_k F_ik F_jk``, the sum over the M positions of products of two filters; [1], equation 3.
 
     Parameters
     ----------
     F : array ``(H, W, N)``, float
+    workers : Workers, or None for one thread
+        The sum is taken over blocks of positions.
 
     Returns
     -------
     G : array ``(N, N)``, symmetric
     """
     F = F.reshape(-1, F.shape[-1])
-    return F.T @ F
+    if workers is None:
+        return F.T @ F
+
+    def partial(block: tuple[int, int], _: Scratch) -> Array:
+        rows = F[block[0] : block[1]]
+        return rows.T @ rows
+
+    return sum(workers.map(partial, workers.blocks(len(F), F.shape[1] * F.dtype.itemsize)))
 
 
 def style_loss(F: Array, A: Array) -> tuple[Array, Array]:
@@ -76,11 +86,28 @@ def style_loss(F: Array, A: Array) -> tuple[Array, Array]:
     if A.shape != (N, N):
         raise ValueError(f"a Gram matrix of shape {(N, N)} expected, {A.shape} given; F.shape={F.shape}")
     positions = F.reshape(-1, N)
-    M = positions.shape[0]
-    residual = gram_matrix(F) - A
-    gradient = (positions @ residual).reshape(F.shape)
-    gradient *= 1 / (N * M) ** 2
-    return _sum_of_squares(residual) / (2 * N * M) ** 2, gradient
+    value, K = gram_loss(gram_matrix(F), A, len(positions))
+    return value, (positions @ K).reshape(F.shape)
+
+
+def gram_loss(G: Array, A: Array, M: int) -> tuple[Array, Array]:
+    """`style_loss` as a function of the Gram matrix: ``E = 1/(4 N^2 M^2) sum (G - A)^2``, and K with ``dE/dF = F K``.
+
+    Parameters
+    ----------
+    G, A : arrays ``(N, N)``
+        The Gram matrix of x at one layer, and the one to reach.
+    M : int
+        The number of positions that G was summed over.
+
+    Returns
+    -------
+    value : float64 scalar
+    K : array ``(N, N)``, ``(G - A) / (N^2 M^2)``
+    """
+    residual = G - A
+    size = len(G) * M
+    return _sum_of_squares(residual) / (2 * size) ** 2, residual * (1 / size**2)
 
 
 def tv_loss(x: Array) -> tuple[Array, Array]:

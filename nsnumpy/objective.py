@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from .architecture import canonical_layer
 from .backend import Array, asarray, get_xp, to_host
-from .losses import content_loss, gram_matrix, style_loss, tv_loss
-from .vgg import VGG, canonical_layer
+from .losses import content_loss, gram_loss, gram_matrix, tv_loss
+from .vgg import VGG, Visit
 
 CONTENT_LAYERS = ("conv4_2",)
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -94,21 +95,23 @@ class Objective:
         self.content_layers = {} if content is None else layer_weights(content_layers)
         self.style_layers = {} if style is None else layer_weights(style_layers)
         self._layers = list(self.content_layers | self.style_layers)
-        self._content_features = self._features("content", content, self.content_layers)
-        # Gram matrices per position: the target of an x with M positions is M times this.
-        self._style_grams = {
-            name: gram_matrix(A) / (A.shape[0] * A.shape[1])
-            for name, A in self._features("style", style, self.style_layers).items()
-        }
+        self._content_features: dict[str, Array] = {}
+        self._style_grams: dict[str, Array] = {}  # per position: the target of an x with M positions is M times this
+
+        def visit_style(name: str, A: Array) -> None:
+            self._style_grams[name] = gram_matrix(A, vgg.workers) / (A.shape[0] * A.shape[1])
+
+        self._see("content", content, self.content_layers, self._content_features.__setitem__)
+        self._see("style", style, self.style_layers, visit_style)
         self._shape = None if content is None else content.shape
         self.terms: dict[str, float] = {}
         self.evaluations = 0
 
-    def _features(self, name: str, picture: Array | None, layers: Iterable[str]) -> dict[str, Array]:
+    def _see(self, name: str, picture: Array | None, layers: Iterable[str], visit: Visit) -> None:
         if picture is None:
-            return {}
+            return
         try:
-            return self.vgg.forward(asarray(picture, self.vgg.xp, self.vgg.dtype), layers)[0]
+            self.vgg.forward(asarray(picture, self.vgg.xp, self.vgg.dtype), layers, visit, keep=False)
         except ValueError as error:
             raise ValueError(f"{name} picture: {error}") from error
 
@@ -153,22 +156,28 @@ class Objective:
 
     def _evaluate(self, x: Array) -> tuple[dict[str, Array], Array]:
         """The weighted terms, still on the device, and the gradient."""
-        features, trace = self.vgg.forward(x, self._layers)
-        values: dict[str, Array] = {}
+        content: dict[str, Array] = {}
+        style: dict[str, Array] = {}
         gradients: dict[str, Array] = {}
-        for name, w in self.content_layers.items():
-            value, gradient = content_loss(features[name], self._content_features[name])
-            values[f"content/{name}"] = self.alpha * w * value
-            gradients[name] = self.alpha * w * gradient
-        for name, w in self.style_layers.items():
-            F = features[name]
-            value, gradient = style_loss(F, self._style_grams[name] * (F.shape[0] * F.shape[1]))
-            values[f"style/{name}"] = self.beta * w * value
-            gradient = self.beta * w * gradient
-            gradients[name] = gradients[name] + gradient if name in gradients else gradient
-        gx = self.vgg.backward(trace, gradients)
+        gram_gradients: dict[str, Array] = {}
+
+        def visit(name: str, F: Array) -> None:
+            if (w := self.content_layers.get(name)) is not None:
+                value, gradient = content_loss(F, self._content_features[name])
+                content[f"content/{name}"] = self.alpha * w * value
+                gradient *= self.alpha * w
+                gradients[name] = gradient
+            if (w := self.style_layers.get(name)) is not None:
+                M = F.shape[0] * F.shape[1]
+                value, K = gram_loss(gram_matrix(F, self.vgg.workers), self._style_grams[name] * M, M)
+                style[f"style/{name}"] = self.beta * w * value
+                gram_gradients[name] = self.beta * w * K
+
+        _, trace = self.vgg.forward(x, self._layers, visit)
+        gx = self.vgg.backward(trace, gradients, gram_gradients, keep=False)
+        values = content | style
         if self.tv:
             value, gradient = tv_loss(x)
             values["tv"] = self.tv * value
-            gx = gx + self.tv * gradient
+            gx += self.tv * gradient
         return values, gx

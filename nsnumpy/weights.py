@@ -16,10 +16,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from .architecture import ARCHITECTURES, Preprocessing, check_shapes, check_weights, layer_names
 from .backend import device_namespace
 from .builtin import PREPROCESSING, builtin_weights
 from .files import atomic_path
-from .vgg import ARCHITECTURES, POOLINGS, VGG, Preprocessing, check_shapes, check_weights, layer_names
+from .vgg import POOLINGS, VGG
 
 FORMAT_VERSION = 1
 BUILTIN = "builtin"
@@ -59,7 +60,13 @@ class WeightFile:
 
 
 def load_vgg(
-    source: str | os.PathLike[str] = BUILTIN, *, pooling: str = "avg", device: str = "cpu", dtype: str = "float32"
+    source: str | os.PathLike[str] = BUILTIN,
+    *,
+    pooling: str = "avg",
+    device: str = "cpu",
+    dtype: str = "float32",
+    threads: int | None = None,
+    convolution: str = "winograd",
 ) -> VGG:
     """A VGG network, ready to use.
 
@@ -71,6 +78,9 @@ def load_vgg(
     device : "cpu" or "gpu"
         "gpu" needs CuPy and never falls back to "cpu".
     dtype : "float32" or "float64"
+    threads : int, or None
+        How many threads; None takes the cores that this process may use.
+    convolution : "winograd", the fast path, or "direct", the definition
 
     Raises
     ------
@@ -91,6 +101,8 @@ def load_vgg(
         pooling=pooling,
         dtype=dtype,
         source=BUILTIN if os.fspath(source) == BUILTIN else Path(source).name,
+        threads=threads,
+        convolution=convolution,
     )
 
 

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from nsnumpy import VGG, Preprocessing, layer_names
-from nsnumpy.backend import to_host
+from nsnumpy.backend import asarray, to_host
 from nsnumpy.builtin import random_weights
 from nsnumpy.gradcheck import check_gradient
 from nsnumpy.ops import avgpool_forward, conv_forward, maxpool_forward, relu_forward
+from nsnumpy.vgg import CONVOLUTIONS
 
 
 def test_the_tables_are_vgg_19_and_vgg_16():
@@ -18,28 +19,41 @@ def test_the_tables_are_vgg_19_and_vgg_16():
         layer_names("vgg11")
 
 
+@pytest.mark.parametrize("convolution", CONVOLUTIONS)
 @pytest.mark.parametrize("pooling", ["avg", "max"])
-def test_forward_is_the_layers_in_order(tiny_vgg, picture, xp, pooling):
-    vgg = tiny_vgg(xp, pooling=pooling)
+def test_forward_is_the_layers_in_order(tiny_vgg, tiny_weights, picture, xp, pooling, convolution):
+    vgg = tiny_vgg(xp, pooling=pooling, convolution=convolution)
     x = xp.asarray(picture(21, 34))
     features, _ = vgg.forward(x, ["conv1_1", "conv2_2", "pool2", "conv3_1"])
+    weights = {name: [asarray(array, xp, "float64") for array in arrays] for name, arrays in tiny_weights.items()}
     expected = {}
     y = x
     for name in layer_names("vgg19")[:7]:
         if name.startswith("conv"):
-            y = relu_forward(conv_forward(y, *vgg.weights[name]))[0]
+            y = relu_forward(conv_forward(y, *weights[name]))[0]
         else:
             y = avgpool_forward(y) if pooling == "avg" else maxpool_forward(y)[0]
         expected[name] = y
     assert list(features) == ["conv1_1", "conv2_2", "pool2", "conv3_1"]
     for name, F in features.items():
-        assert np.array_equal(to_host(F), to_host(expected[name]))
+        assert np.abs(to_host(F - expected[name])).max() <= 1e-13 * np.abs(to_host(F)).max()
     assert features["conv3_1"].shape == (5, 8, 10)
 
 
 def test_the_network_stops_at_the_deepest_layer_asked_for(tiny_vgg, picture):
     _, trace = tiny_vgg().forward(picture(20, 20), ["conv2_1", "conv1_2"])
-    assert [name for name, _ in trace.steps] == ["conv1_1", "conv1_2", "pool1", "conv2_1"]
+    assert [step.name for step, _ in trace.steps] == ["conv1_1", "conv1_2", "pool1", "conv2_1"]
+
+
+def test_a_pooling_that_nobody_looks_into_is_done_with_its_convolution(tiny_vgg):
+    def steps(layers, **options):
+        return [step.name for step in tiny_vgg(**options).steps(layers)]
+
+    assert steps(["conv2_2"]) == ["conv1_1", "pool1", "conv2_1", "conv2_2"]
+    assert steps(["pool1"]) == ["conv1_1", "pool1"]
+    assert steps(["conv1_2", "pool1"]) == ["conv1_1", "conv1_2", "pool1"]
+    for option in ({"pooling": "max"}, {"convolution": "direct"}):
+        assert steps(["pool1"], **option) == ["conv1_1", "conv1_2", "pool1"]
 
 
 def test_relu_names_are_the_same_layers(tiny_vgg, picture):
@@ -52,10 +66,11 @@ def test_relu_names_are_the_same_layers(tiny_vgg, picture):
     assert both == pytest.approx(2 * vgg.backward(trace, {"conv2_1": gradient}))
 
 
+@pytest.mark.parametrize("convolution", CONVOLUTIONS)
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 @pytest.mark.parametrize("layers", [["conv1_1"], ["pool1", "conv2_2"], ["conv1_2", "conv3_3", "conv5_1"]])
-def test_backward_is_the_gradient_of_any_function_of_the_features(tiny_vgg, picture, pooling, layers):
-    vgg = tiny_vgg(pooling=pooling)
+def test_backward_is_the_gradient_of_any_function_of_the_features(tiny_vgg, picture, pooling, layers, convolution):
+    vgg = tiny_vgg(pooling=pooling, convolution=convolution)
     weights = {}
 
     def f(x):
@@ -77,6 +92,51 @@ def test_backward_adds_up_what_each_layer_sends(tiny_vgg, picture):
     gradients = {name: rng.standard_normal(F.shape) for name, F in features.items()}
     separate = sum(vgg.backward(trace, {name: gradient}) for name, gradient in gradients.items())
     assert vgg.backward(trace, gradients) == pytest.approx(separate, rel=1e-12, abs=1e-14)
+
+
+@pytest.mark.parametrize("convolution", CONVOLUTIONS)
+@pytest.mark.parametrize("layers", [["conv1_1", "conv3_1"], ["conv2_2"], ["pool1", "conv1_1"]])
+def test_the_gradient_of_a_gram_matrix_is_a_matrix_times_the_features(tiny_vgg, picture, convolution, layers):
+    vgg, x = tiny_vgg(convolution=convolution), picture(18, 23)
+    features, trace = vgg.forward(x, layers)
+    rng = np.random.default_rng(3)
+    grams = {name: rng.standard_normal((F.shape[-1],) * 2) for name, F in features.items()}
+    dense = {name: F @ grams[name] for name, F in features.items()}
+    expected = vgg.backward(trace, dense)
+    assert vgg.backward(trace, {}, grams) == pytest.approx(expected, rel=1e-11, abs=1e-13)
+    assert vgg.backward(trace, dense, grams) == pytest.approx(2 * expected, rel=1e-11, abs=1e-13)
+    assert all(np.array_equal(F @ grams[name], dense[name]) for name, F in features.items())  # nothing written into
+    vgg.backward(trace, dense, grams, keep=False)
+    assert (trace.steps, trace.features) == ([], {})
+
+
+def test_features_can_be_visited_as_they_come(tiny_vgg, picture):
+    vgg, x = tiny_vgg(), picture(20, 24)
+    features, _ = vgg.forward(x, ["conv2_1", "conv1_1"])
+    seen = {}
+    returned, trace = vgg.forward(x, ["relu2_1", "conv1_1"], seen.__setitem__, keep=False)
+    assert (returned, trace.steps, trace.features) == ({}, [], {})
+    assert list(seen) == ["conv1_1", "conv2_1"]
+    assert all(np.array_equal(seen[name], features[name]) for name in seen)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_the_fast_path_is_the_definition(tiny_vgg, picture, pooling, dtype):
+    """Features and pixel gradients of both, at an odd size; PyTorch's are in test_torch and test_frozen."""
+    layers = ["conv1_1", "conv2_1", "conv3_4", "conv4_2", "conv5_1"]
+    x, gradients = picture(45, 37).astype(dtype), {}
+    results = []
+    for convolution, precision in (("direct", "float64"), ("winograd", dtype)):
+        vgg = tiny_vgg(pooling=pooling, convolution=convolution, dtype=precision, threads=2)
+        features, trace = vgg.forward(x.astype(precision), layers)
+        for name, F in features.items():
+            gradients.setdefault(name, np.random.default_rng(len(gradients)).standard_normal(F.shape))
+        gx = vgg.backward(trace, {name: g.astype(precision) for name, g in gradients.items()})
+        results.append([*features.values(), gx])
+    for exact, fast in zip(*results, strict=True):
+        error = np.linalg.norm(fast - exact) / np.linalg.norm(exact)
+        assert error < (2e-5 if dtype == "float32" else 1e-13)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +218,9 @@ def test_weights_that_do_not_fit_are_named():
         VGG({}, xp=np)
 
 
-@pytest.mark.parametrize("option", [{"pooling": "median"}, {"dtype": "float16"}, {"architecture": "vgg11"}])
+@pytest.mark.parametrize(
+    "option", [{"pooling": "median"}, {"dtype": "float16"}, {"architecture": "vgg11"}, {"convolution": "fft"}]
+)
 def test_unknown_options(tiny_weights, option):
     with pytest.raises(ValueError, match="choose from"):
         VGG(tiny_weights, **{"xp": np} | option)

@@ -2,11 +2,22 @@
 
 Arrays are channels-last, ``(..., H, W, C)``: any leading axes are a batch. ``x, y`` are an op's input and output,
 ``gx, gy`` the gradients of a scalar loss with respect to them. No op writes into what it was given.
+
+conv.py, relu.py and pool.py are the definitions. winograd.py and patches.py compute the same maps faster and in less
+memory, several ops at a time, and are checked against them.
 """
 
 from .conv import conv_backward, conv_backward_weight, conv_forward
+from .patches import patches_relu_backward, patches_relu_forward
 from .pool import avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward
 from .relu import relu_backward, relu_forward
+from .winograd import (
+    winograd_backward,
+    winograd_forward,
+    winograd_relu_backward,
+    winograd_relu_forward,
+    winograd_weight,
+)
 
 __all__ = [
     "avgpool_backward",
@@ -16,6 +27,13 @@ __all__ = [
     "conv_forward",
     "maxpool_backward",
     "maxpool_forward",
+    "patches_relu_backward",
+    "patches_relu_forward",
     "relu_backward",
     "relu_forward",
+    "winograd_backward",
+    "winograd_forward",
+    "winograd_relu_backward",
+    "winograd_relu_forward",
+    "winograd_weight",
 ]

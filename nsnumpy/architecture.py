@@ -1,0 +1,117 @@
+"""The table of layers, VGG-19 and VGG-16 (Simonyan and Zisserman 2014) without their fully connected layers.
+
+A layer goes by its name in the paper. ``conv4_2`` means the features *after* that convolution's ReLU, the paper's
+``F >= 0``; ``relu4_2`` is accepted as the same thing; ``pool4`` is the pooled output of block 4.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .backend import Array, get_xp
+
+ARCHITECTURES: dict[str, tuple[tuple[int, int], ...]] = {
+    "vgg19": ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)),
+    "vgg16": ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)),
+}
+"""Per block: filters at full width, convolutions."""
+
+POOLINGS = ("avg", "max")
+MOST_FILTERS = 4096  # of a layer; eight times VGG's. A file that claims more is not believed
+
+
+def layer_names(architecture: str) -> tuple[str, ...]:
+    """The layers in order: conv1_1, conv1_2, pool1, ..., pool5.
+
+    >>> layer_names("vgg16")[:5]
+    ('conv1_1', 'conv1_2', 'pool1', 'conv2_1', 'conv2_2')
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {architecture!r}: choose from {', '.join(ARCHITECTURES)}")
+    names: list[str] = []
+    for block, (_, convolutions) in enumerate(ARCHITECTURES[architecture], start=1):
+        names += [f"conv{block}_{i}" for i in range(1, convolutions + 1)]
+        names.append(f"pool{block}")
+    return tuple(names)
+
+
+def canonical_layer(name: str) -> str:
+    """``relu4_2`` as ``conv4_2``; every other name as it is."""
+    return re.sub(r"^relu(?=\d+_\d+$)", "conv", name)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What the network does to a picture first: ``z = (pixel_scale * x[channels] - mean) / std``.
+
+    Parameters
+    ----------
+    channel_order : "RGB" or "BGR"
+        The order that the first convolution expects.
+    pixel_scale : float
+        1 if the network was trained on pixels in [0, 1], 255 if on pixels in [0, 255].
+    mean, std : three floats each
+        Per channel, in the network's channel order and in its units (after `pixel_scale`).
+    """
+
+    channel_order: str = "RGB"
+    pixel_scale: float = 1.0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.channel_order not in ("RGB", "BGR"):
+            raise ValueError(f"channel_order is 'RGB' or 'BGR', not {self.channel_order!r}")
+        if not all(0 < value < math.inf for value in (self.pixel_scale, *self.std)):
+            raise ValueError(f"pixel_scale and std are positive; got pixel_scale={self.pixel_scale}, std={self.std}")
+        if not all(math.isfinite(value) for value in self.mean):
+            raise ValueError(f"mean is three finite numbers; got mean={self.mean}")
+
+    def affine(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """(gain, offset) of the same map written as ``z = gain * x[channels] + offset``."""
+        gain = tuple(self.pixel_scale / s for s in self.std)
+        offset = tuple(-m / s for m, s in zip(self.mean, self.std, strict=True))
+        return gain, offset
+
+
+def check_shapes(weights: Mapping[str, tuple[Any, Any]], architecture: str) -> None:
+    """ValueError, naming the layer, unless `weights` begin at conv1_1, leave no gap, and fit onto one another.
+
+    Only shapes are looked at: anything that has one will do.
+    """
+    names = convolutions(layer_names(architecture))
+    unknown = [name for name in weights if name not in names]
+    if unknown:
+        raise ValueError(f"{unknown[0]}: not a convolution of {architecture}")
+    channels = 3
+    for name in names[: max(1, len(weights))]:
+        if name not in weights:
+            raise ValueError(f"{name}: missing from the weights")
+        weight, bias = (array.shape for array in weights[name])
+        if len(weight) != 4 or weight[:2] != (3, 3):
+            raise ValueError(f"{name}: a weight of shape (3, 3, C_in, C_out) expected, {weight} given")
+        if weight[2] != channels:
+            raise ValueError(f"{name}: {channels} channels expected, {weight[2]} given; weight.shape={weight}")
+        channels = weight[3]
+        if bias != (channels,):
+            raise ValueError(f"{name}: a bias of shape {(channels,)} expected, {bias} given")
+        if not 1 <= channels <= MOST_FILTERS:
+            raise ValueError(f"{name}: 1 to {MOST_FILTERS} filters expected, {channels} given")
+
+
+def check_weights(weights: Mapping[str, tuple[Array, Array]], architecture: str) -> None:
+    """As `check_shapes`, and every value must be finite."""
+    check_shapes(weights, architecture)
+    for name, (weight, bias) in weights.items():
+        xp = get_xp(weight, bias)
+        if not (xp.isfinite(weight).all() and xp.isfinite(bias).all()):
+            raise ValueError(f"{name}: the weights hold values that are not finite")
+
+
+def convolutions(names: Iterable[str]) -> list[str]:
+    """Those of the layers that are convolutions."""
+    return [name for name in names if name.startswith("conv")]

@@ -1,0 +1,139 @@
+"""Threads for the ops: each takes blocks of an op's work, and BLAS is held to one thread meanwhile.
+
+The blocks are sized to stay in a core's cache. A BLAS that split each small product over all cores instead would spend
+its time waiting; and where other programs run as well, its waiting threads would take the cores from them.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from .backend import Array, get_xp
+
+Job = TypeVar("Job")
+Done = TypeVar("Done")
+
+BLOCK_BYTES = 8 << 20  # of scratch memory for a block; on several processors 4 to 32 MiB made no difference
+
+
+def usable_cores() -> int:
+    """The number of cores that this process may use: its affinity, and the quota of its control group (containers)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such file, or "max": no quota
+        return cores
+
+
+class Scratch:
+    """The working memory of one thread: arrays that are handed out by name and used again, grown where need be."""
+
+    def __init__(self) -> None:
+        self._memory: dict[Any, Array] = {}
+
+    def empty(self, name: str, shape: Sequence[int], like: Array) -> Array:
+        """An array of the given shape, of like's dtype and namespace; whatever was in `name` before is lost."""
+        return self._get(name, shape, like, get_xp(like).empty)
+
+    def zeros(self, shape: Sequence[int], like: Array) -> Array:
+        """An array of zeros, not to be written to."""
+        return self._get("", shape, like, get_xp(like).zeros)
+
+    def _get(self, name: str, shape: Sequence[int], like: Array, make: Callable[..., Array]) -> Array:
+        size = math.prod(shape)
+        memory = self._memory.get((name, like.dtype))
+        if memory is None or memory.size < size:
+            self._memory.pop((name, like.dtype), None)  # the old one goes before the new one comes
+            memory = self._memory[name, like.dtype] = make(size, like.dtype)
+        return memory[:size].reshape(shape)
+
+
+class Workers:
+    """A number of threads with their scratch memory.
+
+    Parameters
+    ----------
+    threads : int >= 1, or None
+        None takes the cores that this process may use.
+    block_bytes : int
+        How much scratch memory a block of work may take, roughly.
+
+    Raises
+    ------
+    ValueError
+        If threads is less than 1.
+    """
+
+    def __init__(self, threads: int | None = None, block_bytes: int = BLOCK_BYTES) -> None:
+        self.threads = usable_cores() if threads is None else threads
+        if self.threads < 1:
+            raise ValueError(f"threads is 1 or more, not {threads}")
+        self.block_bytes = block_bytes
+        self._local = threading.local()
+        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+        self._blas: ThreadpoolController | None = None
+        self._held = False
+
+    def blocks(self, length: int, bytes_each: float, least: int = 1) -> list[tuple[int, int]]:
+        """0 ... length cut into nearly equal (start, stop), a multiple of the number of threads of them where possible.
+
+        A block has about `block_bytes`, if one element needs `bytes_each`, but not fewer than `least` elements, unless
+        a thread would stand idle.
+        """
+        most = max(1, least, int(self.block_bytes / bytes_each))
+        count = -(-length // most)
+        count = min(length, -(-count // self.threads) * self.threads)
+        return [(k * length // count, (k + 1) * length // count) for k in range(count)]
+
+    def map(self, function: Callable[[Job, Scratch], Done], jobs: Sequence[Job]) -> list[Done]:
+        """``[function(job, scratch) for job in jobs]``, the jobs shared out among the threads."""
+        with self.one_blas_thread():
+            if self.threads == 1 or len(jobs) == 1:
+                return [function(job, self._scratch()) for job in jobs]
+            if self._pool is None:
+                self._pool = concurrent.futures.ThreadPoolExecutor(self.threads, "nsnumpy")
+            state = np.geterr()  # it belongs to a thread
+
+            def work(job: Job) -> Done:
+                with np.errstate(**state):
+                    return function(job, self._scratch())
+
+            futures = [self._pool.submit(work, job) for job in jobs]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:  # Ctrl-C, too: leave no thread at work on arrays that the caller gives up
+                for future in futures:
+                    future.cancel()
+                concurrent.futures.wait(futures)
+                raise
+
+    @contextmanager
+    def one_blas_thread(self) -> Iterator[None]:
+        """BLAS held to one thread, and set back to what it was; may be nested."""
+        if self._held:
+            yield
+            return
+        if self._blas is None:
+            self._blas = ThreadpoolController()
+        self._held = True
+        try:
+            with self._blas.limit(limits=1, user_api="blas"):
+                yield
+        finally:
+            self._held = False
+
+    def _scratch(self) -> Scratch:
+        if not hasattr(self._local, "scratch"):
+            self._local.scratch = Scratch()
+        return self._local.scratch

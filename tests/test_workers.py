@@ -1,0 +1,105 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from nsnumpy import workers as module
+from nsnumpy.workers import Scratch, Workers, usable_cores
+
+
+def blas_threads():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_results_come_in_order_and_every_thread_helps():
+    seen = set()
+
+    def job(n, scratch):
+        seen.add(threading.get_ident())
+        time.sleep(0.005)
+        return n * n
+
+    assert Workers(3).map(job, range(12)) == [n * n for n in range(12)]
+    assert len(seen) == 3
+    assert threading.get_ident() not in seen
+
+
+def test_one_thread_is_the_calling_thread():
+    assert Workers(1).map(lambda n, _: threading.get_ident(), [1, 2]) == [threading.get_ident()] * 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blas_is_held_to_one_thread_and_set_back(threads):
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        inside = Workers(threads).map(lambda n, _: blas_threads(), range(4))
+        assert all(set(counts) == {1} for counts in inside)
+        assert blas_threads() == before
+        workers = Workers(threads)
+        with pytest.raises(ZeroDivisionError):
+            workers.map(lambda n, _: 1 / n, [1, 0, 1])
+        assert blas_threads() == before
+        with workers.one_blas_thread():
+            workers.map(lambda n, _: n, range(4))
+            assert set(blas_threads()) == {1}
+        assert blas_threads() == before
+
+
+def test_an_error_is_raised_once_no_thread_is_at_work_any_more():
+    running = []
+
+    def job(n, scratch):
+        if n == 0:
+            raise ValueError("first")
+        running.append(n)
+        time.sleep(0.05)
+        running.remove(n)
+
+    with pytest.raises(ValueError, match="first"):
+        Workers(2).map(job, range(50))
+    assert running == []
+
+
+def test_the_callers_floating_point_settings_hold_in_the_threads():
+    def job(n, scratch):
+        return np.geterr()["over"]
+
+    with np.errstate(over="raise"):
+        assert Workers(2).map(job, range(4)) == ["raise"] * 4
+
+
+def test_blocks_cover_everything_once():
+    for length in (1, 2, 7, 64, 1000):
+        for threads in (1, 2, 5):
+            for size in (1, 100, 1 << 20):
+                blocks = Workers(threads, size).blocks(length, 10, least=3)
+                assert [i for start, stop in blocks for i in range(start, stop)] == list(range(length))
+                assert len(blocks) % threads == 0 or len(blocks) == length
+    assert Workers(1, 1000).blocks(1000, 10) == [(100 * k, 100 * k + 100) for k in range(10)]
+    assert Workers(1, 10).blocks(9, 10, least=3) == [(0, 3), (3, 6), (6, 9)]
+
+
+def test_scratch_memory_is_used_again_and_grows():
+    scratch, like = Scratch(), np.zeros(1, "float32")
+    small = scratch.empty("a", (4, 5), like)
+    assert (small.shape, small.dtype) == ((4, 5), np.float32)
+    assert np.shares_memory(small, scratch.empty("a", (3, 2), like))
+    assert not np.shares_memory(small, scratch.empty("b", (3, 2), like))
+    assert not np.shares_memory(small, scratch.empty("a", (3, 2), np.zeros(1)))
+    assert scratch.empty("a", (50, 50), like).size == 2500
+    assert not scratch.zeros((30, 2), like).any()
+
+
+def test_the_default_is_the_cores_that_the_process_may_use(monkeypatch, tmp_path):
+    assert Workers().threads == usable_cores() >= 1
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    for text, expected in (("250000 100000", 3), ("max 100000", 6), ("900000 100000", 6), ("1000 100000", 1)):
+        (tmp_path / "cpu.max").write_text(text)
+        monkeypatch.setattr(module, "Path", lambda _: tmp_path / "cpu.max")
+        assert usable_cores() == expected
+    monkeypatch.setattr(module, "Path", lambda _: tmp_path / "none")
+    assert usable_cores() == 6
+    with pytest.raises(ValueError, match="threads is 1 or more, not 0"):
+        Workers(0)
