@@ -1,4 +1,4 @@
-"""L-BFGS-B (scipy), gradient descent with momentum, and Adam, behind one call."""
+"""L-BFGS, this package's own and scipy's, gradient descent with momentum, and Adam, behind one call."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import numpy as np
 import scipy.optimize
 
 from .backend import Array, get_xp, to_host
+from .lbfgs import Bounds, Function, lbfgs
 
-OPTIMIZERS = ("lbfgs", "sgd", "adam")
-
-Function = Callable[[Array], tuple[float, Array]]
-Bounds = tuple[float, float] | None
+OPTIMIZERS = ("lbfgs-device", "lbfgs", "sgd", "adam")
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def minimize(
     f: Function,
     x0: Array,
     *,
-    method: str = "lbfgs",
+    method: str = "lbfgs-device",
     iterations: int = 100,
     bounds: Bounds = (0.0, 1.0),
     lr: float | None = None,
@@ -78,8 +76,9 @@ def minimize(
         The gradient in x's shape.
     x0 : float array
         The start. "lbfgs" works on a float64 copy on the host, the others in x0's dtype and namespace.
-    method : "lbfgs", "sgd" or "adam"
-        "lbfgs" is scipy's L-BFGS-B [1]; "sgd" gradient descent with momentum, ``v = momentum v + lr g; x = x - v``;
+    method : "lbfgs-device", "lbfgs", "sgd" or "adam"
+        "lbfgs-device" is the L-BFGS of lbfgs.py; "lbfgs" scipy's L-BFGS-B [1], for which a start in float64 pays;
+        "sgd" gradient descent with momentum, ``v = momentum v + lr g; x = x - v``;
         "adam" is [2] with its own constants, 0.9, 0.999 and 1e-8.
     iterations : int >= 0
     bounds : (low, high), or None
@@ -90,7 +89,7 @@ def minimize(
     momentum : float
         Of "sgd".
     memory : int
-        How many pairs of steps and gradient changes "lbfgs" remembers.
+        How many pairs of steps and gradient changes the L-BFGS methods remember.
     callback : function of one `Iterate`, or None
         Called at the start and after every iteration.
 
@@ -120,6 +119,8 @@ def minimize(
         with np.errstate(over="ignore", invalid="ignore"):  # a step too long is told by f, below
             if method == "lbfgs":
                 _lbfgs(run, x0, memory)
+            elif method == "lbfgs-device":
+                _lbfgs_device(run, x0, memory)
             elif method == "sgd":
                 _sgd(run, x0, lr, momentum)
             else:
@@ -171,6 +172,25 @@ class _Run:
 
     def minimum(self, interrupted: bool = False, failed: bool = False) -> Minimum:
         return Minimum(self.best, self.loss, self.iterations, self.stopped, interrupted, failed)
+
+
+def _lbfgs_device(run: _Run, x0: Array, memory: int) -> None:
+    """This package's own L-BFGS, on a loss in units of the largest element of the first gradient."""
+    unit = 0.0
+
+    def scaled(x: Array) -> tuple[float, Array]:
+        nonlocal unit
+        loss, gradient = run.evaluate(x)
+        unit = unit or 1 / _largest(gradient)
+        return unit * loss, unit * gradient
+
+    def accept(x: Array, loss: float) -> bool:
+        run.accept(x, loss / unit)
+        return run.iterations < run.requested
+
+    why = lbfgs(scaled, run.project(x0), bounds=run.bounds, memory=memory, accept=accept)
+    if why:
+        run.stopped = f"no lower loss found after {run.iterations} of {run.requested} iterations ({why})"
 
 
 def _lbfgs(run: _Run, x0: Array, memory: int) -> None:

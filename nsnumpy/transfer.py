@@ -44,9 +44,11 @@ class Settings:
     size: int | None = _setting(384, "long side of the result in pixels")
     style_size: int | None = _setting(None, "long side of the style picture (as --size)", ("transfer", "texture"))
     iterations: int = _setting(100, "iterations of the optimizer")
-    optimizer: str = _setting("lbfgs", "lbfgs: L-BFGS-B; sgd: gradient descent with momentum; adam")
+    optimizer: str = _setting(
+        "lbfgs-device", "lbfgs-device: L-BFGS of this package; lbfgs: scipy's L-BFGS-B; sgd: with momentum; adam"
+    )
     bounds: str = _setting("box", "box: pixels stay in [0, 1]; none: clipped at the end only")
-    lr: float | None = _setting(None, "step of sgd (default: from the first gradient) and of adam (0.02); not lbfgs")
+    lr: float | None = _setting(None, "step of sgd (default: from the first gradient) and of adam (0.02)")
     momentum: float = _setting(0.9, "momentum of sgd, 0 to below 1")
     init: Picture = _setting("content", "where to start: noise, content, style, or a picture")
     seed: int = _setting(0, "seed of the noise")

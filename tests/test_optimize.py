@@ -1,9 +1,14 @@
+import itertools
+
 import numpy as np
 import pytest
 import scipy.optimize
 
 from nsnumpy import minimize
+from nsnumpy.lbfgs import Pairs, lbfgs
 from nsnumpy.optimize import OPTIMIZERS
+
+LBFGS = ("lbfgs-device", "lbfgs")
 
 rng = np.random.default_rng(5)
 H = rng.standard_normal((12, 12))
@@ -79,13 +84,14 @@ def test_the_scale_of_the_loss_changes_nothing(method, scale):
     assert run(scale) == pytest.approx(run(1.0), rel=1e-6)
 
 
+@pytest.mark.parametrize("method", LBFGS)
 @pytest.mark.parametrize("bounds", [None, (-2.0, 2.0)])
 @pytest.mark.parametrize("scale", [1.0, 1e-12])
-def test_lbfgs_runs_as_many_iterations_as_were_asked_for(bounds, scale):
+def test_lbfgs_runs_as_many_iterations_as_were_asked_for(method, bounds, scale):
     steps = []
     f = rosenbrock
     result = minimize(
-        lambda x: tuple(scale * part for part in f(x)), np.full(20, -1.2), iterations=40, bounds=bounds,
+        lambda x: tuple(scale * part for part in f(x)), np.full(20, -1.2), method=method, iterations=40, bounds=bounds,
         callback=steps.append,
     )  # fmt: skip
     assert result.iterations == 40
@@ -96,15 +102,17 @@ def test_lbfgs_runs_as_many_iterations_as_were_asked_for(bounds, scale):
     assert result.loss == losses[-1]
 
 
-def test_lbfgs_says_so_when_its_line_search_truly_fails():
-    result = minimize(lambda x: (float((x**2).sum()), -2 * x), np.ones(3), iterations=30, bounds=None)
+@pytest.mark.parametrize("method", LBFGS)
+def test_lbfgs_says_so_when_its_line_search_truly_fails(method):
+    result = minimize(lambda x: (float((x**2).sum()), -2 * x), np.ones(3), method=method, iterations=30, bounds=None)
     assert result.stopped.startswith("no lower loss found after ")
     assert result.loss == 3.0
     assert result.x.tolist() == [1, 1, 1]
 
 
-def test_lbfgs_says_so_at_the_minimum():
-    result = minimize(quadratic, goal, iterations=30)
+@pytest.mark.parametrize("method", LBFGS)
+def test_lbfgs_says_so_at_the_minimum(method):
+    result = minimize(quadratic, goal, method=method, iterations=30)
     assert result.stopped.startswith("no lower loss found after 0 of 30 iterations")
     assert np.array_equal(result.x, goal)
 
@@ -118,28 +126,30 @@ def test_lbfgs_asks_scipy_not_to_stop_of_its_own(monkeypatch):
         return scipys(f, x, **arguments)
 
     monkeypatch.setattr("nsnumpy.optimize.scipy.optimize.minimize", spy)
-    minimize(rosenbrock, np.full(20, -1.2), iterations=60, bounds=None, memory=7)
+    minimize(rosenbrock, np.full(20, -1.2), iterations=60, bounds=None, memory=7, method="lbfgs")
     assert (asked["ftol"], asked["gtol"], asked["maxcor"], asked["maxiter"]) == (0, 0, 7, 60)
     assert asked["maxfun"] > 20 * 60  # its line search makes 20 evaluations at the most
 
 
-def test_lbfgs_runs_on_where_the_loss_hardly_falls():
+@pytest.mark.parametrize("method", LBFGS)
+def test_lbfgs_runs_on_where_the_loss_hardly_falls(method):
     """With scipy's own tolerances this run would end before."""
-    result = minimize(rosenbrock, np.full(4, -1.2), iterations=45, bounds=None)
+    result = minimize(rosenbrock, np.full(4, -1.2), method=method, iterations=45, bounds=None)
     assert (result.iterations, result.stopped) == (45, "")
     early = scipy.optimize.minimize(rosenbrock, np.full(4, -1.2), jac=True, method="L-BFGS-B")
     assert early.nit < result.iterations
     assert result.loss < 1e-3 * early.fun
 
 
-def test_lbfgs_evaluates_the_start_once():
+@pytest.mark.parametrize("method", LBFGS)
+def test_lbfgs_evaluates_the_start_once(method):
     seen = []
 
     def f(x):
         seen.append(x.tobytes())
         return quadratic(x)
 
-    minimize(f, start, iterations=5)
+    minimize(f, start, method=method, iterations=5)
     assert seen.count(start.tobytes()) == 1
 
 
@@ -217,3 +227,79 @@ def test_the_start_is_not_written_to():
 def test_unusable_options(option):
     with pytest.raises(ValueError, match=next(iter(option)).replace("method", "optimizer")):
         minimize(quadratic, start, **option)
+
+
+def test_two_loops_are_the_bfgs_matrix():
+    """Against the update of the whole inverse Hessian, formula 7.16 of Nocedal and Wright, on the free variables."""
+    rng, pairs = np.random.default_rng(1), Pairs(3)
+    recent = []
+    for _ in range(5):
+        s = rng.standard_normal(6)
+        y = np.diag(np.arange(1.0, 7)) @ s
+        pairs.add(s, y)
+        recent.append((s, y))
+    pairs.add(s, -y)  # no pair of a concave place
+    assert len(pairs) == 3
+    g = rng.standard_normal(6)
+    for free in (None, np.array([True, True, False, True, False, True])):
+        keep = np.ones(6, bool) if free is None else free
+        restricted = [(s[keep], y[keep]) for s, y in recent[-3:]]
+        s, y = restricted[-1]
+        inverse = (s @ y) / (y @ y) * np.eye(keep.sum())
+        for s, y in restricted:
+            V = np.eye(len(s)) - np.outer(y, s) / (s @ y)
+            inverse = V.T @ inverse @ V + np.outer(s, s) / (s @ y)
+        got = pairs.times(g, free)
+        assert got[keep] == pytest.approx(inverse @ g[keep], rel=1e-10)
+        assert not got[~keep].any()
+
+
+def test_every_step_satisfies_the_strong_wolfe_conditions():
+    seen, accepted = {}, []
+
+    def f(x):
+        loss, gradient = rosenbrock(x)
+        seen[x.tobytes()] = (loss, gradient)
+        return loss, gradient
+
+    def accept(x, loss):
+        accepted.append(x)
+        return len(accepted) < 40
+
+    assert lbfgs(f, np.full(10, -1.2), bounds=None, memory=5, accept=accept) == ""
+    for before, after in itertools.pairwise(accepted):
+        (loss, gradient), (new, new_gradient) = seen[before.tobytes()], seen[after.tobytes()]
+        step = after - before
+        assert new <= loss + 1e-4 * (gradient @ step)
+        assert abs(new_gradient @ step) <= -0.9 * (gradient @ step)
+
+
+@pytest.mark.parametrize("method", LBFGS)
+def test_in_the_box_the_minimum_on_the_box_is_found(method):
+    """Some coordinates end on a bound with the gradient pointing outwards, the others at zero gradient."""
+    target = np.linspace(-0.6, 1.6, 12).reshape(2, 2, 3)
+
+    def f(x):
+        d = (x - target).ravel()
+        return 0.5 * float(d @ H @ d), (H @ d).reshape(x.shape)
+
+    x = minimize(f, start, method=method, iterations=200).x
+    gradient = f(x)[1]
+    inside = (x > 1e-9) & (x < 1 - 1e-9)
+    assert np.abs(gradient[inside]).max() < 1e-5 * np.abs(f(start)[1]).max()
+    assert (gradient[x <= 1e-9] > 0).all()
+    assert (gradient[x >= 1 - 1e-9] < 0).all()
+    assert 0 < inside.sum() < 12
+
+
+def test_the_device_method_stays_in_its_precision():
+    kinds = set()
+
+    def f(x):
+        kinds.add(x.dtype)
+        loss, gradient = quadratic(x.astype("float64"))
+        return loss, gradient.astype(x.dtype)
+
+    result = minimize(f, start.astype("float32"), method="lbfgs-device", iterations=60)
+    assert kinds == {np.dtype("float32")} == {result.x.dtype}
+    assert result.x == pytest.approx(goal, abs=1e-4)

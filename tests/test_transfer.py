@@ -21,6 +21,7 @@ from nsnumpy import (
     transfer,
 )
 from nsnumpy.builtin import calibrate, random_weights
+from nsnumpy.optimize import OPTIMIZERS
 from nsnumpy.transfer import DEFAULTS, USE_CASES, settings_of, to_image
 
 
@@ -44,7 +45,7 @@ def run(use_case, vgg, p, a, **options):
 
 
 @pytest.mark.parametrize("use_case", USE_CASES)
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam", "sgd"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_use_case_with_every_optimizer_lowers_its_loss(tiny_vgg, xp, p, a, use_case, optimizer):
     result = run(use_case, tiny_vgg(xp, dtype="float32"), p, a, optimizer=optimizer)
     assert result.image.dtype == np.float32
@@ -144,7 +145,7 @@ def test_callbacks_see_every_iterate(tiny_vgg, p, a):
     assert all(progress.image.shape == p.shape for progress in seen)
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam", "sgd"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_an_interrupt_keeps_the_best_picture(tiny_vgg, p, a, optimizer):
     def interrupt(progress):
         if progress.iteration == 2:
