@@ -7,6 +7,7 @@ from .gradcheck import KinkError, check_adjoint, check_gradient
 from .images import PictureError, load_image, read_settings, sample_names, save_image
 from .objective import Objective
 from .optimize import minimize
+from .plan import Plan, plan
 from .transfer import Progress, Result, Settings, reconstruct, texture, transfer
 from .vgg import VGG
 from .weights import WeightFile, WeightFileError, load_vgg, read_weights, write_weights
@@ -17,6 +18,7 @@ __all__ = [
     "KinkError",
     "Objective",
     "PictureError",
+    "Plan",
     "Preprocessing",
     "Progress",
     "Result",
@@ -31,6 +33,7 @@ __all__ = [
     "load_image",
     "load_vgg",
     "minimize",
+    "plan",
     "read_settings",
     "read_weights",
     "reconstruct",

@@ -1,5 +1,5 @@
 """``python -m nsnumpy``."""
 
-from .cli import main
+from .cli import program
 
-raise SystemExit(main())
+raise SystemExit(program())

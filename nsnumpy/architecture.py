@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ ARCHITECTURES: dict[str, tuple[tuple[int, int], ...]] = {
 }
 """Per block: filters at full width, convolutions."""
 
+FIRST = "conv1_1"
 POOLINGS = ("avg", "max")
 MOST_FILTERS = 4096  # of a layer; eight times VGG's. A file that claims more is not believed
 
@@ -37,6 +38,89 @@ def layer_names(architecture: str) -> tuple[str, ...]:
         names += [f"conv{block}_{i}" for i in range(1, convolutions + 1)]
         names.append(f"pool{block}")
     return tuple(names)
+
+
+def convolutions(names: Iterable[str]) -> list[str]:
+    """Those of the layers that are convolutions."""
+    return [name for name in names if name.startswith("conv")]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the forward pass.
+
+    Attributes
+    ----------
+    name : str
+        The layer whose features it makes.
+    conv : str
+        The convolution that it runs, "" for a pooling alone.
+    pool : bool
+        Whether it pools.
+    """
+
+    name: str
+    conv: str
+    pool: bool
+
+
+def resolve_layers(architecture: str, available: Collection[str], layers: Iterable[str]) -> list[str]:
+    """The canonical names of `layers`; ValueError if a network with the `available` convolutions lacks one of them."""
+    names = layer_names(architecture)
+    resolved = [canonical_layer(name) for name in layers]
+    for name in resolved:
+        if name not in names:
+            raise ValueError(f"unknown layer {name!r}: {architecture} has {names[0]} ... {names[-2]}, {names[-1]}")
+        if any(conv not in available for conv in convolutions(names[: names.index(name) + 1])):
+            raise ValueError(f"{name}: this network ends at {list(available)[-1]}; choose a layer up to there")
+    return resolved
+
+
+def deepest_layer(architecture: str, layers: Iterable[str]) -> str:
+    """The deepest of `layers`, canonical names, of which there must be one at least."""
+    layers = list(layers)
+    if not layers:
+        raise ValueError("at least one layer expected, none given")
+    return max(layers, key=layer_names(architecture).index)
+
+
+def minimum_size(architecture: str, layers: Iterable[str]) -> int:
+    """The least height and width, in pixels, with which every one of `layers` has at least one position."""
+    names = layer_names(architecture)
+    above = names[: names.index(deepest_layer(architecture, layers)) + 1]
+    return 2 ** sum(name.startswith("pool") for name in above)
+
+
+def check_size(architecture: str, layers: Sequence[str], shape: Sequence[int]) -> None:
+    """ValueError if a picture of this shape, ``(..., H, W, 3)``, is none, or is too small for the deepest layer."""
+    least = minimum_size(architecture, layers)
+    if len(shape) < 3 or shape[-1] != 3 or min(shape[-3:-1]) < least:
+        raise ValueError(
+            f"{deepest_layer(architecture, layers)}: a picture (H, W, 3) with H, W >= {least} expected; "
+            f"x.shape={tuple(shape)}"
+        )
+
+
+def network_steps(architecture: str, layers: Sequence[str], pooling: str, *, fuse: bool = True) -> list[Step]:
+    """The steps of a forward pass that makes the features of `layers`, as far as the deepest of them.
+
+    Where `fuse` allows, an average pooling is one step with the convolution before it, if nobody asked for what lies
+    between the two.
+
+    >>> [step.name for step in network_steps("vgg19", ["conv2_2"], "avg")]
+    ['conv1_1', 'pool1', 'conv2_1', 'conv2_2']
+    """
+    names = layer_names(architecture)
+    steps: list[Step] = []
+    for name in names[: max(map(names.index, layers)) + 1]:
+        before = steps[-1] if steps else None
+        if name.startswith("conv"):
+            steps.append(Step(name, name, False))
+        elif fuse and pooling == "avg" and before.conv not in (FIRST, *layers):
+            steps[-1] = Step(name, before.conv, True)
+        else:
+            steps.append(Step(name, "", True))
+    return steps
 
 
 def canonical_layer(name: str) -> str:
@@ -110,8 +194,3 @@ def check_weights(weights: Mapping[str, tuple[Array, Array]], architecture: str)
         xp = get_xp(weight, bias)
         if not (xp.isfinite(weight).all() and xp.isfinite(bias).all()):
             raise ValueError(f"{name}: the weights hold values that are not finite")
-
-
-def convolutions(names: Iterable[str]) -> list[str]:
-    """Those of the layers that are convolutions."""
-    return [name for name in names if name.startswith("conv")]

@@ -32,6 +32,13 @@ def builtin_weights() -> Weights:
     return calibrate(random_weights(widths, SEED), pictures)
 
 
+def builtin_filters() -> dict[str, int]:
+    """The number of filters of each of its convolutions."""
+    names = layer_names("vgg19")
+    widths = {f"conv{block}": round(full * WIDTH) for block, (full, _) in enumerate(ARCHITECTURES["vgg19"], start=1)}
+    return {name: widths[name[:5]] for name in names[: names.index(LAST) + 1] if name.startswith("conv")}
+
+
 def random_weights(widths: Sequence[int], seed: int, last: str = LAST) -> Weights:
     """Random 3x3 filters without biases, in float32, that each see a few of the input channels.
 

@@ -21,18 +21,24 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from ._version import __version__
-from .architecture import ARCHITECTURES, canonical_layer, layer_names
 from .backend import DEVICES, DeviceError
+from .blas import restart_with_better_kernel
 from .checks import run_checks
 from .files import check_folder
 from .gradcheck import KinkError
 from .images import PictureError, check_output, sample_names, save_image
-from .optimize import OPTIMIZERS
-from .transfer import BOUNDS, DEFAULTS, Progress, Result, Settings, reconstruct, texture, transfer
-from .vgg import POOLINGS
-from .weights import BUILTIN, load_vgg
+from .options import add_settings, layer, natural, positive
+from .plan import Plan, plan
+from .transfer import Progress, Result, Settings, reconstruct, texture, transfer
+from .weights import load_vgg
 
 PROG = "nsnumpy"
+
+
+def program() -> int:
+    """The program ``nsnumpy``: `main` on the command line that it was started with, with the right BLAS kernel."""
+    restart_with_better_kernel()
+    return main()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +102,18 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _add_run(commands, "reconstruct", "make CONTENT again from what one layer knows of it", _run_reconstruct)
     command.add_argument("content", metavar="CONTENT", help="the picture to reconstruct")
-    command.add_argument("--layer", metavar="NAME", default="conv4_2", type=_layer, help="the layer (conv4_2)")
+    command.add_argument("--layer", metavar="NAME", default="conv4_2", type=layer, help="the layer (conv4_2)")
+
+    command = commands.add_parser(
+        "plan",
+        help="say what a transfer would take, and whether it fits",
+        description="The memory and the time that `nsnumpy transfer` would take with the same options, on the CPU.",
+        allow_abbrev=False,
+    )
+    command.add_argument("content", metavar="CONTENT", help="the picture to paint")
+    command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
+    add_settings(command, "transfer")
+    command.set_defaults(run=_run_plan)
 
     command = commands.add_parser(
         "gradcheck",
@@ -105,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (cpu)")
-    command.add_argument("--seed", type=_natural, default=0, help="of the random inputs (0)")
+    command.add_argument("--seed", type=natural, default=0, help="of the random inputs (0)")
     command.set_defaults(run=_run_gradcheck)
     return parser
 
@@ -114,26 +131,13 @@ def _add_run(commands: Any, name: str, help: str, run: Callable[[argparse.Namesp
     """A command that makes a picture: its settings come from `Settings`, the rest is the same for all."""
     command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False)
     command.add_argument("-o", "--output", metavar="OUT", required=True, help="the result: png, jpg, webp or tif")
-    for setting in fields(Settings):
-        if name in setting.metadata["only"]:
-            default = getattr(DEFAULTS[name], setting.name)
-            shown = "" if default is None else f" ({_shown(default)})"
-            command.add_argument(
-                f"--{setting.name.replace('_', '-')}",
-                default=default,
-                help=setting.metadata["help"] + shown,
-                **_ARGUMENTS[setting.name],
-            )
-    command.add_argument("--weights", metavar="FILE", default=BUILTIN, help=f"weight file of the network ({BUILTIN})")
-    command.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
+    add_settings(command, name)
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
-    command.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (float32)")
-    command.add_argument(
-        "--save-every", metavar="K", type=_positive, help="write OUT-00050.png, ... every K iterations"
-    )
+    command.add_argument("--save-every", metavar="K", type=positive, help="write OUT-00050.png, ... every K iterations")
     command.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per iteration to FILE")
+    command.add_argument("--force", action="store_true", help="run even if memory will not suffice")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, use_case=name)
     return command
 
 
@@ -162,8 +166,21 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
     except OSError as error:
         _say(f"error: {_os_error(error)}")
         return 2
-    settings = {f.name: getattr(arguments, f.name) for f in fields(Settings) if name in f.metadata["only"]}
-    vgg = load_vgg(arguments.weights, pooling=arguments.pooling, device=arguments.device, dtype=arguments.dtype)
+    settings = _settings(arguments, name)
+    if arguments.device == "cpu" and not (arguments.force and arguments.quiet):
+        planned = _plan(arguments, name)
+        if not planned.fits and not arguments.force:
+            _say(f"error: {_does_not_fit(planned)}; or --force to try all the same")
+            return 1
+        if not arguments.quiet:
+            print(_planned(planned, settings["iterations"]), flush=True)
+    vgg = load_vgg(
+        arguments.weights,
+        pooling=arguments.pooling,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        threads=arguments.threads,
+    )
     with _reporter(arguments, output) as report:
         result = use_case(vgg=vgg, callback=report, **settings)
     with _uninterrupted():
@@ -173,6 +190,51 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
         if result.stopped:
             _say(f"{result.stopped}; {output} holds the best picture so far")
     return 128 + signal.SIGINT if result.interrupted else int(result.failed)
+
+
+def _settings(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+    return {f.name: getattr(arguments, f.name) for f in fields(Settings) if name in f.metadata["only"]}
+
+
+def _plan(arguments: argparse.Namespace, name: str) -> Plan:
+    given = vars(arguments)
+    return plan(
+        name,
+        **{key: given[key] for key in ("content", "style", "layer") if key in given},
+        **{key: given[key] for key in ("weights", "pooling", "dtype", "threads")},
+        **_settings(arguments, name),
+    )
+
+
+def _planned(planned: Plan, iterations: int) -> str:
+    height, width = planned.size
+    return (
+        f"{width} x {height}: about {planned.peak_bytes / 1e9:.2f} GB of memory, {planned.seconds:.2g} s an "
+        f"evaluation, {_duration(planned.seconds * iterations)} for {iterations} iterations"
+    )
+
+
+def _does_not_fit(planned: Plan) -> str:
+    height, width = planned.size
+    mend = f"choose --size {planned.largest_size} or less" if planned.largest_size else "no size would fit"
+    return (
+        f"{width} x {height} would take about {planned.peak_bytes / 1e9:.2f} GB of memory, and "
+        f"{planned.available_bytes / 1e9:.2f} GB are to be had: {mend}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _run_plan(arguments: argparse.Namespace) -> int:
+    planned = _plan(arguments, "transfer")
+    print(_planned(planned, arguments.iterations))
+    for name, size in planned.parts.items():
+        print(f"  {name:10}{size / 1e6:8.0f} MB")
+    if not planned.fits:
+        _say(f"error: {_does_not_fit(planned)}")
+    return int(not planned.fits)
 
 
 def _check_distinct(arguments: argparse.Namespace, output: Path) -> None:
@@ -257,83 +319,6 @@ def _run_gradcheck(arguments: argparse.Namespace) -> int:
     if failures:
         _say(f"error: {failures} of the gradients are wrong")
     return int(failures > 0)
-
-
-def _natural(text: str) -> int:
-    return _integer(text, 0)
-
-
-def _positive(text: str) -> int:
-    return _integer(text, 1)
-
-
-def _integer(text: str, least: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"a whole number, {least} or more, expected; {text!r} given")
-    return value
-
-
-def _weight(text: str) -> float:
-    """A finite number, 0 or more."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"a number, 0 or more, expected; {text!r} given")
-    return value
-
-
-def _step(text: str) -> float:
-    """A finite number above 0."""
-    if not (value := _weight(text)):
-        raise argparse.ArgumentTypeError(f"a number above 0 expected; {text!r} given")
-    return value
-
-
-def _layer(text: str) -> str:
-    name = canonical_layer(text)
-    known = {name: None for architecture in ARCHITECTURES for name in layer_names(architecture)}
-    if name not in known:
-        raise argparse.ArgumentTypeError(f"unknown layer {text!r}; choose from {', '.join(known)}")
-    return name
-
-
-def _layers(text: str) -> dict[str, float | None]:
-    """ "conv1_1:0.2,conv2_1" as {"conv1_1": 0.2, "conv2_1": None}."""
-    layers = {}
-    for part in text.split(","):
-        name, colon, weight = part.partition(":")
-        layers[_layer(name.strip())] = _weight(weight) if colon else None
-    return layers
-
-
-_ARGUMENTS: dict[str, dict[str, Any]] = {
-    "size": {"type": _positive, "metavar": "PIXELS"},
-    "style_size": {"type": _positive, "metavar": "PIXELS"},
-    "iterations": {"type": _natural, "metavar": "N"},
-    "optimizer": {"choices": OPTIMIZERS},
-    "bounds": {"choices": tuple(BOUNDS)},
-    "lr": {"type": _step, "metavar": "STEP"},
-    "momentum": {"type": _weight, "metavar": "GAMMA"},
-    "init": {"metavar": "START"},
-    "seed": {"type": _natural, "metavar": "N"},
-    "alpha": {"type": _weight, "metavar": "WEIGHT"},
-    "beta": {"type": _weight, "metavar": "WEIGHT"},
-    "tv": {"type": _weight, "metavar": "WEIGHT"},
-    "content_layers": {"type": _layers, "metavar": "LAYERS"},
-    "style_layers": {"type": _layers, "metavar": "LAYERS"},
-}
-
-
-def _shown(default: Any) -> str:
-    if isinstance(default, float):
-        return f"{default:g}".replace("e+0", "e")
-    return ",".join(default) if isinstance(default, tuple) else str(default)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

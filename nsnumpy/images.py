@@ -84,6 +84,18 @@ def load_image(picture: Picture, size: int | None = None) -> np.ndarray:
     return _to_array(_resize(_open(picture), size))
 
 
+def image_shape(picture: Picture) -> tuple[int, int]:
+    """(H, W) of a picture as it is; errors as in `load_image`."""
+    if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
+        return _check_array(picture).shape[:2]
+    return _open(picture).size[::-1]
+
+
+def fit_size(shape: tuple[int, int], size: int | None) -> tuple[int, int]:
+    """The (H, W) that `load_image` gives to a picture of this shape."""
+    return shape if size is None else _scaled(shape, size)
+
+
 def fit_image(picture: Picture, shape: tuple[int, int]) -> np.ndarray:
     """A picture scaled to cover `shape` and cropped to it around its centre.
 
@@ -301,8 +313,8 @@ def _by_channel(image: np.ndarray, change: Callable[[Image.Image], Image.Image])
 
 
 def _scaled(sides: tuple[int, int], size: int) -> tuple[int, int]:
-    width, height = (max(1, round(side * size / max(sides))) for side in sides)
-    return width, height
+    first, second = (max(1, round(side * size / max(sides))) for side in sides)
+    return first, second
 
 
 def _check_array(image: np.ndarray) -> np.ndarray:

@@ -12,7 +12,19 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from .architecture import Preprocessing, canonical_layer, check_weights, convolutions, layer_names
+from .architecture import (
+    FIRST,
+    POOLINGS,
+    Preprocessing,
+    Step,
+    canonical_layer,
+    check_size,
+    check_weights,
+    deepest_layer,
+    minimum_size,
+    network_steps,
+    resolve_layers,
+)
 from .backend import Array, asarray
 from .ops import (
     avgpool_backward,
@@ -31,30 +43,9 @@ from .ops import (
 )
 from .workers import BLOCK_BYTES, Scratch, Workers
 
-POOLINGS = ("avg", "max")
 CONVOLUTIONS = ("winograd", "direct")
-FIRST = "conv1_1"
 
 Visit = Callable[[str, Array], object]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the forward pass.
-
-    Attributes
-    ----------
-    name : str
-        The layer whose features it makes.
-    conv : str
-        The convolution that it runs, "" for a pooling alone.
-    pool : bool
-        Whether it pools.
-    """
-
-    name: str
-    conv: str
-    pool: bool
 
 
 @dataclass
@@ -137,49 +128,20 @@ class VGG:
 
     def resolve(self, layers: Iterable[str]) -> list[str]:
         """The canonical names of `layers`; ValueError if this network does not have one of them."""
-        names = layer_names(self.architecture)
-        resolved = [canonical_layer(name) for name in layers]
-        for name in resolved:
-            if name not in names:
-                raise ValueError(
-                    f"unknown layer {name!r}: {self.architecture} has {names[0]} ... {names[-2]}, {names[-1]}"
-                )
-            if any(layer not in self.layers for layer in convolutions(names[: names.index(name) + 1])):
-                raise ValueError(f"{name}: this network ends at {list(self.layers)[-1]}; choose a layer up to there")
-        return resolved
+        return resolve_layers(self.architecture, self.layers, layers)
 
     def minimum_size(self, layers: Iterable[str]) -> int:
         """The least height and width, in pixels, with which every one of `layers` has at least one position."""
-        names = layer_names(self.architecture)
-        above = names[: names.index(self.deepest(layers)) + 1]
-        return 2 ** sum(name.startswith("pool") for name in above)
+        return minimum_size(self.architecture, self.resolve(layers))
 
     def deepest(self, layers: Iterable[str]) -> str:
         """The canonical name of the deepest of `layers`, of which there must be one at least."""
-        resolved = self.resolve(layers)
-        if not resolved:
-            raise ValueError("at least one layer expected, none given")
-        return max(resolved, key=layer_names(self.architecture).index)
+        return deepest_layer(self.architecture, self.resolve(layers))
 
     def steps(self, layers: Iterable[str]) -> list[Step]:
-        """The steps of a forward pass that makes the features of `layers`.
-
-        On the fast path an average pooling is done along with the convolution before it, if nobody asked for what lies
-        between the two.
-        """
-        asked = set(self.resolve(layers))
-        names = layer_names(self.architecture)
-        names = names[: names.index(self.deepest(layers)) + 1]
-        steps: list[Step] = []
-        for name in names:
-            conv = steps[-1].name if steps else ""
-            if name in self.layers:
-                steps.append(Step(name, name, False))
-            elif self._is_winograd(conv) and self.pooling == "avg" and conv not in asked:
-                steps[-1] = Step(name, conv, True)
-            else:
-                steps.append(Step(name, "", True))
-        return steps
+        """The steps of a forward pass that makes the features of `layers`; see `network_steps`."""
+        fuse = self.convolution == "winograd"
+        return network_steps(self.architecture, self.resolve(layers), self.pooling, fuse=fuse)
 
     def forward(
         self, x: Array, layers: Iterable[str], visit: Visit | None = None, *, keep: bool = True
@@ -209,11 +171,7 @@ class VGG:
         """
         layers = list(layers)
         asked = dict(zip(layers, self.resolve(layers), strict=True))
-        least = self.minimum_size(layers)
-        if x.ndim < 3 or x.shape[-1] != 3 or min(x.shape[-3:-1]) < least:
-            raise ValueError(
-                f"{self.deepest(layers)}: a picture (H, W, 3) with H, W >= {least} expected; x.shape={x.shape}"
-            )
+        check_size(self.architecture, list(asked.values()), x.shape)
         features: dict[str, Array] = {}
         trace = Trace()
         x = x[..., self._channels] * self._gain + self._offset

@@ -8,22 +8,26 @@ at conv1_1 and leave no gap; a file may end at any convolution.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 
-from .architecture import ARCHITECTURES, Preprocessing, check_shapes, check_weights, layer_names
+from .architecture import ARCHITECTURES, POOLINGS, Preprocessing, check_shapes, check_weights, layer_names
 from .backend import device_namespace
-from .builtin import PREPROCESSING, builtin_weights
+from .blas import warn_of_kernel
+from .budget import Network
+from .builtin import PREPROCESSING, builtin_filters, builtin_weights
 from .files import atomic_path
-from .vgg import POOLINGS, VGG
+from .vgg import VGG
 
 FORMAT_VERSION = 1
 BUILTIN = "builtin"
+
+Content = TypeVar("Content")
 
 
 class WeightFileError(ValueError):
@@ -90,8 +94,15 @@ def load_vgg(
         If the device cannot be had.
     ValueError
         If a name is unknown.
+
+    Warns
+    -----
+    KernelWarning
+        If NumPy's BLAS does not use what the processor has, with the line that mends it.
     """
     xp = device_namespace(device)
+    if device == "cpu":
+        warn_of_kernel()
     file = builtin_file() if os.fspath(source) == BUILTIN else read_weights(source)
     return VGG(
         file.weights,
@@ -154,12 +165,33 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
     ------
     WeightFileError
     """
+    return _with_file(path, _read)
+
+
+def read_network(source: str | os.PathLike[str] = BUILTIN, pooling: str = "avg", dtype: str = "float32") -> Network:
+    """The architecture and the widths of a network, without its weights: what a plan needs.
+
+    Parameters, and errors, as for `load_vgg`.
+    """
+
+    def read(h5: h5py.File) -> tuple[str, dict[str, int]]:
+        architecture, datasets = _layers(h5)
+        return architecture, {name: weight.shape[3] for name, (weight, _) in datasets.items()}
+
+    if os.fspath(source) == BUILTIN:
+        architecture, filters = "vgg19", builtin_filters()
+    else:
+        architecture, filters = _with_file(source, read)
+    return Network(architecture, filters, pooling, np.dtype(dtype).itemsize)
+
+
+def _with_file(path: str | os.PathLike[str], read: Callable[[h5py.File], Content]) -> Content:
     path = Path(path)
     if not path.is_file():
         raise WeightFileError(f"{path}: no such weight file; 'builtin' needs none")
     try:
         with h5py.File(path) as h5:
-            return _read(h5)
+            return read(h5)
     except (OSError, RuntimeError) as error:  # h5py's errors about broken or foreign files
         raise WeightFileError(f"{path}: not a readable HDF5 file ({_first_line(error)})") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -183,7 +215,8 @@ def _attributes(file: WeightFile) -> dict[str, Any]:
     }
 
 
-def _read(h5: h5py.File) -> WeightFile:
+def _layers(h5: h5py.File) -> tuple[str, dict[str, tuple[h5py.Dataset, h5py.Dataset]]]:
+    """The architecture, and the layers' weights and biases, not read yet but checked for their shapes."""
     version = h5.attrs.get("format_version")
     if version is None:
         raise ValueError("an HDF5 file, but not an nsnumpy weight file (no format_version attribute)")
@@ -192,6 +225,15 @@ def _read(h5: h5py.File) -> WeightFile:
             f"weight file of version {np.asarray(version).tolist()!r}; this nsnumpy reads version {FORMAT_VERSION}"
         )
     architecture = _text(h5, "architecture", ARCHITECTURES)
+    names = [name for name in layer_names(architecture) if name in h5]
+    names += [name for name in h5 if name not in names]
+    datasets = {name: (_dataset(h5, f"{name}/weight"), _dataset(h5, f"{name}/bias")) for name in names}
+    check_shapes(datasets, architecture)  # before memory is taken for what the file claims
+    return architecture, datasets
+
+
+def _read(h5: h5py.File) -> WeightFile:
+    architecture, datasets = _layers(h5)
     pooling = _text(h5, "pooling", POOLINGS)
     preprocessing = Preprocessing(
         _text(h5, "channel_order", ("RGB", "BGR")),
@@ -199,10 +241,6 @@ def _read(h5: h5py.File) -> WeightFile:
         _numbers(h5, "mean", 3),
         _numbers(h5, "std", 3),
     )
-    names = [name for name in layer_names(architecture) if name in h5]
-    names += [name for name in h5 if name not in names]
-    datasets = {name: (_dataset(h5, f"{name}/weight"), _dataset(h5, f"{name}/bias")) for name in names}
-    check_shapes(datasets, architecture)  # before memory is taken for what the file claims
     weights = {name: (_floats(weight), _floats(bias)) for name, (weight, bias) in datasets.items()}
     check_weights(weights, architecture)
     normalized = bool(_numbers(h5, "normalized", 1)[0])

@@ -28,6 +28,11 @@ def folder(tmp_path, monkeypatch, picture, tiny_weights):
     return tmp_path
 
 
+PLANNED = re.compile(
+    r"\A\d+ x \d+: about \d+\.\d\d GB of memory, \S+ s an evaluation, \d+ (s|min) for \d+ iterations\n"
+)
+"""The first line of a run: see `test_a_run_begins_with_its_plan`."""
+
 QUICK = "--weights tiny.h5 --iterations 4 --size 40"
 
 
@@ -39,7 +44,50 @@ def call(capsys, command):
         status = exit.code
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
-    return status, captured.out, captured.err
+    return status, PLANNED.sub("", captured.out, count=1), captured.err
+
+
+def test_a_run_begins_with_its_plan(folder, capsys):
+    assert main(f"transfer photo.png painting.jpg -o out.png {QUICK} --threads 2".split()) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert PLANNED.fullmatch(first + "\n")
+    assert first.startswith("40 x 31: ")
+    assert first.endswith(" for 4 iterations")
+    assert main(f"transfer photo.png painting.jpg -o out.png {QUICK} --quiet".split()) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_plan_says_what_a_transfer_would_take(folder, capsys):
+    assert main(["plan", "photo.png", "painting.jpg", "--size", "64", "--threads", "1", "--weights", "tiny.h5"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert PLANNED.fullmatch(out[0] + "\n")
+    parts = {line.split()[0]: line.split()[2] for line in out[1:]}
+    assert list(parts) == ["program", "weights", "scratch", "targets", "features", "optimizer"]
+    assert set(parts.values()) == {"MB"}
+    status, _, err = call(capsys, "plan photo.png painting.jpg --size 15 --weights tiny.h5")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "H, W >= 16 expected" in err
+
+
+def test_a_run_that_does_not_fit_stops_unless_told_otherwise(folder, capsys, monkeypatch):
+    plan_module = sys.modules["nsnumpy.plan"]
+    monkeypatch.setattr(plan_module, "resident_bytes", lambda: 80_000_000)
+    monkeypatch.setattr(plan_module, "available_bytes", lambda: 100_000_000)
+    command = "transfer photo.png painting.jpg -o out.png --weights tiny.h5 --iterations 1 --threads 1 --style-size 40"
+    status, out, err = call(capsys, f"{command} --size 400")
+    assert (status, out) == (1, "")
+    size = int(re.fullmatch(
+        r"nsnumpy: error: 400 x 308 would take about 0.\d\d GB of memory, and 0.10 GB are to be had: "
+        r"choose --size (\d+) or less; or --force to try all the same\n", err,
+    )[1])  # fmt: skip
+    assert not (folder / "out.png").exists()
+    assert call(capsys, f"{command} --size {size + 1}")[0] == 1
+    assert call(capsys, f"{command} --size {size}")[0] == 0
+    assert call(capsys, f"{command} --size 400 --force")[0] == 0
+    monkeypatch.setattr(plan_module, "available_bytes", lambda: 1_000)
+    status, _, err = call(capsys, "plan photo.png painting.jpg --weights tiny.h5")
+    assert status == 1
+    assert "no size would fit" in err
 
 
 @pytest.mark.parametrize(
@@ -119,6 +167,7 @@ def test_intermediate_pictures(folder, capsys):
         ("transfer photo.png painting.jpg -o out.png --alpha nan", 2, "a number, 0 or more, expected; 'nan' given"),
         ("transfer photo.png painting.jpg -o out.png --style-layers conv1_1,conv9_9", 2, "unknown layer 'conv9_9'"),
         ("transfer photo.png painting.jpg -o out.png --optimizer newton", 2, "invalid choice: 'newton'"),
+        ("transfer photo.png painting.jpg -o out.png --threads 0", 2, "1 or more, expected; '0' given"),
         ("transfer photo.png painting.jpg -o out.png --lr 0", 2, "a number above 0 expected; '0' given"),
         ("transfer photo.png painting.jpg -o out.png --log out.png", 2, "out.png: named twice in this command"),
         (
@@ -274,7 +323,7 @@ def test_ctrl_c_keeps_the_best_picture(folder):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert out.startswith("out.png: 52 x 40, ")
+    assert PLANNED.sub("", out).startswith("out.png: 52 x 40, ")
     assert re.fullmatch(r"nsnumpy: interrupted after \d+ of 1000000 iterations; out.png holds the best .*\n", err)
     losses = [json.loads(line)["loss"] for line in log.read_text().splitlines()]
     assert read_settings("out.png")["loss"] == min(losses)

@@ -16,6 +16,7 @@ from .winograd import (
     winograd_forward,
     winograd_relu_backward,
     winograd_relu_forward,
+    winograd_stripes,
     winograd_weight,
 )
 
@@ -35,5 +36,6 @@ __all__ = [
     "winograd_forward",
     "winograd_relu_backward",
     "winograd_relu_forward",
+    "winograd_stripes",
     "winograd_weight",
 ]

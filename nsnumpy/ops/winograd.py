@@ -179,14 +179,34 @@ class _Plan(NamedTuple):
 def _plan(like: Array, batch: int, size: tuple[int, ...], U: Array, workers: Workers) -> _Plan:
     xp = get_xp(like, U)
     AT, BT = xp.asarray(_AT, like.dtype), xp.asarray(_BT, like.dtype)
-    rows, columns = (-(-n // 4) for n in size)
-    per_tile = 36 * (U.shape[1] + U.shape[2]) * like.dtype.itemsize
-    stripes = [
-        (n, start, stop)
-        for n in range(batch)
-        for start, stop in workers.blocks(rows, columns * per_tile, least=max(_ROWS, -(-_TILES // columns)))
-    ]
+    columns, rows = winograd_stripes(size, U.shape[1] + U.shape[2], like.dtype.itemsize, workers)
+    stripes = [(n, start, stop) for n in range(batch) for start, stop in rows]
     return _Plan(AT, BT, xp.ascontiguousarray(AT.T), xp.ascontiguousarray(BT.T), columns, stripes)
+
+
+def winograd_stripes(
+    size: tuple[int, ...], channels: int, itemsize: int, workers: Workers
+) -> tuple[int, list[tuple[int, int]]]:
+    """How a layer's work is cut up.
+
+    Parameters
+    ----------
+    size : (H, W)
+    channels : int
+        C_in + C_out.
+    itemsize : int
+        Bytes per number.
+    workers : Workers
+
+    Returns
+    -------
+    columns : int
+        T, the number of tiles side by side.
+    stripes : list of (first, last + 1) tile row
+    """
+    rows, columns = (-(-n // 4) for n in size)
+    least = max(_ROWS, -(-_TILES // columns))
+    return columns, workers.blocks(rows, columns * 36 * channels * itemsize, least)
 
 
 def _forward(

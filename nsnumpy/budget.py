@@ -1,0 +1,254 @@
+"""What a run will take: its memory by parts, and its time per evaluation.
+
+Memory is counted by walking through a run as it will happen (`vgg.VGG` and `objective.Objective`, on the CPU, by
+Winograd's way) with shapes in place of arrays. Time is extrapolated from two small layers that are run on the spot.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .architecture import FIRST, Step, canonical_layer, check_size, network_steps, resolve_layers
+from .ops import winograd_relu_backward, winograd_relu_forward, winograd_stripes, winograd_weight
+from .workers import Workers
+
+Size = tuple[int, int]
+"""(H, W)"""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a plan needs to know of a network: ``filters`` maps each convolution to its number of filters."""
+
+    architecture: str
+    filters: dict[str, int]
+    pooling: str = "avg"
+    itemsize: int = 4
+
+    def steps(self, layers: Iterable[str]) -> list[Step]:
+        return network_steps(self.architecture, self.resolve(layers), self.pooling)
+
+    def resolve(self, layers: Iterable[str]) -> list[str]:
+        return resolve_layers(self.architecture, self.filters, layers)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a plan needs to know of a run: its pictures' sizes, layers, optimizer and number of threads.
+
+    Sizes are (H, W); None where there is no such picture.
+    """
+
+    size: Size
+    content: Size | None
+    style: Size | None
+    content_layers: Sequence[str]
+    style_layers: Sequence[str]
+    optimizer: str
+    threads: int
+    memory: int = 10
+
+
+def run_memory(network: Network, run: Run) -> dict[str, int]:
+    """The parts of a run's peak memory, in bytes, beside Python and the libraries; their sum is the peak.
+
+    "weights": as given and transformed. "scratch": what the
+    threads work in. "targets": content features and Gram matrices. "features": what passes through the network, and
+    what its backward keeps, at the worst moment. "optimizer": its vectors.
+    """
+    given = transformed = 0
+    channels = 3
+    for name, filters in network.filters.items():
+        given += 9 * channels * filters * network.itemsize
+        transformed += (9 if name == FIRST else 36) * channels * filters * network.itemsize
+        channels = filters
+    content, style = network.resolve(run.content_layers), network.resolve(run.style_layers)
+    layers = list(dict.fromkeys(content + style))
+    for name, size, asked in (("content", run.content, content), ("style", run.style, style), ("", run.size, layers)):
+        if size:
+            try:
+                check_size(network.architecture, asked, (*size, 3))
+            except ValueError as error:
+                raise ValueError(f"{name} picture: {error}" if name else str(error)) from error
+    sizes = _sizes(network, network.steps(layers), run.size)
+    targets = sum(_bytes(network, name, sizes[name]) for name in content)
+    targets += sum(2 * network.filters.get(name, channels) ** 2 * network.itemsize for name in style)
+    pixels = math.prod(run.size) * 3
+    evaluation = _evaluation(network, run.size, content, style, pictures=4 * pixels * network.itemsize)
+    for size, asked in ((run.content, content), (run.style, style)):
+        if size:
+            evaluation = max(evaluation, _forward(network, network.steps(asked), size, set(), keep=False)[0])
+    scratch = max(_scratch(network, network.steps(layers), size, run.threads) for size in (run.size, run.style) if size)
+    vectors = {
+        "lbfgs-device": (2 * run.memory + 8) * network.itemsize,
+        "lbfgs": (2 * run.memory + 32) * 8,  # scipy's workspace, and the copies that it makes, in float64
+        "sgd": 6 * network.itemsize,
+        "adam": 9 * network.itemsize,
+    }
+    return {
+        "weights": given + transformed,
+        "scratch": scratch,
+        "targets": targets,
+        "features": evaluation,
+        "optimizer": vectors[run.optimizer] * pixels,
+    }
+
+
+def run_seconds(network: Network, run: Run) -> float:
+    """Seconds for one evaluation of loss and gradient, after running two small layers; takes a few tenths itself."""
+    per_product, per_element, per_step = _rates(run.threads)
+    layers = [*run.content_layers, *run.style_layers]
+    style = set(map(canonical_layer, run.style_layers))
+    products, elements, channels = 0.0, 0.0, 3
+    for step, (height, width), filters in _walk(network, network.steps(layers), run.size):
+        if step.conv:
+            tiles = -(-height // 4) * -(-width // 4)
+            if step.conv == FIRST:  # forward, forward again, backward
+                products += 3 * 28 * height * width * filters
+                elements += 2 * height * width * filters
+            else:
+                products += 2 * 36 * tiles * channels * filters
+                elements += 16 * tiles * (channels + filters)
+            channels = filters
+        if step.name in style:  # the Gram matrix, and the product of its gradient with the features
+            products += 2 * height * width * filters**2
+    return products * per_product + elements * per_element + len(network.steps(layers)) * per_step
+
+
+def _walk(network: Network, steps: list[Step], size: Size) -> Iterable[tuple[Step, Size, int]]:
+    """Each step with the size of what its convolution makes (or its pooling, if it is one alone), and the filters."""
+    filters = 3
+    for step in steps:
+        if step.conv:
+            filters = network.filters[step.conv]
+            yield step, size, filters
+        if step.pool:
+            size = (size[0] // 2, size[1] // 2)
+        if not step.conv:
+            yield step, size, filters
+
+
+def _sizes(network: Network, steps: list[Step], size: Size) -> dict[str, Size]:
+    """The size of every step's output."""
+    return {
+        step.name: (height // 2, width // 2) if step.conv and step.pool else (height, width)
+        for step, (height, width), _ in _walk(network, steps, size)
+    }
+
+
+def _bytes(network: Network, name: str, size: Size) -> int:
+    conv = name if name in network.filters else _before(network, name)
+    return math.prod(size) * network.filters[conv] * network.itemsize
+
+
+def _before(network: Network, pool: str) -> str:
+    """The last convolution before a pooling."""
+    return [name for name in network.filters if name[4] == pool[4]][-1]
+
+
+def _forward(
+    network: Network, steps: list[Step], size: Size, kept_features: set[str], *, keep: bool
+) -> tuple[int, list[tuple[Step, int, int, int]]]:
+    """(the forward's peak, per step: bytes of its input and output, and what is kept for its backward)."""
+    peak = kept = 0
+    rows = []
+    sizes = _sizes(network, steps, size)
+    before = math.prod(size) * 3 * network.itemsize
+    for step, (height, width), filters in _walk(network, steps, size):
+        after = _bytes(network, step.name, sizes[step.name])
+        tiles = -(-height // 4) * -(-width // 4)
+        if step.conv == FIRST:
+            own = before  # its input
+        elif step.conv:
+            own = 2 * tiles * filters  # a bit per element
+        else:
+            own = after // network.itemsize if network.pooling == "max" else 0
+        peak = max(peak, kept + before + after + own)
+        if keep:
+            kept += own + (after if step.name in kept_features else 0)
+            # An output that is kept and the next step's input are one array.
+        rows.append((step, before, after, own))
+        before = 0 if keep and step.name in kept_features else after
+    return peak, rows
+
+
+def _evaluation(network: Network, size: Size, content: list[str], style: list[str], pictures: int) -> int:
+    """The peak of a forward and a backward."""
+    steps = network.steps([*content, *style])
+    asked = {*content, *style} - {FIRST}  # whose features the backward makes again
+    peak, rows = _forward(network, steps, size, asked, keep=True)
+    outputs = {step.name: after for step, _, after, _ in rows}
+    kept = sum(own + (after if step.name in asked else 0) for step, _, after, own in rows)
+    kept += sum(outputs[name] for name in content)  # the content loss's gradients, made on the way
+    peak = max(peak, kept)
+    sizes = [math.prod(size) * 3 * network.itemsize, *(after for _, _, after, _ in rows[:-1])]
+    for (step, _, after, own), input_bytes in zip(reversed(rows), reversed(sizes), strict=True):
+        peak = max(peak, kept + after + input_bytes)  # gy, and the gx that is made of it
+        kept -= own
+        kept -= after if step.name in asked else 0
+        kept -= after if step.name in content else 0
+    return peak + pictures
+
+
+def _scratch(network: Network, steps: list[Step], size: Size, threads: int) -> int:
+    """What the threads work in: per thread, the largest piece that any step wants under each name."""
+    workers = Workers(threads)
+    channels = 3
+    pieces: dict[str, int] = {}
+    most_stripes = 1
+    for step, (height, width), N in _walk(network, steps, size):
+        if not step.conv or step.conv == FIRST:
+            channels = N
+            continue
+        T, stripes = winograd_stripes((height, width), channels + N, network.itemsize, workers)
+        most_stripes = max(most_stripes, len(stripes))
+        R = max(stop - start for start, stop in stripes)
+        C, columns = channels, (4 * R + 2) * T * channels
+        wants = {
+            "even": max(6 * columns, 36 * R * T * max(C, N)),
+            "odd": max(6 * columns, 36 * R * T * max(C, N)),
+            "last two": max(12 * R * T * C, 2 * columns),
+            "zeros": 16 * R * T * N,
+            "signs": 2 * 16 * R * T * N // network.itemsize,
+        }
+        pieces = {name: max(pieces.get(name, 0), want) for name, want in wants.items()}
+        channels = N
+    first = network.filters[FIRST]
+    rows = -(-workers.block_bytes // (size[1] * (28 + 2 * first) * network.itemsize))
+    pieces["first layer"] = min(size[0], rows) * size[1] * (28 + 3 * first)
+    return min(threads, most_stripes) * sum(pieces.values()) * network.itemsize
+
+
+def _rates(threads: int) -> tuple[float, float, float]:
+    """Seconds per product of the matrix products, per element that the transforms move, and per step whatever its size.
+
+    All forward and backward. A tiny layer gives the last; two layers, one with few and one with many filters, give two
+    equations for the others.
+    """
+    workers = Workers(threads)
+    equations, times = [], []
+    for height, width, filters in ((4, 4, 8), (128, 256, 64), (64, 64, 256)):
+        x = np.ones((height, width, filters), np.float32)
+        U, bias = winograd_weight(np.zeros((3, 3, filters, filters), np.float32)), np.zeros(filters, np.float32)
+        seconds = math.inf
+        for _ in range(3):
+            start = time.perf_counter()
+            y, signs = winograd_relu_forward(x, U, bias, workers)
+            winograd_relu_backward(y, U, signs, (height, width), workers)
+            seconds = min(seconds, time.perf_counter() - start)
+        tiles = height * width / 16
+        equations.append((2 * 36 * tiles * filters**2, 16 * tiles * 2 * filters))
+        times.append(seconds)
+    _, (a, b), (c, d) = equations
+    per_step, few, many = times[0], times[1] - times[0], times[2] - times[0]
+    determinant = a * d - b * c
+    per_product = (few * d - b * many) / determinant
+    per_element = (a * many - c * few) / determinant
+    if per_product > 0 and per_element > 0:
+        return per_product, per_element, per_step
+    return max(few + many, 0) / (a + c), 0.0, per_step  # too noisy a moment to tell the two apart

@@ -1,0 +1,107 @@
+"""The command line's options for `Settings`, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from typing import Any
+
+from .architecture import ARCHITECTURES, POOLINGS, canonical_layer, layer_names
+from .optimize import OPTIMIZERS
+from .transfer import BOUNDS, DEFAULTS, Settings
+from .weights import BUILTIN
+
+
+def natural(text: str) -> int:
+    return _integer(text, 0)
+
+
+def positive(text: str) -> int:
+    return _integer(text, 1)
+
+
+def _integer(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"a whole number, {least} or more, expected; {text!r} given")
+    return value
+
+
+def _weight(text: str) -> float:
+    """A finite number, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number, 0 or more, expected; {text!r} given")
+    return value
+
+
+def _step(text: str) -> float:
+    """A finite number above 0."""
+    if not (value := _weight(text)):
+        raise argparse.ArgumentTypeError(f"a number above 0 expected; {text!r} given")
+    return value
+
+
+def layer(text: str) -> str:
+    name = canonical_layer(text)
+    known = {name: None for architecture in ARCHITECTURES for name in layer_names(architecture)}
+    if name not in known:
+        raise argparse.ArgumentTypeError(f"unknown layer {text!r}; choose from {', '.join(known)}")
+    return name
+
+
+def _layers(text: str) -> dict[str, float | None]:
+    """ "conv1_1:0.2,conv2_1" as {"conv1_1": 0.2, "conv2_1": None}."""
+    layers = {}
+    for part in text.split(","):
+        name, colon, weight = part.partition(":")
+        layers[layer(name.strip())] = _weight(weight) if colon else None
+    return layers
+
+
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "size": {"type": positive, "metavar": "PIXELS"},
+    "style_size": {"type": positive, "metavar": "PIXELS"},
+    "iterations": {"type": natural, "metavar": "N"},
+    "optimizer": {"choices": OPTIMIZERS},
+    "bounds": {"choices": tuple(BOUNDS)},
+    "lr": {"type": _step, "metavar": "STEP"},
+    "momentum": {"type": _weight, "metavar": "GAMMA"},
+    "init": {"metavar": "START"},
+    "seed": {"type": natural, "metavar": "N"},
+    "alpha": {"type": _weight, "metavar": "WEIGHT"},
+    "beta": {"type": _weight, "metavar": "WEIGHT"},
+    "tv": {"type": _weight, "metavar": "WEIGHT"},
+    "content_layers": {"type": _layers, "metavar": "LAYERS"},
+    "style_layers": {"type": _layers, "metavar": "LAYERS"},
+}
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, float):
+        return f"{default:g}".replace("e+0", "e")
+    return ",".join(default) if isinstance(default, tuple) else str(default)
+
+
+def add_settings(command: argparse.ArgumentParser, name: str) -> None:
+    """The options that decide what is computed."""
+    for setting in fields(Settings):
+        if name in setting.metadata["only"]:
+            default = getattr(DEFAULTS[name], setting.name)
+            shown = "" if default is None else f" ({_shown(default)})"
+            command.add_argument(
+                f"--{setting.name.replace('_', '-')}",
+                default=default,
+                help=setting.metadata["help"] + shown,
+                **_ARGUMENTS[setting.name],
+            )
+    command.add_argument("--weights", metavar="FILE", default=BUILTIN, help=f"weight file of the network ({BUILTIN})")
+    command.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
+    command.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (float32)")
+    command.add_argument("--threads", metavar="N", type=positive, help="threads of the CPU (all usable cores)")

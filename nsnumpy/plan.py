@@ -1,0 +1,150 @@
+"""What a run will take, before it takes it; and whether the machine has it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .budget import Run, run_memory, run_seconds
+from .images import Picture, fit_size, image_shape
+from .objective import layer_weights
+from .transfer import settings_of
+from .weights import BUILTIN, read_network
+from .workers import usable_cores
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take.
+
+    Attributes
+    ----------
+    size : (H, W) of the result
+    peak_bytes : int
+        Of the whole process.
+    parts : dict from str to int
+        What the peak is made of, in bytes.
+    seconds : float
+        Per evaluation of loss and gradient; an iteration takes one, and sometimes a second one.
+    available_bytes : int, or None
+        What the machine can give this process, itself included; None if that cannot be told.
+    largest_size : int, or None
+        If the run does not fit, the largest long side with which it would, 0 if there is none.
+    """
+
+    size: tuple[int, int]
+    peak_bytes: int
+    parts: dict[str, int] = field(repr=False)
+    seconds: float
+    available_bytes: int | None
+    largest_size: int | None = None
+
+    @property
+    def fits(self) -> bool:
+        return self.available_bytes is None or self.peak_bytes <= self.available_bytes
+
+
+def plan(
+    use_case: str,
+    *,
+    content: Picture | None = None,
+    style: Picture | None = None,
+    layer: str = "conv4_2",
+    weights: str | os.PathLike[str] = BUILTIN,
+    pooling: str = "avg",
+    dtype: str = "float32",
+    threads: int | None = None,
+    **settings: Any,
+) -> Plan:
+    """What a run on the CPU would take, before anything is allocated for it.
+
+    Parameters
+    ----------
+    use_case : "transfer", "texture" or "reconstruct"
+    content, style, layer, settings : as the use case takes them
+    weights, pooling, dtype, threads : as `load_vgg` takes them
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ValueError
+        If a picture, a weight file or a setting cannot be used.
+    """
+    s = settings_of(use_case, **settings)
+    network = read_network(weights, pooling, dtype)
+    shapes = {
+        name: image_shape(picture) for name, picture in (("content", content), ("style", style)) if picture is not None
+    }
+    content_layers = {"transfer": layer_weights(s.content_layers), "reconstruct": {layer: 1.0}}.get(use_case, {})
+    style_layers = {} if use_case == "reconstruct" else layer_weights(s.style_layers)
+
+    def run(size: int | None) -> Run:
+        scaled = {
+            name: fit_size(shape, (s.style_size or size) if name == "style" else size) for name, shape in shapes.items()
+        }
+        result = scaled["content"] if "content" in shapes else fit_size(shapes["style"], size)
+        return Run(
+            size=result,
+            content=scaled.get("content"),
+            style=scaled.get("style"),
+            content_layers=tuple(content_layers),
+            style_layers=tuple(style_layers),
+            optimizer=s.optimizer,
+            threads=threads or usable_cores(),
+        )
+
+    asked = run(s.size)
+    program, available = resident_bytes(), available_bytes()
+    parts = {"program": program} | run_memory(network, asked)
+    peak, largest = sum(parts.values()), None
+    if available is not None and peak > available:
+
+        def needed(size: int) -> int:
+            try:
+                return program + sum(run_memory(network, run(size)).values())
+            except ValueError:  # too small for the deepest layer
+                return 0
+
+        largest = _largest_size(lambda size: needed(size) <= available, max(asked.size))
+        largest = largest if needed(largest) else 0
+    return Plan(asked.size, peak, parts, run_seconds(network, asked), available, largest)
+
+
+def available_bytes() -> int | None:
+    """What this process can have: what it has, plus what the machine and its control group (container) have left."""
+    limits = []
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        limits.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    except (OSError, KeyError, ValueError):
+        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+            limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    try:
+        group = Path("/sys/fs/cgroup")
+        limits.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):  # no such file, or "max": no limit
+        pass
+    return min(limits) + resident_bytes() if limits else None
+
+
+def _largest_size(fits: Callable[[int], bool], most: int) -> int:
+    """The largest size below `most` for which `fits` holds, 0 if none does; memory grows with the size."""
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def resident_bytes() -> int:
+    """What the process holds now; where that cannot be told, what it held after its imports when it was measured."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 100_000_000

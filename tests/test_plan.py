@@ -1,0 +1,135 @@
+"""Memory as predicted against memory as taken; the clock is left alone here, see benchmarks."""
+
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nsnumpy as ns
+from nsnumpy import budget
+from nsnumpy.builtin import random_weights
+from nsnumpy.vgg import VGG
+
+plan_module = sys.modules["nsnumpy.plan"]
+WIDTHS = (16, 24, 32, 48, 48)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plan") / "w.h5"
+    ns.write_weights(path, ns.WeightFile(random_weights(WIDTHS, seed=1)))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_timing(monkeypatch):
+    monkeypatch.setattr(plan_module, "run_seconds", lambda network, run: 0.5)
+
+
+CASES = [
+    ("transfer", {}),
+    ("transfer", {"style_size": 500}),
+    ("transfer", {"pooling": "max"}),
+    ("transfer", {"dtype": "float64", "optimizer": "lbfgs"}),
+    ("transfer", {"optimizer": "adam", "content_layers": ["conv1_1"], "style_layers": ["conv1_2", "relu2_1"]}),
+    ("transfer", {"optimizer": "sgd", "content_layers": ["pool2"], "style_layers": ["conv2_2"]}),
+    ("texture", {}),
+    ("reconstruct", {"layer": "conv3_1"}),
+    ("reconstruct", {"layer": "conv1_1"}),
+]
+
+
+@pytest.mark.parametrize(("use_case", "options"), CASES)
+def test_the_memory_of_a_run_is_foretold(weights, use_case, options):
+    """Within a quarter, for every kind of run; an iterate beyond the memory of L-BFGS is reached."""
+    pictures = {"content": "sample:coast", "style": "sample:starry"}
+    if use_case != "transfer":
+        pictures = {name: p for name, p in pictures.items() if (name == "style") == (use_case == "texture")}
+    network = {"pooling": options.pop("pooling", "avg"), "dtype": options.pop("dtype", "float32")}
+    settings = {"size": 300, "iterations": 14, "init": "noise"} | options
+    planned = ns.plan(use_case, **pictures, weights=weights, threads=1, **network, **settings)
+    vgg = ns.load_vgg(weights, threads=1, **network)
+    arguments = dict(settings)
+    positional = list(pictures.values()) + ([arguments.pop("layer")] if "layer" in arguments else [])
+    tracemalloc.start()
+    getattr(ns, use_case)(*positional, vgg=vgg, **arguments)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    predicted = sum(size for name, size in planned.parts.items() if name not in ("program", "weights"))
+    assert 0.85 < predicted / peak < 1.3, (predicted, peak)
+    transformed = sum(array.nbytes for layer in vgg.layers.values() for array in layer)
+    given = 36 * sum(array.nbytes for name, (array, _) in vgg.layers.items() if name != "conv1_1") / 36
+    assert planned.parts["weights"] == pytest.approx(transformed + given / 4, rel=0.02)
+
+
+def test_the_whole_process_stays_within_its_plan(weights):
+    """Python, libraries and all, as the system counts it."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("no /proc to read the peak from")
+    code = (
+        "import sys, nsnumpy as ns\n"
+        "options = dict(size=400, threads=2)\n"
+        "planned = ns.plan('transfer', content='sample:coast', style='sample:starry', weights=sys.argv[1], **options)\n"
+        "vgg = ns.load_vgg(sys.argv[1], threads=2)\n"
+        "ns.transfer('sample:coast', 'sample:starry', vgg=vgg, size=400, iterations=12)\n"
+        "status = dict(line.split(':') for line in open('/proc/self/status'))\n"
+        "print(planned.peak_bytes, int(status['VmHWM'].split()[0]) * 1024)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code, str(weights)], capture_output=True, text=True, check=True).stdout
+    predicted, measured = map(int, out.split())
+    assert 0.8 < predicted / measured < 1.35, (predicted, measured)
+
+
+def test_memory_does_not_grow_from_evaluation_to_evaluation(tiny_weights, picture):
+    vgg = VGG(tiny_weights, xp=np, threads=1)
+    x = picture(64, 48).astype("float32")
+    objective = ns.Objective(vgg, content=x, style=x, tv=1.0)
+    objective(x)
+    tracemalloc.start()
+    objective(x)
+    first, _ = tracemalloc.get_traced_memory()
+    for _ in range(8):
+        objective(x)
+    last, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert last - first < 10_000
+
+
+def test_the_largest_size_that_fits_is_found(monkeypatch, weights):
+    arguments = {"content": "sample:coast", "style": "sample:starry", "weights": weights, "threads": 1}
+    monkeypatch.setattr(plan_module, "resident_bytes", lambda: 100_000_000)
+    monkeypatch.setattr(plan_module, "available_bytes", lambda: 300_000_000)
+    planned = ns.plan("transfer", size=4000, **arguments)
+    assert not planned.fits
+    assert planned.size == (3000, 4000)
+    assert ns.plan("transfer", size=planned.largest_size, **arguments).fits
+    assert not ns.plan("transfer", size=planned.largest_size + 1, **arguments).fits
+    monkeypatch.setattr(plan_module, "available_bytes", lambda: 50_000_000)
+    assert ns.plan("transfer", size=4000, **arguments).largest_size == 0  # not even where conv5_1 has one position
+    monkeypatch.setattr(plan_module, "available_bytes", lambda: None)
+    planned = ns.plan("transfer", size=4000, **arguments)
+    assert (planned.fits, planned.largest_size, planned.seconds) == (True, None, 0.5)
+
+
+def test_what_can_be_had_is_what_is_left_and_what_the_process_holds():
+    held, available = plan_module.resident_bytes(), plan_module.available_bytes()
+    assert 20_000_000 < held < available
+
+
+def test_rates_are_positive_and_time_grows_with_the_picture():
+    network = budget.Network("vgg19", dict.fromkeys(["conv1_1", "conv1_2", "conv2_1"], 16))
+
+    def seconds(side):
+        size = (side, side)
+        return budget.run_seconds(network, budget.Run(size, None, size, [], ["conv1_1", "conv2_1"], "adam", 1))
+
+    assert 0 < seconds(16) < seconds(2048)
+
+
+@pytest.mark.parametrize("steps", [["conv9_1"], ["conv5_2"]])
+def test_a_layer_that_is_not_there_is_named(weights, steps):
+    with pytest.raises(ValueError, match=steps[0]):
+        ns.plan("transfer", content="sample:coast", style="sample:starry", weights=weights, style_layers=steps)
