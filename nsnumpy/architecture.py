@@ -22,6 +22,7 @@ ARCHITECTURES: dict[str, tuple[tuple[int, int], ...]] = {
 
 FIRST = "conv1_1"
 POOLINGS = ("avg", "max")
+CONVOLUTIONS = ("winograd", "direct")
 MOST_FILTERS = 4096  # of a layer; eight times VGG's. A file that claims more is not believed
 
 
@@ -38,6 +39,20 @@ def layer_names(architecture: str) -> tuple[str, ...]:
         names += [f"conv{block}_{i}" for i in range(1, convolutions + 1)]
         names.append(f"pool{block}")
     return tuple(names)
+
+
+_CHOICES = {
+    "pooling": POOLINGS,
+    "dtype": ("float32", "float64"),
+    "convolution": CONVOLUTIONS,
+}
+
+
+def check_choices(**values: str) -> None:
+    """ValueError if one of the options pooling, dtype and convolution has a value that it does not know."""
+    for name, value in values.items():
+        if value not in _CHOICES[name]:
+            raise ValueError(f"unknown {name} {value!r}: choose from {', '.join(_CHOICES[name])}")
 
 
 def convolutions(names: Iterable[str]) -> list[str]:
@@ -116,7 +131,7 @@ def network_steps(architecture: str, layers: Sequence[str], pooling: str, *, fus
         before = steps[-1] if steps else None
         if name.startswith("conv"):
             steps.append(Step(name, name, False))
-        elif fuse and pooling == "avg" and before.conv not in (FIRST, *layers):
+        elif fuse and pooling == "avg" and before.conv not in layers:
             steps[-1] = Step(name, before.conv, True)
         else:
             steps.append(Step(name, "", True))

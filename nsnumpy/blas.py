@@ -1,4 +1,4 @@
-"""Whether NumPy's BLAS runs the right kernel for this processor.
+"""Whether NumPy's (and scipy's) BLAS runs the right kernel for this processor.
 
 OpenBLAS chooses its kernel from the processor's name, and on a processor that is newer than itself it may fall back to
 one without AVX-512, at half the speed. The environment variable OPENBLAS_CORETYPE, read when NumPy is loaded, sets the

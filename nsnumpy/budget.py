@@ -77,16 +77,20 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
                 raise ValueError(f"{name} picture: {error}" if name else str(error)) from error
     sizes = _sizes(network, network.steps(layers), run.size)
     targets = sum(_bytes(network, name, sizes[name]) for name in content)
-    targets += sum(2 * network.filters.get(name, channels) ** 2 * network.itemsize for name in style)
+    targets += sum(2 * network.filters[_conv(network, name)] ** 2 * network.itemsize for name in style)
     pixels = math.prod(run.size) * 3
-    evaluation = _evaluation(network, run.size, content, style, pictures=4 * pixels * network.itemsize)
+    pictures = 4 * pixels * network.itemsize  # x, its preprocessed copy, the gradient, and the total variation's
+    evaluation = _evaluation(network, run.size, content, style, pictures)
     for size, asked in ((run.content, content), (run.style, style)):
         if size:
-            evaluation = max(evaluation, _forward(network, network.steps(asked), size, set(), keep=False)[0])
+            seen = 2 * math.prod(size) * 3 * network.itemsize  # the picture and its preprocessed copy
+            evaluation = max(
+                evaluation, seen + _forward(network, network.steps(asked), size, set(), set(), keep=False)[0]
+            )
     scratch = max(_scratch(network, network.steps(layers), size, run.threads) for size in (run.size, run.style) if size)
     vectors = {
         "lbfgs-device": (2 * run.memory + 8) * network.itemsize,
-        "lbfgs": (2 * run.memory + 32) * 8,  # scipy's workspace, and the copies that it makes, in float64
+        "lbfgs": (4 * run.memory + 18) * 8,  # scipy's workspace and the copies that it makes at the end, in float64
         "sgd": 6 * network.itemsize,
         "adam": 9 * network.itemsize,
     }
@@ -142,17 +146,16 @@ def _sizes(network: Network, steps: list[Step], size: Size) -> dict[str, Size]:
 
 
 def _bytes(network: Network, name: str, size: Size) -> int:
-    conv = name if name in network.filters else _before(network, name)
-    return math.prod(size) * network.filters[conv] * network.itemsize
+    return math.prod(size) * network.filters[_conv(network, name)] * network.itemsize
 
 
-def _before(network: Network, pool: str) -> str:
-    """The last convolution before a pooling."""
-    return [name for name in network.filters if name[4] == pool[4]][-1]
+def _conv(network: Network, name: str) -> str:
+    """The convolution that gives a layer its number of filters: itself, or the last one before a pooling."""
+    return name if name in network.filters else [conv for conv in network.filters if conv[4] == name[4]][-1]
 
 
 def _forward(
-    network: Network, steps: list[Step], size: Size, kept_features: set[str], *, keep: bool
+    network: Network, steps: list[Step], size: Size, kept_features: set[str], content: set[str], *, keep: bool
 ) -> tuple[int, list[tuple[Step, int, int, int]]]:
     """(the forward's peak, per step: bytes of its input and output, and what is kept for its backward)."""
     peak = kept = 0
@@ -171,9 +174,11 @@ def _forward(
         peak = max(peak, kept + before + after + own)
         if keep:
             kept += own + (after if step.name in kept_features else 0)
-            # An output that is kept and the next step's input are one array.
         rows.append((step, before, after, own))
-        before = 0 if keep and step.name in kept_features else after
+        before = 0 if keep and step.name in kept_features else after  # what is kept is the next step's input, too
+        if step.name in content:  # F - P, which stays as the gradient, and its squares
+            peak = max(peak, kept + before + 2 * after)
+            kept += after
     return peak, rows
 
 
@@ -181,17 +186,12 @@ def _evaluation(network: Network, size: Size, content: list[str], style: list[st
     """The peak of a forward and a backward."""
     steps = network.steps([*content, *style])
     asked = {*content, *style} - {FIRST}  # whose features the backward makes again
-    peak, rows = _forward(network, steps, size, asked, keep=True)
-    outputs = {step.name: after for step, _, after, _ in rows}
-    kept = sum(own + (after if step.name in asked else 0) for step, _, after, own in rows)
-    kept += sum(outputs[name] for name in content)  # the content loss's gradients, made on the way
-    peak = max(peak, kept)
+    peak, rows = _forward(network, steps, size, asked, set(content), keep=True)
+    kept = sum(own + after * ((step.name in asked) + (step.name in content)) for step, _, after, own in rows)
     sizes = [math.prod(size) * 3 * network.itemsize, *(after for _, _, after, _ in rows[:-1])]
     for (step, _, after, own), input_bytes in zip(reversed(rows), reversed(sizes), strict=True):
         peak = max(peak, kept + after + input_bytes)  # gy, and the gx that is made of it
-        kept -= own
-        kept -= after if step.name in asked else 0
-        kept -= after if step.name in content else 0
+        kept -= own + after * ((step.name in asked) + (step.name in content))
     return peak + pictures
 
 
@@ -200,13 +200,11 @@ def _scratch(network: Network, steps: list[Step], size: Size, threads: int) -> i
     workers = Workers(threads)
     channels = 3
     pieces: dict[str, int] = {}
-    most_stripes = 1
     for step, (height, width), N in _walk(network, steps, size):
         if not step.conv or step.conv == FIRST:
             channels = N
             continue
         T, stripes = winograd_stripes((height, width), channels + N, network.itemsize, workers)
-        most_stripes = max(most_stripes, len(stripes))
         R = max(stop - start for start, stop in stripes)
         C, columns = channels, (4 * R + 2) * T * channels
         wants = {
@@ -221,7 +219,7 @@ def _scratch(network: Network, steps: list[Step], size: Size, threads: int) -> i
     first = network.filters[FIRST]
     rows = -(-workers.block_bytes // (size[1] * (28 + 2 * first) * network.itemsize))
     pieces["first layer"] = min(size[0], rows) * size[1] * (28 + 3 * first)
-    return min(threads, most_stripes) * sum(pieces.values()) * network.itemsize
+    return threads * sum(pieces.values()) * network.itemsize
 
 
 def _rates(threads: int) -> tuple[float, float, float]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
-from .architecture import POOLINGS, Preprocessing
+from .architecture import CONVOLUTIONS, POOLINGS, Preprocessing
 from .backend import Array, device_namespace
 from .builtin import random_weights
 from .gradcheck import check_adjoint, check_gradient
@@ -30,7 +30,7 @@ from .ops import (
     winograd_relu_forward,
     winograd_weight,
 )
-from .vgg import CONVOLUTIONS, VGG
+from .vgg import VGG
 
 ADJOINT, LOSS, WHOLE = 1e-12, 1e-7, 1e-6
 """Tolerances: of an adjoint identity, of a loss's gradient, of the whole map's. All relative, in float64."""

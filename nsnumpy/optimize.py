@@ -139,7 +139,7 @@ def minimize(
 
 
 class _Run:
-    """What the three methods share: the function, the box, the iterates that were accepted, and the best of them."""
+    """What the methods share: the function, the box, the iterates that were accepted, and the best of them."""
 
     def __init__(
         self, f: Function, iterations: int, bounds: Bounds, callback: Callable[[Iterate], object] | None
@@ -181,11 +181,11 @@ def _lbfgs_device(run: _Run, x0: Array, memory: int) -> None:
     def scaled(x: Array) -> tuple[float, Array]:
         nonlocal unit
         loss, gradient = run.evaluate(x)
-        unit = unit or 1 / _largest(gradient)
-        return unit * loss, unit * gradient
+        unit = unit or _largest(gradient)
+        return loss / unit, gradient / unit
 
     def accept(x: Array, loss: float) -> bool:
-        run.accept(x, loss / unit)
+        run.accept(x, loss * unit)
         return run.iterations < run.requested
 
     why = lbfgs(scaled, run.project(x0), bounds=run.bounds, memory=memory, accept=accept)

@@ -15,6 +15,8 @@ from .transfer import settings_of
 from .weights import BUILTIN, read_network
 from .workers import usable_cores
 
+_PICTURES = {"transfer": ("content", "style"), "texture": ("style",), "reconstruct": ("content",)}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -76,11 +78,16 @@ def plan(
     ValueError
         If a picture, a weight file or a setting cannot be used.
     """
+    if use_case not in _PICTURES:
+        raise ValueError(f"unknown use case {use_case!r}: choose from {', '.join(_PICTURES)}")
+    pictures = {"content": content, "style": style}
+    if any((picture is None) == (name in _PICTURES[use_case]) for name, picture in pictures.items()):
+        raise ValueError(f"{use_case} takes a {' and a '.join(_PICTURES[use_case])} picture")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads is 1 or more, not {threads}")
     s = settings_of(use_case, **settings)
     network = read_network(weights, pooling, dtype)
-    shapes = {
-        name: image_shape(picture) for name, picture in (("content", content), ("style", style)) if picture is not None
-    }
+    shapes = {name: image_shape(pictures[name]) for name in _PICTURES[use_case]}
     content_layers = {"transfer": layer_weights(s.content_layers), "reconstruct": {layer: 1.0}}.get(use_case, {})
     style_layers = {} if use_case == "reconstruct" else layer_weights(s.style_layers)
 

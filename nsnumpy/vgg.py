@@ -14,10 +14,10 @@ from typing import Any
 
 from .architecture import (
     FIRST,
-    POOLINGS,
     Preprocessing,
     Step,
     canonical_layer,
+    check_choices,
     check_size,
     check_weights,
     deepest_layer,
@@ -41,9 +41,7 @@ from .ops import (
     winograd_relu_forward,
     winograd_weight,
 )
-from .workers import BLOCK_BYTES, Scratch, Workers
-
-CONVOLUTIONS = ("winograd", "direct")
+from .workers import BLOCK_BYTES, Scratch, Workers, one_blas_thread
 
 Visit = Callable[[str, Array], object]
 
@@ -99,13 +97,7 @@ class VGG:
         threads: int | None = None,
         convolution: str = "winograd",
     ) -> None:
-        for name, value, choices in (
-            ("pooling", pooling, POOLINGS),
-            ("dtype", dtype, ("float32", "float64")),
-            ("convolution", convolution, CONVOLUTIONS),
-        ):
-            if value not in choices:
-                raise ValueError(f"unknown {name} {value!r}: choose from {', '.join(choices)}")
+        check_choices(pooling=pooling, dtype=dtype, convolution=convolution)
         check_weights(weights, architecture)
         self.architecture = architecture
         self.preprocessing = preprocessing or Preprocessing()
@@ -175,7 +167,7 @@ class VGG:
         features: dict[str, Array] = {}
         trace = Trace()
         x = x[..., self._channels] * self._gain + self._offset
-        with self.workers.one_blas_thread():
+        with one_blas_thread:
             for step in self.steps(layers):
                 x, kept = self._forward_step(step, x)
                 if keep:
@@ -225,11 +217,12 @@ class VGG:
         if keep:
             steps, features = steps[:], dict(features)
         ran = {step.name for step, _ in steps}
-        if not ran >= pending.keys() | grams.keys() or not pending.keys() | grams.keys():
+        kept_features = features.keys() | ({FIRST} & ran if self.convolution == "winograd" else set())
+        if not (pending or grams) or not ran >= pending.keys() or not kept_features >= grams.keys():
             given = ", ".join([*gradients, *(gram_gradients or ())])
             raise ValueError(f"gradients of layers that the forward pass ran expected; got {given or 'none'}")
         gy: Array | None = None
-        with self.workers.one_blas_thread():
+        with one_blas_thread:
             while steps:
                 step, kept = steps.pop()
                 F, K = features.pop(step.name, None), grams.get(step.name)

@@ -16,7 +16,15 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
-from .architecture import ARCHITECTURES, POOLINGS, Preprocessing, check_shapes, check_weights, layer_names
+from .architecture import (
+    ARCHITECTURES,
+    POOLINGS,
+    Preprocessing,
+    check_choices,
+    check_shapes,
+    check_weights,
+    layer_names,
+)
 from .backend import device_namespace
 from .blas import warn_of_kernel
 from .budget import Network
@@ -173,6 +181,8 @@ def read_network(source: str | os.PathLike[str] = BUILTIN, pooling: str = "avg",
 
     Parameters, and errors, as for `load_vgg`.
     """
+
+    check_choices(pooling=pooling, dtype=dtype)
 
     def read(h5: h5py.File) -> tuple[str, dict[str, int]]:
         architecture, datasets = _layers(h5)

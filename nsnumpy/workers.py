@@ -10,8 +10,7 @@ import concurrent.futures
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,6 +58,44 @@ class Scratch:
         return memory[:size].reshape(shape)
 
 
+class OneBlasThread:
+    """A context that holds BLAS to one thread; when the last one leaves it, BLAS is set back to what it was.
+
+    The number of BLAS's threads belongs to the process, so the process has one such context, which may be entered from
+    several threads and nested. Where other code holds BLAS's threads by threadpoolctl from another thread at the same
+    time, that code's number stands.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._libraries: ThreadpoolController | None = None
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._holders:
+                self._libraries = self._libraries or ThreadpoolController()
+                self._limit = self._libraries.limit(limits=1, user_api="blas")
+            self._holders += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._holders -= 1
+            if not self._holders:
+                self._limit.restore_original_limits()
+
+
+one_blas_thread = OneBlasThread()
+if hasattr(os, "register_at_fork"):  # a fork copies a lock as it is, perhaps held by a thread that it does not copy
+    os.register_at_fork(after_in_child=one_blas_thread.__init__)
+
+
+def _limit_openmp() -> None:
+    """Where BLAS is built on OpenMP, the number of its threads belongs to the thread that calls it."""
+    ThreadpoolController().select(threading_layer="openmp").limit(limits=1)
+
+
 class Workers:
     """A number of threads with their scratch memory.
 
@@ -82,8 +119,8 @@ class Workers:
         self.block_bytes = block_bytes
         self._local = threading.local()
         self._pool: concurrent.futures.ThreadPoolExecutor | None = None
-        self._blas: ThreadpoolController | None = None
-        self._held = False
+        self._process = os.getpid()
+        self._lock = threading.Lock()
 
     def blocks(self, length: int, bytes_each: float, least: int = 1) -> list[tuple[int, int]]:
         """0 ... length cut into nearly equal (start, stop), a multiple of the number of threads of them where possible.
@@ -98,19 +135,20 @@ class Workers:
 
     def map(self, function: Callable[[Job, Scratch], Done], jobs: Sequence[Job]) -> list[Done]:
         """``[function(job, scratch) for job in jobs]``, the jobs shared out among the threads."""
-        with self.one_blas_thread():
+        with one_blas_thread:
             if self.threads == 1 or len(jobs) == 1:
                 return [function(job, self._scratch()) for job in jobs]
-            if self._pool is None:
-                self._pool = concurrent.futures.ThreadPoolExecutor(self.threads, "nsnumpy")
             state = np.geterr()  # it belongs to a thread
 
             def work(job: Job) -> Done:
                 with np.errstate(**state):
                     return function(job, self._scratch())
 
-            futures = [self._pool.submit(work, job) for job in jobs]
+            pool = self._running_pool()
+            futures: list[concurrent.futures.Future] = []
             try:
+                for job in jobs:
+                    futures.append(pool.submit(work, job))
                 return [future.result() for future in futures]
             except BaseException:  # Ctrl-C, too: leave no thread at work on arrays that the caller gives up
                 for future in futures:
@@ -118,20 +156,12 @@ class Workers:
                 concurrent.futures.wait(futures)
                 raise
 
-    @contextmanager
-    def one_blas_thread(self) -> Iterator[None]:
-        """BLAS held to one thread, and set back to what it was; may be nested."""
-        if self._held:
-            yield
-            return
-        if self._blas is None:
-            self._blas = ThreadpoolController()
-        self._held = True
-        try:
-            with self._blas.limit(limits=1, user_api="blas"):
-                yield
-        finally:
-            self._held = False
+    def _running_pool(self) -> concurrent.futures.ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None or self._process != os.getpid():  # a forked process has no threads but its own
+                self._process = os.getpid()
+                self._pool = concurrent.futures.ThreadPoolExecutor(self.threads, "nsnumpy", _limit_openmp)
+            return self._pool
 
     def _scratch(self) -> Scratch:
         if not hasattr(self._local, "scratch"):

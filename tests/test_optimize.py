@@ -5,7 +5,7 @@ import pytest
 import scipy.optimize
 
 from nsnumpy import minimize
-from nsnumpy.lbfgs import Pairs, lbfgs
+from nsnumpy.lbfgs import Pairs, _slope, lbfgs
 from nsnumpy.optimize import OPTIMIZERS
 
 LBFGS = ("lbfgs-device", "lbfgs")
@@ -249,9 +249,135 @@ def test_two_loops_are_the_bfgs_matrix():
         for s, y in restricted:
             V = np.eye(len(s)) - np.outer(y, s) / (s @ y)
             inverse = V.T @ inverse @ V + np.outer(s, s) / (s @ y)
-        got = pairs.times(g, free)
+        got, used = pairs.times(g, free)
+        assert used
         assert got[keep] == pytest.approx(inverse @ g[keep], rel=1e-10)
         assert not got[~keep].any()
+
+
+def box_problem(n=120, condition=100.0):
+    """A convex quadratic whose minimum in the box has many coordinates on it, and that minimum by scipy."""
+    rng = np.random.default_rng(2)
+    q, _ = np.linalg.qr(rng.standard_normal((n, n)))
+    A = (q * np.geomspace(1, condition, n)) @ q.T
+    b = A @ rng.uniform(-0.7, 1.7, n)
+
+    def f(x):
+        return float(0.5 * x @ A @ x - b @ x), A @ x - b
+
+    best = scipy.optimize.minimize(
+        f, np.full(n, 0.5), jac=True, method="L-BFGS-B", bounds=[(0, 1)] * n,
+        options={"maxiter": 5000, "ftol": 0, "gtol": 1e-12},
+    )  # fmt: skip
+    return f, best.fun
+
+
+def test_the_held_pixels_are_left_out_of_the_curvature():
+    """Without that, the same number of iterations ends a million times further from the minimum."""
+    f, lowest = box_problem()
+    start = np.full(120, 0.5)
+    result = minimize(f, start, method="lbfgs-device", iterations=60)
+    assert result.loss - lowest < 1e-12 * (f(start)[0] - lowest)
+    assert ((result.x == 0) | (result.x == 1)).sum() > 20
+
+
+def test_the_slope_is_that_of_the_path_in_the_box():
+    f, _ = box_problem(8, 5.0)
+    rng = np.random.default_rng(4)
+    x = np.array([0.0, 0.0, 1.0, 1.0, 0.3, 0.6, 0.9, 0.05])
+    d = np.array([-1.0, 1.0, 1.0, -1.0, 0.2, -0.4, 0.5, -0.3]) + 0.01 * rng.standard_normal(8)
+    path = lambda t: np.clip(x + t * d, 0, 1)  # noqa: E731
+    for t in (0.0, 0.1, 0.5, 0.9):  # between the kinks
+        h = 1e-6
+        expected = (f(path(t + h))[0] - f(path(t if t == 0 else t - h))[0]) / (h if t == 0 else 2 * h)
+        assert _slope(x, f(path(t))[1], d, t, (0.0, 1.0)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_long_valley_takes_few_evaluations():
+    """The step grows along it, and interpolation finds its end."""
+    evaluations = []
+
+    def f(x):
+        evaluations.append(1)
+        return float(np.log1p(1e-4 * ((x - 300) ** 2).sum())), 2e-4 * (x - 300) / (1 + 1e-4 * ((x - 300) ** 2).sum())
+
+    result = minimize(f, np.zeros(3), method="lbfgs-device", iterations=12, bounds=None)
+    assert result.loss < 1e-8
+    assert len(evaluations) < 40
+
+
+def test_a_memory_that_misleads_is_given_up():
+    """After a jump of the curvature the direction may lead nowhere; the gradient itself still does."""
+
+    def f(x):
+        loss = float(np.abs(x).sum() + 1e3 * np.abs(x[0] - x[1]))
+        kink = 1e3 * np.sign(x[0] - x[1])
+        return loss, np.sign(x) + kink * np.array([1.0, -1.0])
+
+    result = minimize(f, np.array([3.0, 1.0]), method="lbfgs-device", iterations=50, bounds=None)
+    assert result.loss < 4.1  # of 2004
+
+
+def test_float32_survives_gradients_of_any_size():
+    def run(scale):
+        def f(x):
+            loss, gradient = quadratic(x.astype("float64"), scale)
+            return loss, gradient.astype("float32")
+
+        return minimize(f, start.astype("float32"), method="lbfgs-device", iterations=25).x
+
+    assert run(1e-30) == pytest.approx(goal, abs=1e-3)
+    assert run(1e30) == pytest.approx(goal, abs=1e-3)
+
+
+def test_curvature_too_small_for_the_precision_is_no_division_by_zero():
+    f = lambda x: (float((x.astype("float64") ** 4).sum()), 4 * x**3)  # noqa: E731
+    x = np.random.default_rng(0).uniform(-2, 2, 50).astype("float32")
+    result = minimize(f, x, method="lbfgs-device", iterations=200, bounds=None)
+    assert result.loss < 1e-8 * f(x)[0]
+
+
+def test_a_step_to_where_the_loss_is_not_finite_is_shortened():
+    def f(x):
+        if (x <= 0).any():
+            raise FloatingPointError("log of nothing")
+        return float((x - np.log(x)).sum()), 1 - 1 / x
+
+    result = minimize(f, np.full(3, 1e-3), method="lbfgs-device", iterations=40, bounds=None)
+    assert not result.failed
+    assert result.x == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_loss_that_only_its_rounding_moves_ends_the_run():
+    evaluations = []
+
+    def f(x):
+        evaluations.append(1)
+        return 1.0 + 1e-17 * float(x.sum()), np.full_like(x, 1e-17)
+
+    result = minimize(f, np.full(4, 0.5), method="lbfgs-device", iterations=500)
+    assert result.stopped.startswith("no lower loss found after ")
+    assert len(evaluations) < 150
+
+
+def test_the_terms_belong_to_the_iterate():
+    """The last point that was evaluated before an iterate is reported is that iterate."""
+    last = []
+
+    def f(x):
+        last[:] = [x.copy()]
+        return float(np.abs(x - 0.3).max() + 0.1 * ((x - 0.3) ** 2).sum()), _subgradient(x)
+
+    def _subgradient(x):
+        g = 0.2 * (x - 0.3)
+        worst = np.abs(x - 0.3).argmax()
+        g[worst] += np.sign(x[worst] - 0.3)
+        return g
+
+    x = np.random.default_rng(3).random(20)
+    minimize(
+        f, x, method="lbfgs-device", iterations=60, callback=lambda step: np.testing.assert_array_equal(step.x, last[0])
+    )
 
 
 def test_every_step_satisfies_the_strong_wolfe_conditions():

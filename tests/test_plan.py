@@ -39,17 +39,20 @@ CASES = [
     ("texture", {}),
     ("reconstruct", {"layer": "conv3_1"}),
     ("reconstruct", {"layer": "conv1_1"}),
+    ("transfer", {"optimizer": "lbfgs"}),
+    ("transfer", {"size": 150, "style_size": 700}),
+    ("transfer", {"pooling": "max", "content_layers": ["pool1"], "style_layers": ["pool1"]}),
 ]
 
 
 @pytest.mark.parametrize(("use_case", "options"), CASES)
 def test_the_memory_of_a_run_is_foretold(weights, use_case, options):
-    """Within a quarter, for every kind of run; an iterate beyond the memory of L-BFGS is reached."""
+    """For every kind of run, beside Python and the weights."""
     pictures = {"content": "sample:coast", "style": "sample:starry"}
     if use_case != "transfer":
         pictures = {name: p for name, p in pictures.items() if (name == "style") == (use_case == "texture")}
     network = {"pooling": options.pop("pooling", "avg"), "dtype": options.pop("dtype", "float32")}
-    settings = {"size": 300, "iterations": 14, "init": "noise"} | options
+    settings = {"size": 300, "iterations": 14, "init": "noise"} | options  # 14 fill the memory of L-BFGS
     planned = ns.plan(use_case, **pictures, weights=weights, threads=1, **network, **settings)
     vgg = ns.load_vgg(weights, threads=1, **network)
     arguments = dict(settings)
@@ -127,6 +130,22 @@ def test_rates_are_positive_and_time_grows_with_the_picture():
         return budget.run_seconds(network, budget.Run(size, None, size, [], ["conv1_1", "conv2_1"], "adam", 1))
 
     assert 0 < seconds(16) < seconds(2048)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"use_case": "paint", "content": "sample:coast"}, "unknown use case 'paint': choose from transfer,"),
+        ({"use_case": "transfer", "content": "sample:coast"}, "transfer takes a content and a style picture"),
+        ({"use_case": "texture", "content": "sample:coast"}, "texture takes a style picture"),
+        ({"use_case": "texture", "style": "sample:coast", "pooling": "median"}, "unknown pooling 'median'"),
+        ({"use_case": "texture", "style": "sample:coast", "dtype": "int8"}, "unknown dtype 'int8'"),
+        ({"use_case": "texture", "style": "sample:coast", "threads": 0}, "threads is 1 or more, not 0"),
+    ],
+)
+def test_what_cannot_be_planned_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ns.plan(**arguments)
 
 
 @pytest.mark.parametrize("steps", [["conv9_1"], ["conv5_2"]])

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from nsnumpy import VGG, Preprocessing, layer_names
+from nsnumpy.architecture import CONVOLUTIONS
 from nsnumpy.backend import asarray, to_host
 from nsnumpy.builtin import random_weights
 from nsnumpy.gradcheck import check_gradient
 from nsnumpy.ops import avgpool_forward, conv_forward, maxpool_forward, relu_forward
-from nsnumpy.vgg import CONVOLUTIONS
 
 
 def test_the_tables_are_vgg_19_and_vgg_16():
@@ -106,6 +106,8 @@ def test_the_gradient_of_a_gram_matrix_is_a_matrix_times_the_features(tiny_vgg, 
     assert vgg.backward(trace, {}, grams) == pytest.approx(expected, rel=1e-11, abs=1e-13)
     assert vgg.backward(trace, dense, grams) == pytest.approx(2 * expected, rel=1e-11, abs=1e-13)
     assert all(np.array_equal(F @ grams[name], dense[name]) for name, F in features.items())  # nothing written into
+    if convolution == "winograd":
+        assert "conv1_1" not in trace.features  # they are made again
     vgg.backward(trace, dense, grams, keep=False)
     assert (trace.steps, trace.features) == ([], {})
 
@@ -194,6 +196,8 @@ def test_unknown_and_absent_layers(tiny_vgg):
     for gradients in ({}, {"conv2_1": x}):
         with pytest.raises(ValueError, match="gradients of layers that the forward pass ran"):
             vgg.backward(trace, gradients)
+    with pytest.raises(ValueError, match="gradients of layers .*; got conv1_1, pool1"):
+        vgg.backward(trace, {"conv1_1": x}, {"pool1": x})  # it ran, but its features were not asked for
 
 
 def test_weights_that_do_not_fit_are_named():

@@ -81,6 +81,20 @@ def test_the_first_layer_by_patches(make, workers, shape):
         close(got, conv_backward(relu_backward(full, mask), weight))
 
 
+def test_at_the_kink_the_gradient_is_zero(xp):
+    """Where a pre-activation is exactly 0, as relu_backward has it."""
+    x, U, gy = xp.zeros((5, 6, 2)), winograd_weight(xp.ones((3, 3, 2, 3))), xp.ones((5, 6, 3))
+    _, signs = winograd_relu_forward(x, U, xp.zeros(3))
+    assert not winograd_relu_backward(gy, U, signs, (5, 6)).any()
+    assert not patches_relu_backward(gy, x, xp.ones((3, 3, 2, 3)), xp.zeros(3)).any()
+
+
+def test_the_transformed_weight_is_rounded_once(make):
+    weight = make(3, 3, 8, 5, dtype="float32")
+    exact = to_host(winograd_weight(weight.astype("float64")))
+    assert np.array_equal(to_host(winograd_weight(weight)), exact.astype("float32"))
+
+
 def test_leading_axes_are_a_batch(make, workers):
     x, weight, bias = make(2, 3, 6, 9, 3), make(3, 3, 3, 4), make(4)
     U = winograd_weight(weight)

@@ -1,3 +1,6 @@
+import contextlib
+import os
+import signal
 import threading
 import time
 
@@ -5,8 +8,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from nsnumpy import VGG
 from nsnumpy import workers as module
-from nsnumpy.workers import Scratch, Workers, usable_cores
+from nsnumpy.workers import Scratch, Workers, one_blas_thread, usable_cores
 
 
 def blas_threads():
@@ -41,18 +45,65 @@ def test_blas_is_held_to_one_thread_and_set_back(threads):
         with pytest.raises(ZeroDivisionError):
             workers.map(lambda n, _: 1 / n, [1, 0, 1])
         assert blas_threads() == before
-        with workers.one_blas_thread():
+        with one_blas_thread:
             workers.map(lambda n, _: n, range(4))
             assert set(blas_threads()) == {1}
         assert blas_threads() == before
 
 
+def test_blas_is_set_back_when_the_last_of_several_threads_is_done():
+    """Two passes that overlap: neither may take the other's limit for the caller's setting."""
+    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+    seen = []
+
+    def first():
+        with one_blas_thread:
+            first_in.set()
+            second_in.wait(10)
+        first_out.set()
+
+    def second():
+        first_in.wait(10)
+        with one_blas_thread:
+            second_in.set()
+            first_out.wait(10)
+            seen.extend(blas_threads())
+
+    before = blas_threads()
+    threads = [threading.Thread(target=target) for target in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(seen) == {1}
+    assert blas_threads() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fork beside threads
+def test_a_forked_process_has_threads_of_its_own():
+    workers = Workers(2)
+    workers.map(lambda n, _: n, range(4))
+    child = os.fork()
+    if not child:  # leave without pytest's cleaning up, whatever happens
+        with contextlib.suppress(BaseException):
+            os._exit(0 if workers.map(lambda n, _: n, range(4)) == [0, 1, 2, 3] else 1)
+        os._exit(2)
+    deadline = time.monotonic() + 60
+    while not (done := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.02)
+    assert os.waitstatus_to_exitcode(done[1]) == 0
+
+
 def test_an_error_is_raised_once_no_thread_is_at_work_any_more():
-    running = []
+    running, ran = [], []
 
     def job(n, scratch):
         if n == 0:
             raise ValueError("first")
+        ran.append(n)
         running.append(n)
         time.sleep(0.05)
         running.remove(n)
@@ -60,6 +111,33 @@ def test_an_error_is_raised_once_no_thread_is_at_work_any_more():
     with pytest.raises(ValueError, match="first"):
         Workers(2).map(job, range(50))
     assert running == []
+    assert len(ran) < 10  # the others were called off
+
+
+def test_a_network_has_the_threads_that_were_asked_for(tiny_weights, monkeypatch):
+    names = set()
+    original = Workers.map
+
+    def spy(self, function, jobs):
+        def seen(job, scratch):
+            names.add(threading.current_thread().name)
+            time.sleep(0.01)  # so that one thread alone does not finish them all
+            return function(job, scratch)
+
+        return original(self, seen, jobs)
+
+    monkeypatch.setattr(Workers, "map", spy)
+    x = np.random.default_rng(0).random((96, 128, 3), dtype="float32")
+    for threads in (1, 2):
+        names.clear()
+        VGG(tiny_weights, xp=np, threads=threads).forward(x, ["conv2_1"])
+        assert len(names) == threads
+
+
+def test_a_threads_scratch_memory_stays_with_it():
+    workers, like, seen = Workers(1), np.zeros(1), set()
+    workers.map(lambda n, scratch: seen.add(id(scratch.empty("a", (3,), like).base)), range(3))
+    assert len(seen) == 1
 
 
 def test_the_callers_floating_point_settings_hold_in_the_threads():

@@ -6,6 +6,8 @@ tiles. So every step of the transforms works on long rows of memory, whatever th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..backend import Array, get_xp
 
 
@@ -44,30 +46,35 @@ def lay_columns(d: Array, gx: Array) -> None:
 
 def lay(tiles: Array, y: Array, top: int) -> None:
     """Lay tiles ``(k, k, R, T, C)`` side by side into y ``(H, W, C)``, from row `top` on; what hangs over is cut."""
-    k, _, R, T, channels = tiles.shape
-    rows = y[top : top + k * R]
-    if rows.shape[:2] == (k * R, k * T):
-        rows.reshape(R, k, T, k, channels).transpose(1, 3, 0, 2, 4)[...] = tiles
-        return
-    for i in range(k):
-        for j in range(k):
-            part = rows[i::k, j::k]
-            part[...] = tiles[i, j, : part.shape[0], : part.shape[1]]
+    for part, rows in _pairs(tiles, y, top):
+        rows[...] = part
 
 
 def cut(y: Array, top: int, tiles: Array) -> Array:
     """The adjoint of `lay`: fill tiles ``(k, k, R, T, C)`` from y; 0 outside. Returns them."""
-    k, _, R, T, channels = tiles.shape
-    rows = y[top : top + k * R]
-    if rows.shape[:2] == (k * R, k * T):
-        tiles[...] = rows.reshape(R, k, T, k, channels).transpose(1, 3, 0, 2, 4)
-        return tiles
-    tiles[...] = 0
-    for i in range(k):
-        for j in range(k):
-            part = rows[i::k, j::k]
-            tiles[i, j, : part.shape[0], : part.shape[1]] = part
+    k, _, R, T, _ = tiles.shape
+    if len(y) < top + k * R or y.shape[1] < k * T:
+        tiles[...] = 0
+    for part, rows in _pairs(tiles, y, top):
+        part[...] = rows
     return tiles
+
+
+def _pairs(tiles: Array, y: Array, top: int) -> Iterator[tuple[Array, Array]]:
+    """Views of the tiles, each with the view of y that it lies on: the whole tiles at once, then the cut ones."""
+    k, _, R, _, channels = tiles.shape
+    rows = y[top : top + k * R]
+    height, width = len(rows) // k, rows.shape[1] // k  # whole tiles
+    whole = rows[: k * height, : k * width].reshape(height, k, width, k, channels).transpose(1, 3, 0, 2, 4)
+    yield tiles[:, :, :height, :width], whole
+    for i in range(k):
+        for j in range(rows.shape[1] - k * width):  # right of the whole tiles
+            edge = rows[i::k, k * width + j]
+            yield tiles[i, j, : len(edge), width], edge
+    for i in range(len(rows) - k * height):  # below them
+        for j in range(k):
+            edge = rows[k * height + i, j : k * width : k]
+            yield tiles[i, j, height, :width], edge
 
 
 def pool_tiles(tiles: Array) -> Array:

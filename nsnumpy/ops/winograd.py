@@ -72,7 +72,7 @@ def winograd_weight(weight: Array) -> Array:
     G = xp.asarray(_G, "float64")
     _, _, channels, filters = weight.shape
     U = xp.empty((6, 6, channels, filters), weight.dtype)
-    for c in range(channels):  # in float64, which a whole copy of the weights in would double the memory of
+    for c in range(channels):  # in float64, but never a float64 copy of all of it
         rows = xp.tensordot(G, weight[:, :, c].astype("float64"), (1, 0))
         U[:, :, c] = xp.tensordot(G, rows, (1, 1)).swapaxes(0, 1)
     return U.reshape(36, channels, filters)
@@ -343,11 +343,11 @@ def _backward_tiles(tiles: Array, U: Array, gx: Array, rows: tuple[int, int], pl
     inner, left = d[:3, :, 1:-1], d[3, :, :-2]
     xp.matmul(plan.B[1:4], by_column, out=inner.reshape(3, 4 * R + 2, -1).transpose(1, 0, 2))
     xp.matmul(plan.B[:1], by_column, out=left.reshape(4 * R + 2, 1, -1))
-    d[0, :, -1] = d[3, :, -2] = 0
+    d[3, :, -2] = 0
     last_two = scratch.empty("last two", (2, 4 * R + 2, T, channels), gx)
     xp.matmul(plan.B[4:], by_column, out=last_two.reshape(2, 4 * R + 2, -1).transpose(1, 0, 2))
     d[3, :, 1:-1] += last_two[0]
-    d[0, :, 2:] += last_two[1]
+    d[0, :, 2:-1] += last_two[1, :, :-1]  # the last one falls outside
     d = d[:, :, 1:-1]
 
     height, width, _ = gx.shape
