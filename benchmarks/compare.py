@@ -289,7 +289,7 @@ def main() -> None:
             small, large = by_size[256, 256], by_size[1024, 1024]
             results["time_per_pixel_1024_over_256"] = large["nsnumpy"]["median"] / small["nsnumpy"]["median"] / 16
             results["memory"] = memory(weights, threads, (1024, 1024), large["torch_format"])
-            results["end_to_end"] = end_to_end(weights, threads, (512, 512), 100, by_size[512, 512]["torch_format"])
+            results["end_to_end"] = end_to_end(weights, threads, (384, 384), 100, by_size[512, 512]["torch_format"])
     arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     text = table(results)
     print(text)
