@@ -293,6 +293,8 @@ def _versions(vgg: VGG) -> dict[str, Any]:
         "pooling": vgg.pooling,
         "dtype": str(vgg.dtype),
         "backend": vgg.xp.__name__,
+        "convolution": vgg.convolution,
+        "threads": vgg.workers.threads,
         "nsnumpy": __version__,
         "python": platform.python_version(),
         vgg.xp.__name__: vgg.xp.__version__,
