@@ -117,7 +117,8 @@ class Torch:
         self, x: np.ndarray, iterations: int, history: int = 100, line_search: str | None = None
     ) -> list[tuple[float, float]]:
         """(seconds, loss) per evaluation."""
-        image = self.picture(x).requires_grad_(True)
+        # Its L-BFGS takes contiguous parameters only.
+        image = self.torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)[None])).requires_grad_(True)
         optimizer = self.torch.optim.LBFGS(
             [image],
             max_iter=iterations,
@@ -132,7 +133,7 @@ class Torch:
 
         def closure():
             optimizer.zero_grad()
-            loss = self.loss(image)
+            loss = self.loss(image.contiguous(memory_format=self.format))
             loss.backward()
             rows.append((time.perf_counter() - start, loss.item()))
             return loss

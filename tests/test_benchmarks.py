@@ -38,6 +38,15 @@ def test_both_sides_have_one_objective(workers, weights, memory_format):
     assert np.linalg.norm(gradient - other_gradient) < 1e-3 * np.linalg.norm(gradient)
 
 
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+def test_the_other_side_optimises_too(workers, weights, search):
+    pytest.importorskip("torch")
+    content, style = workers.pictures(32, 32)
+    rows = workers.Torch(weights, content, style, 1).optimize(content, 4, line_search=search)
+    assert len(rows) >= 4
+    assert rows[-1][1] < rows[0][1]
+
+
 def test_an_optimisation_ends_at_its_target(workers, weights):
     content, style = workers.pictures(32, 32)
     worker = workers.NsNumpy(weights, content, style, 1)
