@@ -1,4 +1,4 @@
-"""L-BFGS-B in the box [0, 1] against unbounded with a final clip: which makes the better picture in the same time?
+"""L-BFGS in the box [0, 1] against unbounded with a final clip: which makes the better picture in the same time?
 
     python benchmarks/bounds.py [--size 256] [--iterations 150]
 
