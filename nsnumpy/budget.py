@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .architecture import FIRST, Step, canonical_layer, check_size, network_steps, resolve_layers
+from .lbfgs import MEMORY
 from .ops import winograd_relu_backward, winograd_relu_forward, winograd_stripes, winograd_weight
 from .workers import Workers
 
@@ -31,9 +32,11 @@ class Network:
     itemsize: int = 4
 
     def steps(self, layers: Iterable[str]) -> list[Step]:
+        """As `VGG.steps`."""
         return network_steps(self.architecture, self.resolve(layers), self.pooling)
 
     def resolve(self, layers: Iterable[str]) -> list[str]:
+        """As `VGG.resolve`."""
         return resolve_layers(self.architecture, self.filters, layers)
 
 
@@ -51,15 +54,23 @@ class Run:
     style_layers: Sequence[str]
     optimizer: str
     threads: int
-    memory: int = 10
+    memory: int = MEMORY
 
 
 def run_memory(network: Network, run: Run) -> dict[str, int]:
-    """The parts of a run's peak memory, in bytes, beside Python and the libraries; their sum is the peak.
+    """The parts of a run's peak memory, beside Python and the libraries; their sum is the peak.
 
-    "weights": as given and transformed. "scratch": what the
-    threads work in. "targets": content features and Gram matrices. "features": what passes through the network, and
-    what its backward keeps, at the worst moment. "optimizer": its vectors.
+    Returns
+    -------
+    parts : dict from str to int, in bytes
+        "weights": as given and transformed. "scratch": what the threads work in. "targets": content features and Gram
+        matrices. "features": what passes through the network, and what its backward keeps, at the worst moment.
+        "optimizer": its vectors.
+
+    Raises
+    ------
+    ValueError
+        If the network lacks a layer, or a picture is too small for it.
     """
     given = transformed = 0
     channels = 3
@@ -156,8 +167,8 @@ def _conv(network: Network, name: str) -> str:
 
 def _forward(
     network: Network, steps: list[Step], size: Size, kept_features: set[str], content: set[str], *, keep: bool
-) -> tuple[int, list[tuple[Step, int, int, int]]]:
-    """(the forward's peak, per step: bytes of its input and output, and what is kept for its backward)."""
+) -> tuple[int, list[tuple[Step, int, int]]]:
+    """The forward's peak in bytes, and each step with the bytes of its output and of what its backward keeps."""
     peak = kept = 0
     rows = []
     sizes = _sizes(network, steps, size)
@@ -174,7 +185,7 @@ def _forward(
         peak = max(peak, kept + before + after + own)
         if keep:
             kept += own + (after if step.name in kept_features else 0)
-        rows.append((step, before, after, own))
+        rows.append((step, after, own))
         before = 0 if keep and step.name in kept_features else after  # what is kept is the next step's input, too
         if step.name in content:  # F - P, which stays as the gradient, and its squares
             peak = max(peak, kept + before + 2 * after)
@@ -187,9 +198,9 @@ def _evaluation(network: Network, size: Size, content: list[str], style: list[st
     steps = network.steps([*content, *style])
     asked = {*content, *style} - {FIRST}  # whose features the backward makes again
     peak, rows = _forward(network, steps, size, asked, set(content), keep=True)
-    kept = sum(own + after * ((step.name in asked) + (step.name in content)) for step, _, after, own in rows)
-    sizes = [math.prod(size) * 3 * network.itemsize, *(after for _, _, after, _ in rows[:-1])]
-    for (step, _, after, own), input_bytes in zip(reversed(rows), reversed(sizes), strict=True):
+    kept = sum(own + after * ((step.name in asked) + (step.name in content)) for step, after, own in rows)
+    sizes = [math.prod(size) * 3 * network.itemsize, *(after for _, after, _ in rows[:-1])]
+    for (step, after, own), input_bytes in zip(reversed(rows), reversed(sizes), strict=True):
         peak = max(peak, kept + after + input_bytes)  # gy, and the gx that is made of it
         kept -= own + after * ((step.name in asked) + (step.name in content))
     return peak + pictures

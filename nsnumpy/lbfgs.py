@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from .backend import Array, get_xp
 
+MEMORY = 10  # pairs, unless told otherwise
 DECREASE, CURVATURE = 1e-4, 0.9  # c1 and c2 of the Wolfe conditions, as [1] advises for quasi-Newton methods
 MOST_TRIALS = 20  # of a line search
 GROWTH = 2.5  # of the step while the slope is still steep

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.optimize
 
 from .backend import Array, get_xp, to_host
-from .lbfgs import Bounds, Function, lbfgs
+from .lbfgs import MEMORY, Bounds, Function, lbfgs
 
 OPTIMIZERS = ("lbfgs-device", "lbfgs", "sgd", "adam")
 
@@ -62,7 +62,7 @@ def minimize(
     bounds: Bounds = (0.0, 1.0),
     lr: float | None = None,
     momentum: float = 0.9,
-    memory: int = 10,
+    memory: int = MEMORY,
     callback: Callable[[Iterate], object] | None = None,
 ) -> Minimum:
     """Minimise f from x0, in exactly `iterations` iterations unless no lower value can be found.

@@ -16,7 +16,7 @@ ALGORITHM = {name: path for name, path in MODULES.items() if not name.startswith
 # Each module may import the ones before it, and none after it.
 ORDER = [
     "_version", "files", "backend", "architecture", "workers", "ops/relu", "ops/pool", "ops/conv", "ops/patches",
-    "ops/tiles", "ops/winograd", "ops/__init__", "vgg", "losses", "blas", "budget", "objective", "lbfgs", "optimize",
+    "ops/tiles", "ops/winograd", "ops/__init__", "vgg", "losses", "lbfgs", "blas", "budget", "objective", "optimize",
     "gradcheck", "images", "builtin", "weights", "transfer", "plan", "checks", "options", "cli", "__init__", "__main__",
 ]  # fmt: skip
 

@@ -175,24 +175,6 @@ def test_defaults_have_one_place():
     assert all(f.metadata["help"] and f.metadata["only"] for f in fields(Settings))
 
 
-def test_a_tower_of_iterations_does_not_grow(tiny_vgg, p, a):
-    """Memory: what is alive after many evaluations is what was alive after a few."""
-    import tracemalloc
-
-    from nsnumpy import Objective
-
-    objective = Objective(tiny_vgg(threads=1), content=p, style=a)  # which thread gets which block is chance
-    objective(p)
-    tracemalloc.start()
-    objective(p)
-    first, _ = tracemalloc.get_traced_memory()
-    for _ in range(5):
-        objective(p)
-    last, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert last - first < 10_000
-
-
 OTHER = {
     "size": 36, "style_size": 24, "iterations": 2, "optimizer": "sgd", "bounds": "none", "lr": 1e-7, "momentum": 0.25,
     "seed": 6, "alpha": 0.125, "beta": 77.0, "tv": 3.5, "content_layers": {"conv2_2": 0.6},
