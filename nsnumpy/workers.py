@@ -7,15 +7,16 @@ its time waiting; and where other programs run as well, its waiting threads woul
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
 from .backend import Array, get_xp
 
@@ -58,12 +59,29 @@ class Scratch:
         return memory[:size].reshape(shape)
 
 
+@contextlib.contextmanager
+def _control_of_openblas() -> Iterator[None]:
+    """Since 3.8, threadpoolctl ignores all threads but the first one that sets OpenBLAS's number, until that one ends.
+
+    The thread that enters OneBlasThread first need not be the one that leaves it last, and either may find that a
+    thread which asked once, long ago, is still alive: so control is taken before, and given up after.
+    """
+    clear = getattr(OpenBLASController, "clear_controlling_thread", None)
+    if clear is None:
+        yield
+        return
+    clear(force=True)
+    try:
+        yield
+    finally:
+        clear()
+
+
 class OneBlasThread:
     """A context that holds BLAS to one thread; when the last one leaves it, BLAS is set back to what it was.
 
     The number of BLAS's threads belongs to the process, so the process has one such context, which may be entered from
-    several threads and nested. Where other code holds BLAS's threads by threadpoolctl from another thread at the same
-    time, that code's number stands.
+    several threads and nested. While it is entered, it also overrides what other code in the process has set.
     """
 
     def __init__(self) -> None:
@@ -76,14 +94,16 @@ class OneBlasThread:
         with self._lock:
             if not self._holders:
                 self._libraries = self._libraries or ThreadpoolController()
-                self._limit = self._libraries.limit(limits=1, user_api="blas")
+                with _control_of_openblas():
+                    self._limit = self._libraries.limit(limits=1, user_api="blas")
             self._holders += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._holders -= 1
             if not self._holders:
-                self._limit.restore_original_limits()
+                with _control_of_openblas():
+                    self._limit.restore_original_limits()
 
 
 one_blas_thread = OneBlasThread()

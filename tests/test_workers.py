@@ -52,8 +52,8 @@ def test_blas_is_held_to_one_thread_and_set_back(threads):
 
 
 def test_blas_is_set_back_when_the_last_of_several_threads_is_done():
-    """Two passes that overlap: neither may take the other's limit for the caller's setting."""
-    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+    """Two passes that overlap: neither may take the other's limit for the caller's setting, whichever lives on."""
+    first_in, second_in, first_out, checked = (threading.Event() for _ in range(4))
     seen = []
 
     def first():
@@ -61,6 +61,7 @@ def test_blas_is_set_back_when_the_last_of_several_threads_is_done():
             first_in.set()
             second_in.wait(10)
         first_out.set()
+        checked.wait(10)
 
     def second():
         first_in.wait(10)
@@ -69,14 +70,30 @@ def test_blas_is_set_back_when_the_last_of_several_threads_is_done():
             first_out.wait(10)
             seen.extend(blas_threads())
 
-    before = blas_threads()
-    threads = [threading.Thread(target=target) for target in (first, second)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        threads = [threading.Thread(target=target) for target in (first, second)]
+        for thread in threads:
+            thread.start()
+        threads[1].join()
+        after = blas_threads()  # the thread that set the limit is still alive, the one that left last is not
+        checked.set()
+        threads[0].join()
     assert set(seen) == {1}
-    assert blas_threads() == before
+    assert after == before
+
+
+def test_blas_is_held_in_a_thread_whoever_has_set_it_before():
+    with threadpool_limits(2, user_api="blas"):  # this thread now has the say over OpenBLAS, for threadpoolctl
+        before = blas_threads()
+        seen = []
+        thread = threading.Thread(target=lambda: seen.append(Workers(2).map(lambda n, _: blas_threads(), range(4))))
+        thread.start()
+        thread.join()
+        assert all(set(counts) == {1} for counts in seen[0])
+        assert blas_threads() == before
+        threadpool_limits(1, user_api="blas")  # and it still has
+        assert set(blas_threads()) == {1}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
