@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
 import signal
-import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from tqdm import tqdm
 
@@ -24,6 +21,7 @@ from ._version import __version__
 from .backend import DEVICES, DeviceError
 from .blas import restart_with_better_kernel
 from .checks import run_checks
+from .command import Parser, os_error, run_program, say
 from .files import check_folder
 from .gradcheck import KinkError
 from .images import PictureError, check_output, sample_names, save_image
@@ -43,48 +41,18 @@ def program() -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; `argv` is `sys.argv` without the program's name."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not fit the terminal's encoding
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            arguments = _parser().parse_args(argv)
-            return arguments.run(arguments)
-    except KeyboardInterrupt:
-        _say("interrupted before there was a picture; nothing was written")
-        return 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader of the output has gone
-        sys.stderr.close()
-        return 1
-    except MemoryError as error:
-        _say(f"error: out of memory; choose a smaller --size ({error or 'no details'})")
-        return 1
-    except (ValueError, ArithmeticError, DeviceError) as error:
-        _say(f"error: {_one_line(error)}")
-        return 1
-    except OSError as error:
-        _say(f"error: {_os_error(error)}")
-        return 1
-    except Exception as error:
-        if sys.flags.dev_mode:
-            raise
-        _say(
-            f"error: unexpected {type(error).__name__}: {_one_line(error)} (a defect; please report what "
-            "`python -X dev -m nsnumpy ...` prints)"
-        )
-        return 1
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports what is wrong with a command in one line, instead of the whole usage."""
-
-    def error(self, message: str) -> NoReturn:
-        _say(f"error: {message} (see {self.prog} --help)")
-        raise SystemExit(2)
+    return run_program(
+        PROG,
+        _parser,
+        argv,
+        interrupted="interrupted before there was a picture; nothing was written",
+        out_of_memory="choose a smaller --size",
+        failures=(DeviceError,),
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=PROG,
         description="Neural style transfer (Gatys, Ecker, Bethge 2015), every gradient written by hand.",
         epilog=f"A picture is a file or a bundled one: {', '.join('sample:' + name for name in sample_names())}.",
@@ -164,7 +132,7 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
         _say(f"error: {error}")
         return 2
     except OSError as error:
-        _say(f"error: {_os_error(error)}")
+        _say(f"error: {os_error(error)}")
         return 2
     settings = _settings(arguments, name)
     if arguments.device == "cpu" and not (arguments.force and arguments.quiet):
@@ -290,7 +258,7 @@ def _reporter(arguments: argparse.Namespace, output: Path) -> Iterator[Callable[
                 try:
                     save_image(output.with_stem(f"{output.stem}-{progress.iteration:05d}"), progress.image)
                 except OSError as error:
-                    _say(f"note: {_os_error(error)}")
+                    _say(f"note: {os_error(error)}")
 
         yield report
 
@@ -321,18 +289,5 @@ def _run_gradcheck(arguments: argparse.Namespace) -> int:
     return int(failures > 0)
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    _say(f"note: {_one_line(message)}")
-
-
-def _os_error(error: OSError) -> str:
-    name = f"{error.filename}: " if error.filename else ""
-    return f"{name}{error.strerror or _one_line(error)}"
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())
-
-
 def _say(text: str) -> None:
-    print(f"{PROG}: {text}", file=sys.stderr)
+    say(PROG, text)

@@ -101,7 +101,9 @@ def add_settings(command: argparse.ArgumentParser, name: str) -> None:
                 help=setting.metadata["help"] + shown,
                 **_ARGUMENTS[setting.name],
             )
-    command.add_argument("--weights", metavar="FILE", default=BUILTIN, help=f"weight file of the network ({BUILTIN})")
+    command.add_argument(
+        "--weights", metavar="FILE", default=BUILTIN, help=f"weight file, or the name of a fetched one ({BUILTIN})"
+    )
     command.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
     command.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (float32)")
     command.add_argument("--threads", metavar="N", type=positive, help="threads of the CPU (all usable cores)")

@@ -8,6 +8,7 @@ at conv1_1 and leave no gap; a file may end at any convolution.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 
 import h5py
 import numpy as np
+from platformdirs import user_cache_path
 
 from .architecture import (
     ARCHITECTURES,
@@ -84,8 +86,9 @@ def load_vgg(
 
     Parameters
     ----------
-    source : "builtin", or the path of a weight file
-        "builtin" needs no download; see `builtin`.
+    source : "builtin", the path of a weight file, or the name of one that was fetched ("vgg19")
+        "builtin" needs no download; see `builtin`. A name is looked up in `cache_folder`, where
+        ``python -m weights_tools fetch NAME`` puts the file.
     pooling : "avg" (the paper) or "max" (VGG as trained)
     device : "cpu" or "gpu"
         "gpu" needs CuPy and never falls back to "cpu".
@@ -195,10 +198,35 @@ def read_network(source: str | os.PathLike[str] = BUILTIN, pooling: str = "avg",
     return Network(architecture, filters, pooling, np.dtype(dtype).itemsize)
 
 
-def _with_file(path: str | os.PathLike[str], read: Callable[[h5py.File], Content]) -> Content:
-    path = Path(path)
-    if not path.is_file():
-        raise WeightFileError(f"{path}: no such weight file; 'builtin' needs none")
+def cache_folder() -> Path:
+    """The user's folder for fetched weight files; it need not exist yet."""
+    return user_cache_path("nsnumpy", appauthor=False) / "weights"
+
+
+def find_weights(source: str | os.PathLike[str]) -> Path:
+    """The path of a weight file: `source` itself, or, if that is a bare name and no file, what was fetched as it.
+
+    Raises
+    ------
+    WeightFileError
+        If there is neither.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    if re.fullmatch(r"[\w-]+", os.fspath(source)):
+        fetched = cache_folder() / f"{source}.h5"
+        if fetched.is_file():
+            return fetched
+        raise WeightFileError(
+            f"{source}: no such weight file; `python -m weights_tools fetch {source}` fetches it if it is a published "
+            "one, and 'builtin' needs none"
+        )
+    raise WeightFileError(f"{path}: no such weight file; 'builtin' needs none")
+
+
+def _with_file(source: str | os.PathLike[str], read: Callable[[h5py.File], Content]) -> Content:
+    path = find_weights(source)
     try:
         with h5py.File(path) as h5:
             return read(h5)

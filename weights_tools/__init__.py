@@ -1,0 +1,24 @@
+"""Getting weights for nsnumpy: VGG files of every published format, fetched, converted, inspected, compared.
+
+``python -m weights_tools`` is the command line. Nothing here runs code from a weight file, and no framework is needed.
+"""
+
+from .compare import Comparison, compare
+from .convert import Found, Overrides, convert, read_any
+from .fetch import FetchError, fetch
+from .formats import FormatError
+from .normalize import mean_activations, normalize
+
+__all__ = [
+    "Comparison",
+    "FetchError",
+    "FormatError",
+    "Found",
+    "Overrides",
+    "compare",
+    "convert",
+    "fetch",
+    "mean_activations",
+    "normalize",
+    "read_any",
+]

@@ -1,0 +1,5 @@
+"""``python -m weights_tools``."""
+
+from .cli import main
+
+raise SystemExit(main())

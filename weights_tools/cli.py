@@ -1,0 +1,290 @@
+"""The command line of weights_tools: argument parsing and printing; nothing else prints.
+
+Exit status: 0 done, 1 it failed (`compare`: not the same network), 2 the command was wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from nsnumpy import load_image, write_weights
+from nsnumpy._version import __version__
+from nsnumpy.architecture import POOLINGS
+from nsnumpy.command import Parser, run_program
+from nsnumpy.files import check_folder
+from nsnumpy.weights import find_weights
+
+from .compare import compare
+from .convert import FLOATS, Found, Overrides, convert, describe, read_any, rounding_error
+from .download import checksums
+from .fetch import FetchError, fetch
+from .normalize import mean_activations, normalize
+from .published import COLLECTIONS, PUBLISHED
+
+PROG = "weights_tools"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; `argv` is `sys.argv` without the program's name."""
+    return run_program(
+        PROG,
+        _parser,
+        argv,
+        interrupted="interrupted; what was downloaded so far is kept, and `fetch` goes on from there",
+        out_of_memory="the file is larger than this machine can hold",
+        failures=(FetchError,),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog=f"python -m {PROG}",
+        description="VGG weight files for nsnumpy: fetched, converted, looked into. No framework is needed, and "
+        "nothing in a file is ever run.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    command = _add(commands, "fetch", _run_fetch, "download a published weight file, check and convert it")
+    command.add_argument("name", metavar="NAME", nargs="?", help="which; without it, the known ones are listed")
+    command.add_argument("--offline", action="store_true", help="take only what was downloaded before")
+    command.add_argument("--force", action="store_true", help="fetch it again; accept a changed file")
+    command.add_argument("--keep", action="store_true", help="keep the downloaded file, too")
+    command.epilog = "A proxy is taken from the environment: http_proxy, https_proxy, no_proxy."
+
+    command = _add(commands, "convert", _run_convert, "read a weight file of any known format, write nsnumpy's")
+    command.add_argument("file", metavar="FILE", help=".pth, .safetensors, .h5, .mat, .caffemodel, .onnx, .npz, .npy")
+    _add_output(command)
+    _add_overrides(command)
+
+    command = _add(commands, "inspect", _run_inspect, "say what a weight file holds")
+    command.add_argument("file", metavar="FILE", help="a weight file of any known format, or a fetched one's name")
+    command.add_argument("--picture", metavar="P", help="print each layer's mean activation for this picture, too")
+    command.add_argument("--size", type=_size, metavar="PIXELS", default=384, help="long side of the picture (384)")
+    command.add_argument("--pooling", choices=POOLINGS, default="avg", help="for the picture (avg)")
+    _add_overrides(command)
+
+    command = _add(commands, "compare", _run_compare, "say whether two weight files hold the same network")
+    command.add_argument("a", metavar="A", help="a weight file of any known format, or a fetched one's name")
+    command.add_argument("b", metavar="B", help="the other one")
+
+    command = _add(commands, "normalize", _run_normalize, "rescale each filter to a mean activation of 1 over pictures")
+    command.add_argument("file", metavar="FILE", help="a weight file of any known format, or a fetched one's name")
+    command.add_argument("pictures", metavar="PICTURE", nargs="+", help="photographs: a dozen or more, of many kinds")
+    command.add_argument("--size", type=_size, metavar="PIXELS", default=384, help="long side of the pictures (384)")
+    command.add_argument("--pooling", choices=POOLINGS, default="avg", help="with which the means are taken (avg)")
+    _add_output(command)
+    _add_overrides(command)
+    return parser
+
+
+def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False)
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-o", "--output", metavar="OUT", type=Path, required=True, help="the weight file to write, .h5"
+    )
+    command.add_argument("--dtype", choices=FLOATS, help="how to store the weights (what holds them exactly)")
+
+
+def _add_overrides(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("what the file does not say, or says wrongly")
+    order = group.add_mutually_exclusive_group()
+    order.add_argument("--bgr", dest="order", action="store_const", const="BGR", help="the network expects BGR")
+    order.add_argument("--rgb", dest="order", action="store_const", const="RGB", help="the network expects RGB")
+    group.add_argument("--scale", type=_positive, metavar="S", help="of its pixels: 1 or 255")
+    group.add_argument("--mean", type=_three, metavar="M,M,M", help="subtracted; in the network's order and scale")
+    group.add_argument("--std", type=_three, metavar="S,S,S", help="divided by; in the network's order and scale")
+    group.add_argument("--axes", type=_axes, metavar="AXES", help="of its weights: OIHW, HWIO, ...")
+    group.add_argument("--rotated", action="store_const", const=True, help="its kernels are turned by 180 degrees")
+
+
+def _size(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1 << 20:
+        raise argparse.ArgumentTypeError(f"a number of pixels expected; {text!r} given")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"a number expected; {text!r} given")
+    return value
+
+
+def _positive(text: str) -> float:
+    if (value := _number(text)) <= 0:
+        raise argparse.ArgumentTypeError(f"a number above 0 expected; {text!r} given")
+    return value
+
+
+def _three(text: str) -> tuple[float, ...]:
+    values = tuple(_number(part) for part in text.split(","))
+    if len(values) != 3:
+        raise argparse.ArgumentTypeError(f"three numbers expected, as 103.9,116.8,123.7; {text!r} given")
+    return values
+
+
+def _axes(text: str) -> str:
+    if sorted(text.upper()) != sorted("HWIO"):
+        raise argparse.ArgumentTypeError(f"the letters O, I, H and W in some order expected; {text!r} given")
+    return text.upper()
+
+
+def _overrides(arguments: argparse.Namespace) -> Overrides:
+    return Overrides(**{name: getattr(arguments, name) for name in Overrides.__dataclass_fields__})
+
+
+def _run_fetch(arguments: argparse.Namespace) -> int:
+    if arguments.name is None:
+        for name, files in COLLECTIONS.items():
+            print(f"{name:24}{', or else '.join(files)}")
+        for name, published in PUBLISHED.items():
+            size = f"{published.size / 1e6:.0f} MB" if published.size else "size not published"
+            print(f"{name:24}{published.about} ({size}; {published.license.partition(' (')[0]})")
+        return 0
+    with _progress(arguments.name) as progress:
+        fetched = fetch(
+            arguments.name,
+            offline=arguments.offline,
+            force=arguments.force,
+            keep=arguments.keep,
+            say=lambda line: tqdm.write(line, file=sys.stderr),
+            progress=progress,
+        )
+    if fetched.found is None:
+        print(f"{fetched.path}: there already (--force fetches it again)")
+        return 0
+    print(f"{fetched.url}: SHA-256 {fetched.sha256}")
+    _print_found(fetched.path, fetched.found)
+    print(f"use it with: nsnumpy transfer CONTENT STYLE --weights {arguments.name} -o OUT")
+    return 0
+
+
+@contextlib.contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    with tqdm(desc=name, unit="B", unit_scale=True, unit_divisor=1000, disable=None, leave=False) as bar:
+
+        def report(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield report
+
+
+def _run_convert(arguments: argparse.Namespace) -> int:
+    _check_output(arguments, [arguments.file])
+    found = convert(arguments.file, arguments.output, _overrides(arguments), arguments.dtype)
+    _print_found(arguments.output, found)
+    _print_rounding(found, arguments.dtype)
+    return 0
+
+
+def _check_output(arguments: argparse.Namespace, read: Sequence[str]) -> None:
+    """Before the work: that it can be written, and is nothing that is read."""
+    check_folder(arguments.output)
+    if any(arguments.output.resolve() == Path(name).resolve() for name in read):
+        raise ValueError(f"{arguments.output}: named twice in this command, once to be written; choose another name")
+
+
+def _print_found(path: Path, found: Found) -> None:
+    print(f"{path}: {found.file.architecture}, {len(found.file.weights)} layers, from {found.format}")
+    print(f"  expects {describe(found.file.preprocessing)}")
+    for note in found.notes:
+        print(f"  note: {note}")
+
+
+def _print_rounding(found: Found, dtype: str | None) -> None:
+    if dtype and FLOATS.index(dtype) < FLOATS.index(found.dtype):
+        layer, error = rounding_error(found.file.weights, dtype)
+        print(f"  stored as {dtype}: relative rms error of the weights {error:.1e} at most ({layer})")
+
+
+def _run_inspect(arguments: argparse.Namespace) -> int:
+    path = _named(arguments.file)
+    found = read_any(path, _overrides(arguments))
+    file = found.file
+    means = {}
+    if arguments.picture:
+        means = mean_activations(file, [load_image(arguments.picture, arguments.size)], arguments.pooling)
+    sha256, _, size = checksums(path)
+    print(f"{path}: {found.format}, {size:,} bytes")
+    facts = {
+        "SHA-256": sha256,
+        "network": f"{file.architecture}, {len(file.weights)} layers, {found.dtype}",
+        "pixels": describe(file.preprocessing),
+        "pooling": f"{file.pooling}, as trained",
+        "normalized": "yes: each filter's mean activation is 1" if file.normalized else "no, or not known to be",
+        "source": f"{file.source}{f' (SHA-256 {file.sha256})' if file.sha256 not in ('', sha256) else ''}",
+        "license": file.license or "not known",
+    }
+    for name, fact in facts.items():
+        print(f"  {name:12}{fact}")
+    for note in found.notes:
+        print(f"  note: {note}")
+    heading = f"{'':9}{'(H, W, C_in, C_out)':21}{'least':>9}{'greatest':>10}{'norm':>9}{'bias norm':>11}"
+    print(heading + f"{'mean activation':>17} (least to most filter)" * bool(means))
+    for name, (weight, bias) in file.weights.items():
+        low, high = (f"{value:.3g}" for value in (weight.min(), weight.max()))
+        norms = (f"{np.linalg.norm(array.astype(np.float64)):.4g}" for array in (weight, bias))
+        shape = str(tuple(weight.shape))
+        row = f"{name:9}{shape:21}{low:>9}{high:>10}{next(norms):>9}{next(norms):>11}"
+        if means:
+            m = means[name]
+            row += f"{f'{m.mean():.4g}':>17} ({m.min():.3g} to {m.max():.3g})"
+        print(row)
+    return 0
+
+
+def _named(source: str) -> Path:
+    """A file, or the cached weight file of that name."""
+    return Path(source) if Path(source).exists() else find_weights(source)
+
+
+def _run_compare(arguments: argparse.Namespace) -> int:
+    a, b = (read_any(_named(name)) for name in (arguments.a, arguments.b))
+    for label, found in (("A", a), ("B", b)):
+        print(f"{label}: {found.format}, {found.file.architecture}, {describe(found.file.preprocessing)}")
+    comparison = compare(a.file, b.file)
+    for layer in comparison.layers:
+        words = "differs" if layer.reordering is None else layer.reordering or "the same"
+        print(f"  {layer.layer:9}{layer.error:9.1e}  {words}")
+    if comparison.missing:
+        print(f"  only in one of them: {', '.join(comparison.missing)}")
+    print(comparison.verdict)
+    return 0 if comparison.same else 1
+
+
+def _run_normalize(arguments: argparse.Namespace) -> int:
+    _check_output(arguments, [arguments.file, *arguments.pictures])
+    found = read_any(_named(arguments.file), _overrides(arguments))
+    pictures = (
+        load_image(picture, arguments.size) for picture in tqdm(arguments.pictures, unit="picture", disable=None)
+    )
+    file, means = normalize(found.file, pictures, arguments.pooling)
+    write_weights(arguments.output, file, arguments.dtype or found.dtype)
+    print(f"{arguments.output}: normalised over {len(arguments.pictures)} pictures, {arguments.pooling} pooling")
+    for name, mean in means.items():
+        dead = f"; {dead} filters never active" if (dead := int((mean <= 0).sum())) else ""
+        print(f"  {name:9}mean activation was {mean.mean():.4g} ({mean.min():.3g} to {mean.max():.3g}{dead})")
+    for note in found.notes:
+        print(f"  note: {note}")
+    _print_rounding(found, arguments.dtype)
+    return 0

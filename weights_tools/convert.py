@@ -1,0 +1,207 @@
+"""Any published weight file as an nsnumpy weight file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from nsnumpy import Preprocessing, WeightFile, WeightFileError, read_weights, write_weights
+
+from . import formats
+from .download import checksums
+from .formats import AlreadyConvertedError, File, FormatError
+from .networks import vgg_of
+from .published import CONVENTIONS, Published, recognise
+
+FLOATS = ("float16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the user knows better than the file; None leaves it to the file.
+
+    Attributes
+    ----------
+    order : "RGB" or "BGR"
+    scale : float
+        1 if the network was trained on pixels in [0, 1], 255 if on pixels in [0, 255].
+    mean, std : three floats each
+        In the network's channel order and units. Without them, the file's own are carried over to `order` and `scale`.
+    axes : str
+        A permutation of "HWIO".
+    rotated : bool
+        Whether the kernels are turned by 180 degrees.
+    """
+
+    order: str | None = None
+    scale: float | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    axes: str | None = None
+    rotated: bool | None = None
+
+    def apply(self, stated: Preprocessing) -> Preprocessing:
+        """What the file states, with the overrides. ValueError if that is impossible."""
+        order, scale = self.order or stated.channel_order, self.scale or stated.pixel_scale
+        step, factor = 1 if order == stated.channel_order else -1, scale / stated.pixel_scale
+        mean = self.mean or tuple(factor * value for value in stated.mean[::step])
+        std = self.std or tuple(factor * value for value in stated.std[::step])
+        return Preprocessing(order, scale, mean, std)
+
+
+NONE = Overrides()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was read from a file of any format.
+
+    Attributes
+    ----------
+    file : WeightFile
+    format : str
+        In words.
+    dtype : "float16", "float32" or "float64"
+        The narrowest one that holds its values exactly.
+    notes : list of str
+        What had to be assumed.
+    """
+
+    file: WeightFile
+    format: str
+    dtype: str
+    notes: list[str]
+
+
+def read_any(
+    path: str | os.PathLike[str],
+    overrides: Overrides = NONE,
+    published: Published | None = None,
+    sums: tuple[str, str] | None = None,
+) -> Found:
+    """Read a weight file of any known format, nsnumpy's own among them.
+
+    Parameters
+    ----------
+    path : path
+    overrides : Overrides
+    published : Published or None
+        What the file is known to be; None has its checksums looked up.
+    sums : (sha256, md5) or None
+        Its checksums, if they are known already.
+
+    Raises
+    ------
+    FormatError
+        If it is of no known format, damaged, or not a VGG. The message begins with the path.
+    OSError
+        If it cannot be opened.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise FormatError(f"{path}: a folder; name the file in it")
+    try:
+        with File(path) as file:
+            contents = formats.read(file)
+            architecture, weights, dtype, notes = vgg_of(contents, file.size, overrides.axes, overrides.rotated)
+    except AlreadyConvertedError:
+        return _own(path, overrides)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from error
+    sha256, md5 = sums or checksums(path)[:2]
+    known = published and ("", published)
+    known = known or recognise(sha256, md5)
+    if known:
+        stated, source = CONVENTIONS[known[1].convention], known[1].urls[0]
+        notes = [*notes, *([f"known by its checksum: {known[0]}"] if known[0] else [])]
+    elif contents.preprocessing:
+        stated, source = contents.preprocessing, path.name
+    else:
+        stated, source = CONVENTIONS[contents.convention], path.name
+        if overrides.order is None or overrides.scale is None or overrides.mean is None:
+            notes = [
+                *notes,
+                f"the file does not say which pixels it expects; assumed, as usual for its kind: {describe(stated)} "
+                "(--bgr, --scale, --mean, --std override this)",
+            ]
+    return Found(
+        WeightFile(
+            weights,
+            architecture,
+            overrides.apply(stated),
+            pooling="max",
+            normalized=bool(known and known[1].normalized),
+            source=source,
+            sha256=sha256,
+            license=known[1].license if known else "",
+        ),
+        contents.format,
+        dtype,
+        notes,
+    )
+
+
+def _own(path: Path, overrides: Overrides) -> Found:
+    """A weight file of nsnumpy."""
+    try:
+        file = read_weights(path)
+    except WeightFileError as error:
+        raise FormatError(str(error)) from error
+    if overrides.axes or overrides.rotated:
+        raise FormatError(f"{path}: a weight file of nsnumpy; its axes are (H, W, C_in, C_out)")
+    weights = file.weights.values()
+    wide = any(array.dtype == np.float64 for layer in weights for array in layer)
+    dtype = "float64" if wide else "float32"
+    file = replace(file, preprocessing=overrides.apply(file.preprocessing))
+    return Found(file, "nsnumpy HDF5", dtype, [])
+
+
+def rounding_error(weights: Mapping[str, Sequence[np.ndarray]], dtype: str) -> tuple[str, float]:
+    """(layer, its relative rms error) for the layer that suffers most from being stored as `dtype`."""
+    errors = {}
+    for name, (weight, _) in weights.items():
+        with np.errstate(over="ignore"):
+            stored = weight.astype(dtype).astype(np.float64)
+        size = np.sqrt(np.mean(np.square(weight, dtype=np.float64)))
+        errors[name] = float(np.sqrt(np.mean((stored - weight) ** 2)) / size) if size else 0.0
+    return max(errors.items(), key=lambda item: item[1])
+
+
+def convert(
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    overrides: Overrides = NONE,
+    dtype: str | None = None,
+    published: Published | None = None,
+    sums: tuple[str, str] | None = None,
+) -> Found:
+    """Read a weight file of any known format and write it as nsnumpy's; all of it, or nothing.
+
+    Parameters
+    ----------
+    path, overrides, published, sums : as for `read_any`
+    output : where to; the folder must exist
+    dtype : "float16", "float32", "float64" or None
+        How to store the weights; None takes the narrowest type that holds them exactly.
+
+    Raises
+    ------
+    FormatError
+        As `read_any`.
+    ValueError
+        If the weights do not fit into `dtype`.
+    """
+    found = read_any(path, overrides, published, sums)
+    write_weights(output, found.file, dtype or found.dtype)
+    return found
+
+
+def describe(preprocessing: Preprocessing) -> str:
+    """In a line: "BGR, 0 ... 255, mean 103.939 116.779 123.68"."""
+    p = preprocessing
+    text = f"{p.channel_order}, 0 ... {p.pixel_scale:g}, mean {' '.join(f'{m:g}' for m in p.mean)}"
+    return text if set(p.std) == {1.0} else f"{text}, std {' '.join(f'{s:g}' for s in p.std)}"
