@@ -10,6 +10,10 @@ from nsnumpy.builtin import calibrate, random_weights
 from nsnumpy.vgg import VGG
 
 
+def pytest_addoption(parser):
+    parser.addoption("--fuzz", type=int, default=200, help="how many damaged files of each format to read (200)")
+
+
 def _backends():
     yield pytest.param(np, id="numpy")
     try:

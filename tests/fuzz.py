@@ -98,7 +98,7 @@ class Fuzzer:
     def check(self, name: str, data: bytes) -> str:
         """`consume` the data as a file of that name; AssertionError if it takes too long or too much memory.
 
-        Time is this process's own and its children's, so that a busy machine does not count.
+        Time is this process's computing, so that a busy machine does not count; that of the HDF5 process is limited.
         """
         path = self.folder / name
         path.write_bytes(data)

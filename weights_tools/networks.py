@@ -10,7 +10,7 @@ import numpy as np
 from nsnumpy.architecture import ARCHITECTURES, check_weights, convolutions, layer_names
 
 from .formats import Contents, FormatError, Layer, Tensor
-from .formats.base import DTYPES
+from .formats.base import DTYPES, UNBELIEVABLE
 
 Weights = dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -151,7 +151,7 @@ def load_weights(layers: dict[str, Layer], axes: str, rotated: bool, most: int) 
         if tensor.dtype not in DTYPES:
             raise FormatError(f"{tensor.name[:80]}: floats expected, not {tensor.dtype[:80]}")
     if sum(tensor.nbytes for tensor in tensors) > most:
-        raise FormatError("it claims to hold far more than its size; such compression is not believed")
+        raise FormatError(UNBELIEVABLE)
     weights = {}
     for name, layer in layers.items():
         weight = _load(layer.weight).transpose([axes.index(axis) for axis in "HWIO"])

@@ -7,9 +7,10 @@ import struct
 import zipfile
 import zlib
 
-from .base import Bytes, File, FormatError, Inflated, Region
+from .base import MOST_TENSORS, Bytes, File, FormatError, Inflated, Region
 
-MOST_DIRECTORY = 4 << 20  # bytes; a VGG's takes a few thousand
+MOST_DIRECTORY = 1 << 18  # bytes; a VGG's takes a few thousand
+_TOO_MANY = "a zip archive of more members than any weight file has"
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 
 
@@ -46,7 +47,10 @@ def members(file: File) -> dict[str, Member]:
     """The members of a zip archive by name, in the archive's order."""
     try:
         with zipfile.ZipFile(_Handle(file)) as archive:
-            return {info.filename: Member(file, info) for info in archive.infolist()}
+            infos = archive.infolist()
+            if len(infos) > MOST_TENSORS:
+                raise FormatError(_TOO_MANY)
+            return {info.filename: Member(file, info) for info in infos}
     except FormatError:
         raise
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, EOFError, IndexError) as error:
@@ -79,7 +83,7 @@ class _Handle(io.RawIOBase):
         left = max(0, self._file.size - self._position)
         count = left if count < 0 else min(count, left)
         if count > MOST_DIRECTORY:
-            raise FormatError("a zip archive of more members than any weight file has")
+            raise FormatError(_TOO_MANY)
         data = self._file.at(self._position, count)
         self._position += count
         return data

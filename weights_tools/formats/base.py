@@ -20,8 +20,9 @@ import numpy as np
 
 from nsnumpy import Preprocessing
 
-MOST_TENSORS = 10_000  # in a file; ten times the largest published networks
+MOST_TENSORS = 2_000  # in a file; VGG has 38
 MOST_DIMENSIONS = 32
+UNBELIEVABLE = "it claims to hold far more than its size; such compression is not believed"
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -93,16 +94,22 @@ class Inflated:
     wbits : int
         As for `zlib.decompressobj`: 15 for a zlib stream, -15 for a bare one.
     size : int
-        How many bytes it holds, if that is known; otherwise the most that can come out of so many.
+        How many bytes of it may be asked for.
+
+    Raises
+    ------
+    FormatError
+        If that is more than weights could have been compressed to so little: deflate makes up to 1032 bytes of one, and
+        a small file could keep us busy for hours.
     """
 
     PART = 1 << 16
-    MOST_GAIN = 1032  # deflate's best: 258 bytes for two bits
+    MOST_GAIN = 8
 
-    def __init__(self, packed: Bytes, wbits: int, size: int | None = None) -> None:
-        most = packed.size * self.MOST_GAIN
-        self._packed, self._wbits = packed, wbits
-        self.size = most if size is None else min(size, most)
+    def __init__(self, packed: Bytes, wbits: int, size: int) -> None:
+        if size > self.MOST_GAIN * packed.size + self.PART:
+            raise FormatError(UNBELIEVABLE)
+        self._packed, self._wbits, self.size = packed, wbits, size
         self._begin()
 
     def _begin(self) -> None:

@@ -26,19 +26,20 @@ from .base import (
 )
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
-MOST_INDEX = 8 << 20  # bytes
+_CHILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "hdf5_child.py")
+MOST_INDEX = 1 << 20  # bytes
 
 
 class Process:
     """A process that reads HDF5 files."""
 
     def __init__(self) -> None:
-        environment = os.environ | {"HDF5_PLUGIN_PRELOAD": "::"}  # no filter that would have to be loaded as a program
-        environment["OPENBLAS_NUM_THREADS"] = "1"
-        folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, environment.get("PYTHONPATH", "")]))
+        # HDF5 is told to load no filter that is a program, and the child looks for its modules where we do.
+        environment = os.environ | {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
+        paths = [os.path.abspath(path) for path in sys.path if path]
+        code = f"import runpy, sys; sys.path[:] = {paths!r}; runpy.run_path({_CHILD!r}, run_name='__main__')"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from weights_tools.formats.hdf5_child import main; main()"],
+            [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -22,7 +22,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-MOST_DATASETS = 10_000
+MOST_DATASETS = 2_000
 MOST_DEPTH = 10
 MOST_TEXT = 1 << 16
 ATTRIBUTES = ("backend", "format_version")

@@ -34,7 +34,7 @@ _STORED = {
 }
 _CLASSES = {6: "float64", 7: "float32", 8: "int8", 9: "uint8", 10: "int16", 11: "uint16", 12: "int32", 13: "uint32",
             14: "int64", 15: "uint64"}  # fmt: skip
-MOST_ELEMENTS = 50_000  # of cells, structs and arrays in a file; a VGG has two thousand
+MOST_ELEMENTS = 10_000  # of cells, structs and arrays in a file; a VGG has three thousand
 MOST_DEPTH = 16
 MOST_TEXT = 4096
 

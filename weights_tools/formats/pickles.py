@@ -15,7 +15,7 @@ from typing import Any
 
 from .base import Bytes, Cursor, FormatError
 
-MOST_STEPS = 500_000  # a VGG's pickle takes about a thousand
+MOST_STEPS = 50_000  # a VGG's pickle takes about a thousand
 MOST_TEXT = 1 << 16  # bytes; longer strings stay in the file
 
 Constructors = Mapping[str, Callable[..., Any]]

@@ -8,11 +8,11 @@ from functools import cached_property
 
 from .base import Bytes, Cursor, FormatError
 
-MOST_FIELDS = 200_000  # of a message; a VGG has a few hundred
+MOST_FIELDS = 20_000  # in a file; a VGG has a few hundred
 VARINT, FIXED64, CHUNK, FIXED32 = 0, 1, 2, 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Field:
     """A field of a message: its number, its wire type, its value if it is a number, and where its bytes lie."""
 
@@ -26,9 +26,10 @@ class Field:
 class Message:
     """A message in a file: its fields are listed when they are asked for, their bytes read one by one."""
 
-    def __init__(self, data: Bytes, start: int = 0, size: int | None = None) -> None:
+    def __init__(self, data: Bytes, start: int = 0, size: int | None = None, left: list[int] | None = None) -> None:
         self.data, self.start = data, start
         self.size = data.size - start if size is None else size
+        self._left = left or [MOST_FIELDS]  # how many more fields may be found, in all messages of the file
 
     @cached_property
     def fields(self) -> list[Field]:
@@ -36,9 +37,8 @@ class Message:
 
     def _scan(self) -> Iterator[Field]:
         cursor = Cursor(self.data, self.start, self.start + self.size)
-        for _ in range(MOST_FIELDS):
-            if cursor.position == cursor.stop:
-                return
+        while cursor.position < cursor.stop:
+            self._count()
             key = _varint(cursor)
             number, kind = key >> 3, key & 7
             value = size = 0
@@ -53,14 +53,18 @@ class Message:
             if number == 0:
                 raise FormatError("damaged: no protocol buffer")
             yield Field(number, kind, value, cursor.skip(size), size)
-        raise FormatError(f"a message of more than {MOST_FIELDS} fields: no weight file")
+
+    def _count(self) -> None:
+        self._left[0] -= 1
+        if self._left[0] < 0:
+            raise FormatError(f"more than {MOST_FIELDS} fields: no weight file")
 
     def all(self, number: int, kind: int = CHUNK) -> list[Field]:
         """The fields of this number and wire type."""
         return [field for field in self.fields if field.number == number and field.kind == kind]
 
     def messages(self, number: int) -> list[Message]:
-        return [Message(self.data, field.start, field.size) for field in self.all(number)]
+        return [Message(self.data, field.start, field.size, self._left) for field in self.all(number)]
 
     def bytes(self, field: Field) -> bytes:
         return self.data.at(field.start, field.size)
@@ -81,9 +85,8 @@ class Message:
             elif field.number == number and field.kind == CHUNK:
                 cursor = Cursor(self.data, field.start, field.start + field.size)
                 while cursor.position < cursor.stop:
+                    self._count()
                     found.append(_varint(cursor))
-                    if len(found) > MOST_FIELDS:
-                        raise FormatError("damaged: more numbers than any weight file has")
         return found
 
 

@@ -19,7 +19,7 @@ from .base import (
     stored_size,
 )
 
-MOST_HEADER = 1 << 20  # bytes; a VGG's takes a few thousand
+MOST_HEADER = 1 << 17  # bytes; a VGG's takes a few thousand
 _DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
