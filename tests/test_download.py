@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+import tracemalloc
 import urllib.request
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -216,6 +217,16 @@ def test_checksums(tmp_path, monkeypatch, size):
     assert checksums(tmp_path / "file") == checksums(str(tmp_path / "file")) == sums
 
 
+def test_checksums_take_little_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(MODULE, "CHUNK", 10_000)
+    (tmp_path / "file").write_bytes(BODY)
+    tracemalloc.start()
+    checksums(tmp_path / "file")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000
+
+
 # Resuming
 
 
@@ -294,9 +305,11 @@ def test_ctrl_c_leaves_the_part(server, fetch, folder):
     assert folder() == {"got.h5": BODY}
 
 
-@pytest.mark.parametrize("expected", [WHOLE, Expected()])
-def test_a_part_that_is_all_needs_no_server(begun, server, fetch, folder, tmp_path, expected):
-    url = begun(expected=expected)
+@pytest.mark.parametrize(
+    ("expected", "headers"), [(WHOLE, {}), (Expected(), {"ETag": '"one"'}), (Expected(), {}), (Expected(300_000), {})]
+)
+def test_a_part_that_is_all_needs_no_server(begun, server, fetch, folder, tmp_path, expected, headers):
+    url = begun(expected=expected, headers=headers)
     (tmp_path / "got.h5.part").write_bytes(BODY)
     assert fetch(url, expected=expected).size == len(BODY)
     assert server.requests == []
@@ -457,8 +470,9 @@ def test_the_next_source_is_tried(server, fetch, said, folder):
     assert folder() == {"got.h5": BODY}
 
 
-def test_one_line_names_every_source_and_its_reason(server, fetch, folder, said):
+def test_one_line_names_every_source_and_its_reason(server, fetch, folder, said, tmp_path):
     missing, nobody = f"{server.base}/none", refused()
+    (tmp_path / "got.h5").write_bytes(b"older")
     with pytest.raises(DownloadError) as raised:
         fetch(missing, nobody, "http://[x/")
     assert str(raised.value) == (
@@ -466,7 +480,7 @@ def test_one_line_names_every_source_and_its_reason(server, fetch, folder, said)
         "IPv6 URL"
     )
     assert len(said) == 2  # nothing is next after the last
-    assert folder() == {}
+    assert folder() == {"got.h5": b"older"}
     with pytest.raises(DownloadError, match=r"^got.h5 could not be downloaded: no source is known$"):
         fetch()
 

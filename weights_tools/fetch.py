@@ -16,6 +16,7 @@ from .formats import FormatError
 from .published import Published, sources
 
 SUMS = "checksums.json"
+DOWNLOADS = "downloads"  # a folder of its own: a file may be called like the weight file that is made of it
 
 
 class FetchError(Exception):
@@ -68,7 +69,7 @@ def fetch(
     force : bool
         Fetch it again, and accept a file without published checksums that is not the one seen before.
     keep : bool
-        Keep the downloaded file beside the weight file.
+        Keep the downloaded file, in the cache's folder "downloads".
     say : function of one line
         Told what happens.
     progress, options : as for `download`
@@ -87,20 +88,27 @@ def fetch(
     target = folder / f"{name}.h5"
     if target.is_file() and not force:
         return Fetched(target)
-    folder.mkdir(parents=True, exist_ok=True)
+    downloads = folder / DOWNLOADS
+    downloads.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
     for published in files:
         if failures:
             say(f"{failures[-1]}; trying another file")
-        original = folder / published.urls[0].rpartition("/")[2]
+        original = downloads / published.urls[0].rpartition("/")[2]
         try:
             downloaded = _obtain(published, original, offline, say, progress, options)
-            _compare_with_seen(folder / SUMS, published, downloaded, force, say)
+            seen = None if published.sha256 or published.md5 else _seen(folder / SUMS, published, downloaded, force)
             sums = downloaded.sha256, downloaded.md5
             found = convert(original, target, published=published, sums=sums)
         except (DownloadError, FormatError) as failure:
+            if not isinstance(failure, DownloadError):  # of which only a good beginning is left
+                original.unlink(missing_ok=True)
             failures.append(str(failure))
             continue
+        if seen is not None:
+            say(f"no checksum is published for {downloaded.url}; seen and recorded: SHA-256 {downloaded.sha256}")
+            with atomic_path(folder / SUMS) as temporary:
+                temporary.write_text(json.dumps(seen, indent=1) + "\n", encoding="utf-8")
         if not keep:
             original.unlink(missing_ok=True)
         return Fetched(target, downloaded.url, downloaded.sha256, found)
@@ -131,23 +139,17 @@ def _is_published(published: Published, sha256: str, md5: str, size: int) -> boo
     return published.size in (None, size) and sha256.startswith(published.sha256) and published.md5 in ("", md5)
 
 
-def _compare_with_seen(
-    record: Path, published: Published, downloaded: Downloaded, force: bool, say: Callable[[str], None]
-) -> None:
-    """Where no checksum is published: the one seen is said and recorded, and must be the same the next time."""
-    if published.sha256 or published.md5:
-        return
+def _seen(record: Path, published: Published, downloaded: Downloaded, force: bool) -> dict[str, str]:
+    """The checksums recorded so far, and this one, of a file for which none is published; it must not have changed."""
     try:
         seen = json.loads(record.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         seen = {}
     seen = seen if isinstance(seen, dict) else {}
-    key = published.urls[0]
-    if seen.get(key, downloaded.sha256) != downloaded.sha256 and not force:
+    before = seen.get(published.urls[0], downloaded.sha256)
+    if before != downloaded.sha256 and not force:
         downloaded.path.unlink(missing_ok=True)
         raise DownloadError(
-            f"{downloaded.url}: SHA-256 {downloaded.sha256}, but {seen[key]} came the last time; --force accepts it"
+            f"{downloaded.url}: SHA-256 {downloaded.sha256}, but {before} came the last time; --force accepts it"
         )
-    say(f"no checksum is published for {downloaded.url}; seen and recorded: SHA-256 {downloaded.sha256}")
-    with atomic_path(record) as temporary:
-        temporary.write_text(json.dumps({**seen, key: downloaded.sha256}, indent=1) + "\n", encoding="utf-8")
+    return {**seen, published.urls[0]: downloaded.sha256}

@@ -1,0 +1,132 @@
+"""Two files of one network are told to be that, and which reordering makes them agree."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from weight_writers import FIXTURES, WRITERS, small_network
+
+from nsnumpy import VGG, Preprocessing, WeightFile, load_image
+from weights_tools import compare, normalize, read_any
+from weights_tools.published import CONVENTIONS
+
+WIDTHS = (4, 4, 4, 4, 4)  # so that input and output may be exchanged, too
+
+
+def network(change=lambda name, weight: weight, preprocessing="caffe", seed=0):
+    weights = {name: (change(name, w), b) for name, (w, b) in small_network(widths=WIDTHS, seed=seed).items()}
+    return WeightFile(weights, preprocessing=CONVENTIONS[preprocessing])
+
+
+def only(layer, change):
+    return network(lambda name, w: change(w) if name == layer else w)
+
+
+def test_the_same_file():
+    comparison = compare(network(), network())
+    assert comparison.same
+    assert comparison.verdict == "the same network"
+    assert {(layer.reordering, layer.error) for layer in comparison.layers} == {("", 0.0)}
+    assert len(comparison.layers) == 16
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda w: w.transpose(1, 0, 2, 3), "height and width exchanged"),
+        (lambda w: w[::-1, ::-1], "turned by 180 degrees"),
+        (lambda w: w[::-1], "upside down"),
+        (lambda w: w[:, ::-1], "mirrored"),
+        (lambda w: w.transpose(0, 1, 3, 2), "input and output exchanged"),
+        (lambda w: w.transpose(1, 0, 3, 2)[::-1], "input and output exchanged, height and width exchanged, mirrored"),
+    ],
+)
+def test_a_wrong_order_of_axes_is_named(change, words):
+    comparison = compare(network(), only("conv4_2", change))
+    assert not comparison.same
+    found = {layer.layer: layer.reordering for layer in comparison.layers}
+    assert found.pop("conv4_2") == words
+    assert set(found.values()) == {""}
+    assert comparison.verdict.startswith(f"the same network once B is reordered (conv4_2: {words}")
+
+
+def test_channel_orders_and_what_the_files_state():
+    def bgr(name, w):
+        return w[:, :, ::-1] if name == "conv1_1" else w
+
+    rightly = compare(network(preprocessing="matconvnet"), network(bgr, "caffe"))
+    assert rightly.same
+    assert rightly.verdict == "the same network; A states RGB and B BGR, rightly"
+    assert rightly.layers[0].reordering == "input channels reversed (RGB for BGR)"
+    wrongly = compare(network(preprocessing="caffe"), network(bgr, "caffe"))
+    assert not wrongly.same
+    assert "input channels reversed, but A states BGR and B BGR: one of them is wrong" in wrongly.verdict
+    wrongly = compare(network(preprocessing="matconvnet"), network(preprocessing="caffe"))
+    assert not wrongly.same
+    assert "input channels in the same order, but A states RGB and B BGR" in wrongly.verdict
+
+
+def test_scales_and_means_of_pixels():
+    a = network()
+    unit = replace(a, preprocessing=Preprocessing("BGR", 1.0, tuple(m / 255 for m in a.preprocessing.mean)))
+    folded = {name: (w * 255 if name == "conv1_1" else w, b) for name, (w, b) in a.weights.items()}
+    assert compare(a, replace(unit, weights=folded)).verdict == "the same network"
+    assert compare(replace(unit, weights=folded), a).same
+    assert "different scales or means" in compare(a, unit).verdict
+    shifted = replace(a, preprocessing=replace(a.preprocessing, mean=(100.0, 116.779, 123.68)))
+    assert "different scales or means" in compare(a, shifted).verdict
+
+
+def test_a_normalised_network_is_the_original_up_to_factors():
+    a = network()
+    b, means = normalize(a, [load_image("sample:coast", 64)])
+    comparison = compare(a, b)
+    assert comparison.same
+    assert comparison.verdict == "the same network, up to a positive factor for each filter"
+    assert max(layer.error for layer in comparison.layers) < 1e-6
+    assert any(not np.allclose(mean, 1) for mean in means.values())
+
+
+def test_rounding_to_float16_is_still_the_same_and_noise_is_not():
+    half = network(lambda name, w: w.astype(np.float16).astype(np.float32))
+    assert compare(network(), half).same
+    rng = np.random.default_rng(0)
+    noisy = network(lambda name, w: w + (name == "conv3_2") * 0.01 * rng.standard_normal(w.shape).astype(w.dtype))
+    comparison = compare(network(), noisy)
+    assert comparison.verdict == "not the same network: 1 of 16 layers differ, conv3_2 first"
+    other = compare(network(), network(seed=5))
+    assert other.verdict == "not the same network: 16 of 16 layers differ, conv1_1 first"
+    assert min(layer.error for layer in other.layers) > 0.1
+
+
+def test_networks_of_different_layers_and_widths():
+    short = replace(network(), weights={"conv1_1": network().weights["conv1_1"]})
+    comparison = compare(network(), short)
+    assert comparison.same
+    assert comparison.missing == list(network().weights)[1:]
+    wide = WeightFile(small_network(widths=(5, 4, 4, 4, 4)), preprocessing=CONVENTIONS["caffe"])
+    comparison = compare(network(), wide)
+    assert not comparison.same
+    assert comparison.verdict.endswith("conv1_1 first")
+    assert compare(network(), WeightFile({})).verdict == "not the same network: no layer in common"
+
+
+def test_every_published_format_of_one_network_compares_as_it_should():
+    original = read_any(FIXTURES / "v2.caffemodel").file
+    for name, writer in WRITERS.items():
+        comparison = compare(original, read_any(FIXTURES / name).file)
+        assert all(layer.reordering == "" for layer in comparison.layers), name
+        assert comparison.same == (writer.preprocessing == "caffe"), name
+
+
+def test_what_compare_calls_the_same_computes_the_same():
+    a = network()
+    b, means = normalize(a, [load_image("sample:glass", 64)])
+    x = load_image("sample:coast", 48).astype(np.float64)
+    F, G = (
+        VGG(file.weights, xp=np, preprocessing=file.preprocessing, dtype="float64").forward(x, ["conv4_1"])[0][
+            "conv4_1"
+        ]
+        for file in (a, b)
+    )
+    assert pytest.approx(G * means["conv4_1"], rel=1e-5, abs=1e-5) == F

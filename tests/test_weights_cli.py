@@ -1,0 +1,167 @@
+"""The commands of weights_tools: what they print, write and refuse."""
+
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from weight_writers import FIXTURES, small_network
+
+from nsnumpy import WeightFile, read_weights, write_weights
+from weights_tools.cli import main
+from weights_tools.published import CONVENTIONS
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_convert_says_what_it_read_and_what_it_assumed(capsys, tmp_path):
+    assert main(["convert", str(FIXTURES / "torchvision-legacy.pth"), "-o", "w.h5"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "w.h5: vgg19, 16 layers, from PyTorch (before 1.6)"
+    assert out[1] == "  expects RGB, 0 ... 1, mean 0.485 0.456 0.406, std 0.229 0.224 0.225"
+    assert out[2].startswith("  note: the file does not say which pixels it expects; assumed")
+    file = read_weights("w.h5")
+    assert (file.pooling, file.normalized, file.license) == ("max", False, "")
+    assert file.source == "torchvision-legacy.pth"
+    assert len(file.sha256) == 64
+    for name, arrays in small_network().items():
+        assert all(np.array_equal(*pair) for pair in zip(file.weights[name], arrays, strict=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["w.h5"]
+
+
+def test_convert_takes_the_users_word(capsys):
+    command = ["convert", str(FIXTURES / "named.pth"), "-o", "w.h5"]
+    assert main([*command, "--rgb", "--scale", "1", "--mean", "0.5,0.25,0.125", "--std", "1,2,4"]) == 0
+    assert "note" not in capsys.readouterr().out
+    p = read_weights("w.h5").preprocessing
+    assert (p.channel_order, p.pixel_scale, p.mean, p.std) == ("RGB", 1.0, (0.5, 0.25, 0.125), (1.0, 2.0, 4.0))
+
+
+def test_float16_on_request_with_its_error_and_back(capsys):
+    source = str(FIXTURES / "named.pth")
+    assert main(["convert", source, "-o", "half.h5", "--dtype", "float16"]) == 0
+    out = capsys.readouterr().out
+    with h5py.File("half.h5") as h5:
+        assert h5["conv3_1/weight"].dtype == np.float16
+    stored, original = read_weights("half.h5").weights, small_network()
+    errors = {}
+    for name, (weight, _) in original.items():
+        difference = (stored[name][0] - weight).astype(np.float64)
+        errors[name] = np.sqrt((difference**2).mean() / (weight.astype(np.float64) ** 2).mean())
+    worst = max(errors, key=errors.get)
+    assert f"stored as float16: relative rms error of the weights {errors[worst]:.1e} at most ({worst})" in out
+    assert 1e-5 < errors[worst] < 1e-3
+    assert main(["convert", "half.h5", "-o", "again.h5", "--dtype", "float64"]) == 0
+    assert "rms" not in capsys.readouterr().out
+    assert np.array_equal(read_weights("again.h5").weights["conv1_1"][0], stored["conv1_1"][0])
+    assert main(["convert", str(FIXTURES / "half.pth"), "-o", "narrow.h5"]) == 0  # exact in float16, so stored so
+    with h5py.File("narrow.h5") as h5:
+        assert h5["conv3_1/weight"].dtype == np.float16
+
+
+def test_a_converted_file_converts_to_itself():
+    assert main(["convert", str(FIXTURES / "matconvnet.mat"), "-o", "a.h5"]) == 0
+    assert main(["convert", "a.h5", "-o", "b.h5"]) == 0
+    a, b = read_weights("a.h5"), read_weights("b.h5")
+    assert (a.preprocessing, a.source, a.sha256, a.pooling) == (b.preprocessing, b.source, b.sha256, b.pooling)
+    assert all(
+        np.array_equal(x, y) for name in a.weights for x, y in zip(a.weights[name], b.weights[name], strict=True)
+    )
+
+
+def test_inspect(capsys):
+    assert main(["inspect", str(FIXTURES / "v2.caffemodel")]) == 0
+    out = capsys.readouterr().out
+    assert "Caffe (V2 layers)" in out
+    assert "vgg19, 16 layers, float32" in out
+    assert "BGR, 0 ... 255, mean 103.939 116.779 123.68" in out
+    weight, bias = small_network()["conv3_1"]
+    row = next(line for line in out.splitlines() if line.startswith("conv3_1"))
+    assert "(3, 3, 3, 4)" in row
+    numbers = row.split(")")[1].split()
+    assert [float(n) for n in numbers] == pytest.approx(
+        [weight.min(), weight.max(), np.linalg.norm(weight), np.linalg.norm(bias)], rel=5e-3
+    )
+    assert "mean activation" not in out
+
+
+def test_normalize_and_inspect_shows_means_of_one(capsys):
+    write_weights("w.h5", WeightFile(small_network(widths=(6, 6, 6, 6, 6)), preprocessing=CONVENTIONS["caffe"]))
+    assert main(["normalize", "w.h5", "sample:coast", "-o", "n.h5", "--size", "80"]) == 0
+    assert "normalised over 1 pictures, avg pooling" in capsys.readouterr().out
+    assert main(["inspect", "n.h5", "--picture", "sample:coast", "--size", "80"]) == 0
+    out = capsys.readouterr().out
+    assert "normalized  yes" in out
+    rows = [line for line in out.splitlines() if line.startswith("conv")]
+    assert len(rows) == 16
+    for row in rows:
+        low, high = row.rpartition("(")[2].rstrip(")").split(" to ")
+        assert float(high) == pytest.approx(1, abs=1e-3)
+        assert float(low) in (0, pytest.approx(1, abs=1e-3))
+    assert main(["compare", "w.h5", "n.h5"]) == 0
+    assert "the same network, up to a positive factor for each filter" in capsys.readouterr().out
+
+
+def test_compare_says_no_with_its_exit_status(capsys):
+    assert main(["compare", str(FIXTURES / "named.pth"), str(FIXTURES / "matconvnet.mat")]) == 1
+    assert "one of them is wrong" in capsys.readouterr().out
+    assert main(["compare", str(FIXTURES / "named.pth"), str(FIXTURES / "keras2.h5")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "words"),
+    [
+        ("", 2, "arguments are required: COMMAND"),
+        ("convert", 2, "the following arguments are required: FILE, -o/--output"),
+        ("convert missing.pth -o w.h5", 1, "missing.pth: No such file or directory"),
+        ("convert FIXTURES/named.pth -o no/w.h5", 1, "the folder no does not exist; make it first"),
+        ("convert FIXTURES/named.pth -o .", 1, "is a folder; name a file in it"),
+        ("convert FIXTURES -o w.h5", 1, "a folder; name the file in it"),
+        ("convert FIXTURES/named.pth -o FIXTURES/named.pth", 1, "named twice in this command"),
+        ("convert FIXTURES/named.pth -o w.h5 --mean 1,2", 2, "three numbers expected"),
+        ("convert FIXTURES/named.pth -o w.h5 --std 1,0,1", 1, "pixel_scale and std are positive"),
+        ("convert FIXTURES/named.pth -o w.h5 --scale -1", 2, "a number above 0 expected"),
+        ("convert FIXTURES/named.pth -o w.h5 --scale nan", 2, "a number expected"),
+        ("convert FIXTURES/named.pth -o w.h5 --axes OIHX", 2, "the letters O, I, H and W"),
+        ("convert FIXTURES/named.pth -o w.h5 --axes HWIO", 1, "do not fit onto one another as HWIO"),
+        ("convert FIXTURES/named.pth -o w.h5 --bgr --rgb", 2, "not allowed with argument"),
+        ("convert FIXTURES/expected.npz -o w.h5 --dtype int8", 2, "invalid choice"),
+        ("inspect FIXTURES/named.pth --picture missing.jpg", 1, "missing.jpg"),
+        ("inspect FIXTURES/named.pth --picture sample:coast --size 8", 1, "H, W >= 16 expected"),
+        ("inspect vgg99", 1, "vgg99: no such weight file"),
+        ("compare FIXTURES/named.pth vgg99", 1, "vgg99: no such weight file"),
+        ("normalize FIXTURES/named.pth -o w.h5", 2, "required: PICTURE"),
+        ("normalize FIXTURES/named.pth missing.jpg -o w.h5", 1, "missing.jpg"),
+        ("fetch vgg20", 1, "unknown name 'vgg20'"),
+    ],
+)
+def test_a_wrong_command_is_one_line_and_writes_nothing(command, status, words, capsys, tmp_path):
+    arguments = command.replace("FIXTURES", str(FIXTURES)).split()
+    if status == 2:  # argparse's way
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+    else:
+        assert main(arguments) == status
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.startswith("weights_tools: error: ")
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_runs_as_a_module_without_any_framework():
+    code = (
+        "import sys; from weights_tools.cli import main; status = main(sys.argv[1:]);"
+        "print([m for m in ('torch', 'keras', 'onnx', 'google.protobuf', 'safetensors', 'cupy') if m in sys.modules]);"
+        "raise SystemExit(status)"
+    )
+    for name in ("torchvision-zip.pth", "features.onnx", "v1.caffemodel", "keras1.h5", "features.safetensors"):
+        run = [sys.executable, "-c", code, "convert", str(FIXTURES / name), "-o", "w.h5"]
+        assert subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()[-1] == "[]"
+    run = [sys.executable, "-m", "weights_tools", "--version"]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout.startswith("weights_tools 0.")
