@@ -5,7 +5,9 @@ import json
 import os
 import pickle
 import struct
+import sys
 import tarfile
+import time
 import zipfile
 import zlib
 
@@ -237,6 +239,9 @@ def test_a_tar_a_foreign_zip_a_folder_and_nothing(tmp_path):
         archive.writestr("readme.txt", "x")
     assert "0 convolutions of 3 x 3" in refusal(tmp_path / "foreign.pth")
     assert "a folder; name the file in it" in refusal(tmp_path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        assert "not a file" in refusal(tmp_path / "pipe")
     with pytest.raises(FileNotFoundError):
         read_any(tmp_path / "missing.pth")
 
@@ -422,7 +427,24 @@ def test_hdf5_links_to_other_files_are_not_followed(tmp_path):
     assert "in another file" in refusal(tmp_path / "external.h5")
 
 
-def test_an_hdf5_process_that_dies_or_loops_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit to a process's time here")
+def test_a_file_that_the_hdf5_library_never_finishes_is_refused(tmp_path):
+    """In the heap that holds a string attribute, the free space is said to have no size: the library steps by zero."""
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as h5:
+        h5.attrs["backend"] = "theano"
+        h5["conv1_1/weight"] = np.zeros((3, 3, 3, 2), "f4")
+    data = bytearray(path.read_bytes())
+    free = data.index(b"theano") + 8
+    assert data[free : free + 8] == bytes(8)
+    data[free + 8 : free + 16] = bytes(8)
+    path.write_bytes(data)
+    begin = time.monotonic()
+    assert "finds no end" in refusal(path)
+    assert time.monotonic() - begin > 1  # it was stopped; it did not fail by itself
+
+
+def test_an_hdf5_process_that_dies_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     path = tmp_path / "f.h5"
     path.write_bytes((FIXTURES / "keras1.h5").read_bytes())
     started = []

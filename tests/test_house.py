@@ -11,6 +11,7 @@ import nsnumpy
 
 ROOT = Path(nsnumpy.__file__).parent
 MODULES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in ROOT.rglob("*.py")}
+TOOLS = {path.relative_to(ROOT.parent).as_posix(): path for path in (ROOT.parent / "weights_tools").rglob("*.py")}
 ALGORITHM = {name: path for name, path in MODULES.items() if not name.startswith("data/")}
 
 # Each module may import the ones before it, and none after it.
@@ -77,8 +78,29 @@ def test_only_the_command_line_prints():
     assert set(printing) == {"cli", "command"}
 
 
+def test_the_tools_print_in_one_place_and_need_no_framework():
+    packages = {"h5py", "numpy", "nsnumpy", "tqdm"} | sys.stdlib_module_names
+    for name, path in TOOLS.items():
+        tree = ast.parse(path.read_text())
+        names = {
+            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        assert "print" not in names or name == "weights_tools/cli.py", name
+        assert not names & {"eval", "exec", "__import__"}, name
+        outside = {module.partition(".")[0] for level, module in imports(path) if level == 0}
+        assert outside <= packages - {"pickle", "marshal", "shelve"}, name
+
+
+def test_the_package_does_without_the_tools():
+    found = {module for path in MODULES.values() for level, module in imports(path) if level == 0}
+    assert not any(module.startswith("weights_tools") for module in found)
+    code = "import sys, nsnumpy.cli; print('weights_tools' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
 def test_no_module_is_longer_than_a_sitting():
-    assert {name: n for name, path in MODULES.items() if (n := len(path.read_text().splitlines())) > 360} == {}
+    lengths = {name: len(path.read_text().splitlines()) for name, path in {**MODULES, **TOOLS}.items()}
+    assert {name: length for name, length in lengths.items() if length > 360} == {}
 
 
 def test_importing_the_package_imports_no_framework():

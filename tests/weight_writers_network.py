@@ -30,10 +30,14 @@ def small_network(architecture: str = "vgg19", widths: tuple[int, ...] = (2, 3, 
     return layers
 
 
+TOP_UNITS = (3, 3, 2)  # of fc6, fc7 and fc8; VGG's are 4096, 4096 and 1000
+
+
 def small_top(widths: tuple[int, ...] = (2, 3, 4, 5, 6), seed: int = 1) -> Layers:
     """fc6, fc7 and fc8 as the convolutions they amount to; a reader of the rest must step over them."""
     rng = np.random.default_rng(seed)
-    shapes = {"fc6": (7, 7, widths[-1], 3), "fc7": (1, 1, 3, 3), "fc8": (1, 1, 3, 2)}
+    fc6, fc7, fc8 = TOP_UNITS
+    shapes = {"fc6": (7, 7, widths[-1], fc6), "fc7": (1, 1, fc6, fc7), "fc8": (1, 1, fc7, fc8)}
     return {
         name: (rng.standard_normal(shape).astype("float32"), rng.standard_normal(shape[-1]).astype("float32"))
         for name, shape in shapes.items()

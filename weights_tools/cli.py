@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         PROG,
         _parser,
         argv,
-        interrupted="interrupted; what was downloaded so far is kept, and `fetch` goes on from there",
+        interrupted="interrupted; no weight file was written, and a download goes on from where it was",
         out_of_memory="the file is larger than this machine can hold",
         failures=(FetchError,),
     )

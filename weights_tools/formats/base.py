@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import re
+import stat
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ class File:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        if not stat.S_ISREG(self.path.stat().st_mode):  # a pipe would keep us waiting
+            raise FormatError("not a file")
         self._handle = self.path.open("rb")
         self.size = os.fstat(self._handle.fileno()).st_size
         self.closing = contextlib.ExitStack()  # what a reader needs no longer than the file is open

@@ -78,12 +78,12 @@ def _text(h5: h5py.Group, name: str) -> str:
 
 
 def _limit(size: int) -> None:
-    """From here on: 3 seconds of computing and one per 20 MB, and memory for four times the file."""
+    """From here on: about 3 seconds of computing and one per 20 MB, and memory for four times the file."""
     with contextlib.suppress(ImportError, ValueError, OSError):  # not on Windows; or a stricter limit stands already
         import resource
 
         used = resource.getrusage(resource.RUSAGE_SELF)
-        seconds = int(used.ru_utime + used.ru_stime) + 4 + size // 20_000_000
+        seconds = int(used.ru_utime + used.ru_stime) + 3 + size // 20_000_000
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         memory = pages * resource.getpagesize() + 4 * size + (64 << 20)
