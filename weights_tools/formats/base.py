@@ -28,7 +28,13 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 class FormatError(ValueError):
-    """A file that cannot be read as weights; the message says what is wrong with it."""
+    """A file that cannot be read as weights; the message says what is wrong with it, in one printable line.
+
+    A message may quote the file, in which anything can stand.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else "?" for c in message))
 
 
 class AlreadyConvertedError(FormatError):

@@ -89,12 +89,12 @@ def _tensor(
     dtype = np.dtype(descr)
     expected = dtype.itemsize * math.prod(shape)
     if size not in (None, expected):
-        raise FormatError(f"damaged: {name[:80]!a}: {size} bytes for {shape} of {dtype.name}")
+        raise FormatError(f"damaged: {name[:80]!r}: {size} bytes for {shape} of {dtype.name}")
 
     def load() -> np.ndarray:
         raw = read()
         if len(raw) != expected:
-            raise FormatError(f"damaged: {name[:80]!a}: {len(raw)} bytes for {shape} of {dtype.name}")
+            raise FormatError(f"damaged: {name[:80]!r}: {len(raw)} bytes for {shape} of {dtype.name}")
         values = np.frombuffer(raw, dtype).astype(dtype.newbyteorder("="), copy=False)
         return values.reshape(shape, order="F" if fortran else "C")
 
@@ -137,7 +137,7 @@ class _Array:
             raw = values.encode("latin-1", "replace") if isinstance(values, str) else values
             read, size = (lambda: raw), len(raw)
         else:
-            raise FormatError(f"damaged pickle: {name[:80]!a} has no values")
+            raise FormatError(f"damaged pickle: {name[:80]!r} has no values")
         return _tensor(name, self.shape, f"{self.dtype.order}{self.dtype.name}", self.fortran, read, size)
 
 

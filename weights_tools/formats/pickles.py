@@ -168,9 +168,8 @@ class _Machine:
     def find(self, module: str, name: str) -> None:
         full = f"{module}.{name}"
         if full not in self.constructors:
-            shown = full if len(full) <= 80 and full.isprintable() else ascii(full[:80])
             raise FormatError(
-                f"the pickle asks for {shown}, which no weight file needs; pickles can run programs, so only tensors "
+                f"the pickle asks for {full[:80]}, which no weight file needs; pickles can run programs, so only tensors "
                 "are read from them"
             )
         self.push(Global(full, self.constructors[full]))

@@ -49,12 +49,12 @@ def _tensor(name: str, entry: object, data: Region) -> Tensor:
         case {"dtype": str(kind), "shape": list(sizes), "data_offsets": [int(start), int(stop)]}:
             shape = check_shape(sizes, name)
         case _:
-            raise FormatError(f"damaged: the header does not say what {name[:80]!a} is")
+            raise FormatError(f"damaged: the header does not say what {name[:80]!r} is")
     if kind not in _DTYPES:
         return Tensor(name, shape, kind, lambda: None)
     dtype = _DTYPES[kind]
     size = stored_size(dtype, shape)
     if stop - start != size:
-        raise FormatError(f"damaged: {name[:80]!a} takes {size} bytes, not {stop - start}")
+        raise FormatError(f"damaged: {name[:80]!r} takes {size} bytes, not {stop - start}")
     part = Region(data, start, size)
     return Tensor(name, shape, dtype, lambda: decode(part.at(0, size), dtype, shape))
