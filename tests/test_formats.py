@@ -455,6 +455,15 @@ def test_an_hdf5_process_that_dies_is_one_line_and_leaves_nothing(tmp_path, monk
     assert not started[0].alive
 
 
+def test_a_compressed_file_is_inflated_twice_and_not_more(monkeypatch):
+    """Once to see what is in it, once to read the weights: going back means to begin anew."""
+    begun = []
+    begin = Inflated._begin
+    monkeypatch.setattr(Inflated, "_begin", lambda self: begun.append(self) or begin(self))
+    read_any(FIXTURES / "matconvnet.mat")
+    assert max(begun.count(part) for part in begun) == 2
+
+
 def test_inflating_goes_back_and_stops_at_its_end():
     data = np.random.default_rng(0).integers(0, 9, 300_000, dtype=np.uint8).tobytes()
 

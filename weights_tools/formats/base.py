@@ -171,10 +171,13 @@ class Cursor:
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes."""
-        start = self.skip(count)
+        return self.look(self.skip(count), count)
+
+    def look(self, start: int, count: int) -> bytes:
+        """`count` bytes from `start`, which need not be where the cursor is."""
         kept = self._start + len(self._buffer) - start  # of the buffer; what it holds is not read twice
-        if not 0 <= start - self._start or kept < count:
-            left = self._buffer[start - self._start :] if self._start <= start and kept > 0 else b""
+        if start < self._start or kept < count:
+            left = self._buffer[start - self._start :] if start >= self._start and kept > 0 else b""
             more = min(max(count, self.BUFFER), self.stop - start) - len(left)
             self._buffer, self._start = left + self.data.at(start + len(left), more), start
         return self._buffer[start - self._start :][:count]

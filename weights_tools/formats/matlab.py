@@ -108,7 +108,7 @@ class _Reader:
             value = self._numbers(cursor, stop, shape, _CLASSES[kind])
         elif kind == CHAR and math.prod(shape) <= MOST_TEXT:
             dtype, data = self._element(cursor, stop)
-            value = cursor.data.at(*data).decode("utf-16-le" if dtype == "u2" else "latin-1", "replace")
+            value = cursor.look(*data).decode("utf-16-le" if dtype == "u2" else "latin-1", "replace")
         elif kind == CELL:
             value = [self._inner(cursor, stop, depth) for _ in range(self._count(shape))]
         elif kind in (STRUCT, OBJECT):
@@ -155,7 +155,7 @@ class _Reader:
         stored, (start, size) = self._element(cursor, stop)
         if size > 64 * MOST_TEXT or size % int(dtype[-1]) or int(stored[-1]) != int(dtype[-1]):
             raise FormatError("damaged: an array that is not described as it should be")
-        return np.frombuffer(cursor.data.at(start, size), f"<{dtype}")
+        return np.frombuffer(cursor.look(start, size), f"<{dtype}")
 
     def _element(self, cursor: Cursor, stop: int) -> tuple[str, tuple[int, int]]:
         """How an element's values are stored, and where: (start, size)."""

@@ -169,8 +169,8 @@ class _Machine:
         full = f"{module}.{name}"
         if full not in self.constructors:
             raise FormatError(
-                f"the pickle asks for {full[:80]}, which no weight file needs; pickles can run programs, so only tensors "
-                "are read from them"
+                f"the pickle asks for {full[:80]}, which no weight file needs; pickles can run programs, so only "
+                "tensors are read from them"
             )
         self.push(Global(full, self.constructors[full]))
 
