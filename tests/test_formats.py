@@ -1,5 +1,6 @@
 """Every published format: what the real libraries wrote is read to the last bit, and computes what PyTorch computes."""
 
+import hashlib
 import io
 import json
 import os
@@ -18,7 +19,7 @@ import scipy.io
 from weight_writers import EXPECTED, EXPECTED_LAYERS, FIXTURES, WRITERS, expected_network, small_network, torch_features
 
 from nsnumpy import VGG, Preprocessing
-from weights_tools import FormatError, Overrides, convert, read_any
+from weights_tools import FormatError, Overrides, convert, published, read_any
 from weights_tools.formats import File, hdf5, read
 from weights_tools.formats.base import Cursor, Inflated
 from weights_tools.formats.matlab import read_variables
@@ -391,6 +392,8 @@ def test_values_that_are_not_finite_and_batch_normalisation_are_refused(tmp_path
     assert "VGG-11" in refusal(safetensors({"features.3.weight": state()["conv1_2.weight"]}, path))
     integers = {"conv1_1.weight": np.ones((2, 3, 3, 3), np.int64)}
     assert "floats expected, not I64" in refusal(safetensors(integers, path))
+    twice = state(**{f"second.{name}": array for name, array in state().items()})
+    assert "two layers of one kind, conv1_1 and second.conv1_1" in refusal(safetensors(twice, path))
     gap = {name: array for name, array in state().items() if not name.startswith("conv2_1")}
     assert "conv2_1 is missing" in refusal(safetensors(gap, path))
     odd = state(**{"conv2_1.weight": np.ones((3, 9, 3, 3), np.float32)})
@@ -519,13 +522,18 @@ def test_overrides():
     path = FIXTURES / "named.pth"
     assert read_any(path, Overrides(order="RGB")).file.preprocessing == CONVENTIONS["matconvnet"]
     assert read_any(path, Overrides(scale=1.0)).file.preprocessing == Preprocessing(
-        "BGR", 1.0, tuple(m / 255 for m in (103.939, 116.779, 123.68)), (1 / 255,) * 3
+        "BGR", 1.0, tuple(m / 255 for m in (103.939, 116.779, 123.68))
     )
     given = Overrides("RGB", 2.0, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
     found = read_any(path, given)
     assert found.file.preprocessing == Preprocessing("RGB", 2.0, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
     assert not any("assumed" in note for note in found.notes)
     assert any("assumed, as usual for its kind: BGR, 0 ... 255" in note for note in read_any(path).notes)
+    path = FIXTURES / "half.pth"  # as torchvision's
+    assert read_any(path, Overrides(order="BGR")).file.preprocessing.std == (0.225, 0.224, 0.229)
+    p = read_any(path, Overrides(scale=255.0)).file.preprocessing
+    assert (p.mean, p.std) == (tuple(255 * m for m in (0.485, 0.456, 0.406)), (1.0, 1.0, 1.0))
+    path = FIXTURES / "named.pth"
     turned = read_any(path, Overrides(rotated=True)).file.weights["conv1_1"][0]
     assert np.array_equal(turned, small_network()["conv1_1"][0][::-1, ::-1])
 
@@ -538,3 +546,16 @@ def test_a_mat_file_with_no_mean_is_assumed_to_have_the_usual_one(tmp_path):
     assert any("assumed" in note for note in found.notes)
     stated = read_any(FIXTURES / "matconvnet-old.mat")
     assert not any("assumed" in note for note in stated.notes)
+
+
+def test_a_published_file_is_known_by_its_checksum_whatever_its_name(monkeypatch):
+    path = FIXTURES / "torchvision-legacy.pth"  # whose layers' names would say torchvision
+    content = path.read_bytes()
+    for sums in ({"md5": hashlib.md5(content).hexdigest()}, {"sha256": hashlib.sha256(content).hexdigest()[:8]}):
+        known = published.Published(("https://a/b",), "a test", "caffe", "a licence", normalized=True, **sums)
+        monkeypatch.setitem(published.PUBLISHED, "a test", known)
+        found = read_any(path)
+        assert found.file.preprocessing == CONVENTIONS["caffe"]
+        assert (found.file.source, found.file.license, found.file.normalized) == ("https://a/b", "a licence", True)
+        assert found.notes == ["known by its checksum: a test"]
+    assert read_any(path, Overrides(order="RGB")).file.preprocessing == CONVENTIONS["matconvnet"]

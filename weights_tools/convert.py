@@ -30,7 +30,8 @@ class Overrides:
     scale : float
         1 if the network was trained on pixels in [0, 1], 255 if on pixels in [0, 255].
     mean, std : three floats each
-        In the network's channel order and units. Without them, the file's own are carried over to `order` and `scale`.
+        In the network's channel order and units. Without a mean, the colour stays that of the file's own, whatever the
+        order and the scale. Without a std, the file's own stays, but not with another scale, where it is 1.
     axes : str
         A permutation of "HWIO".
     rotated : bool
@@ -49,7 +50,7 @@ class Overrides:
         order, scale = self.order or stated.channel_order, self.scale or stated.pixel_scale
         step, factor = 1 if order == stated.channel_order else -1, scale / stated.pixel_scale
         mean = self.mean or tuple(factor * value for value in stated.mean[::step])
-        std = self.std or tuple(factor * value for value in stated.std[::step])
+        std = self.std or (stated.std[::step] if factor == 1 else (1.0, 1.0, 1.0))
         return Preprocessing(order, scale, mean, std)
 
 
@@ -113,31 +114,30 @@ def read_any(
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from error
     sha256, md5 = sums or checksums(path)[:2]
-    known = published and ("", published)
-    known = known or recognise(sha256, md5)
-    if known:
-        stated, source = CONVENTIONS[known[1].convention], known[1].urls[0]
-        notes = [*notes, *([f"known by its checksum: {known[0]}"] if known[0] else [])]
+    if published is None and (known := recognise(sha256, md5)):
+        name, published = known
+        notes.append(f"known by its checksum: {name}")
+    if published:
+        stated, source = CONVENTIONS[published.convention], published.urls[0]
     elif contents.preprocessing:
         stated, source = contents.preprocessing, path.name
     else:
         stated, source = CONVENTIONS[contents.convention], path.name
         if overrides.order is None or overrides.scale is None or overrides.mean is None:
-            notes = [
-                *notes,
+            notes.append(
                 f"the file does not say which pixels it expects; assumed, as usual for its kind: {describe(stated)} "
-                "(--bgr, --scale, --mean, --std override this)",
-            ]
+                "(--bgr, --scale, --mean, --std override this)"
+            )
     return Found(
         WeightFile(
             weights,
             architecture,
             overrides.apply(stated),
             pooling="max",
-            normalized=bool(known and known[1].normalized),
+            normalized=bool(published and published.normalized),
             source=source,
             sha256=sha256,
-            license=known[1].license if known else "",
+            license=published.license if published else "",
         ),
         contents.format,
         dtype,

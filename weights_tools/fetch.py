@@ -112,7 +112,7 @@ def fetch(
         if not keep:
             original.unlink(missing_ok=True)
         return Fetched(target, downloaded.url, downloaded.sha256, found)
-    raise FetchError("; ".join(failures))
+    raise FetchError(f"{'; '.join(failures)} (what was downloaded by other means is read by `convert`)")
 
 
 def _obtain(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -44,14 +45,20 @@ def find_convolutions(layers: Sequence[Layer]) -> tuple[str, dict[str, Layer], l
     numbered: dict[int, Layer] = {}
     for layer in layers:
         if match := re.search(r"(?:^|[^a-z])(?:conv|block)(\d)_(?:conv)?(\d)$", layer.name):
-            named[f"conv{match[1]}_{match[2]}"] = layer
+            _add(named, f"conv{match[1]}_{match[2]}", layer)
         elif len(layer.weight.shape) == 4 and (match := re.search(r"(?:^|\.)features\.(\d{1,3})$", layer.name)):
-            numbered[int(match[1])] = layer
+            _add(numbered, int(match[1]), layer)
     if named:
         return _by_name(named)
     if numbered:
         return _by_number(numbered)
     return _by_order([layer for layer in layers if _is_3x3(layer.weight.shape)])
+
+
+def _add(found: dict[Any, Layer], key: Any, layer: Layer) -> None:
+    if key in found:
+        raise FormatError(f"two layers of one kind, {found[key].name[:80]} and {layer.name[:80]}: one network expected")
+    found[key] = layer
 
 
 def _by_name(named: dict[str, Layer]) -> tuple[str, dict[str, Layer], list[str]]:
