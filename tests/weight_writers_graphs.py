@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from weight_writers_network import RGB_MEAN, TOP_UNITS, Layers, oihw, steps, top_of
+import weight_writers_network
+from weight_writers_network import RGB_MEAN, Layers, oihw, steps, top_of
 
 # What is needed of Caffe's messages: "number name type", + for a repeated field, ++ for a packed one.
 CAFFE = {
@@ -142,7 +143,7 @@ def onnx_save(path: Path, nodes: list, initializers: list, producer: str, opset:
     from onnx import TensorProto, helper
 
     inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 224, 224])]
-    classes = TOP_UNITS[-1]
+    classes = weight_writers_network.TOP_UNITS[-1]
     if ir_version < 4:
         inputs += [helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in initializers]
     outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, classes])]
