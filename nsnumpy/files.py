@@ -16,6 +16,8 @@ def check_folder(path: Path) -> None:
         raise FileNotFoundError(errno.ENOENT, f"the folder {path.parent} does not exist; make it first", str(path))
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder; name a file in it", str(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is not a file that could be replaced; choose another name", str(path))
     with _named_after(path):
         with suppress(FileNotFoundError):
             path.lstat()  # fails for a name that is too long

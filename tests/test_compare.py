@@ -99,11 +99,54 @@ def test_rounding_to_float16_is_still_the_same_and_noise_is_not():
     assert min(layer.error for layer in other.layers) > 0.1
 
 
+def test_one_wrong_weight_and_wrong_biases_are_noticed():
+    def one(w):
+        w = w.copy()
+        w[1, 1, 2, 3] += 0.02 * abs(w).max()
+        return w
+
+    assert compare(network(), only("conv3_1", one)).verdict.startswith("not the same network: 1 of 16 layers differ")
+    a = network()
+    small = {name: (w, 1e-3 * b) for name, (w, b) in a.weights.items()}
+    none = {name: (w, 0 * b) for name, (w, b) in a.weights.items()}
+    for x, y in ((small, none), (none, small)):
+        comparison = compare(replace(a, weights=x), replace(a, weights=y))
+        assert comparison.verdict.startswith("not the same network: 16 of 16 layers differ")
+
+
+def test_a_filter_turned_to_its_negative_is_another_one():
+    """A ReLU commutes with positive factors only."""
+    a = network()
+    weight, bias = a.weights["conv2_1"]
+    signs = np.array([1, -1, 1, 1], np.float32)
+    b = replace(a, weights=a.weights | {"conv2_1": (weight * signs, bias * signs)})
+    assert not compare(a, b).same
+
+
+def test_different_deviations_for_each_channel():
+    """What the files state of their pixels is a factor for each input channel, in the order of either file."""
+    a = network(preprocessing="matconvnet")
+    std = np.array([0.5, 2.0, 4.0])
+    stated = replace(a.preprocessing, std=tuple(std))
+    folded = {n: ((w * std[:, None]).astype(w.dtype) if n == "conv1_1" else w, b) for n, (w, b) in a.weights.items()}
+    b = replace(a, weights=folded, preprocessing=stated)
+    assert compare(a, b).verdict == compare(b, a).verdict == "the same network"
+    mirrored = {n: (w[:, :, ::-1] if n == "conv1_1" else w, c) for n, (w, c) in folded.items()}
+    bgr = Preprocessing("BGR", 255.0, stated.mean[::-1], stated.std[::-1])
+    c = replace(a, weights=mirrored, preprocessing=bgr)
+    assert compare(a, c).verdict == "the same network; A states RGB and B BGR, rightly"
+    assert compare(c, a).same
+
+
 def test_networks_of_different_layers_and_widths():
     short = replace(network(), weights={"conv1_1": network().weights["conv1_1"]})
     comparison = compare(network(), short)
     assert comparison.same
+    assert comparison.verdict == "the same network, as far as both go (1 layers)"
     assert comparison.missing == list(network().weights)[1:]
+    other = compare(short, replace(short, architecture="vgg16"))
+    assert not other.same
+    assert other.verdict == "not the same network: vgg19 and vgg16; in the layers of both: the same network"
     wide = WeightFile(small_network(widths=(5, 4, 4, 4, 4)), preprocessing=CONVENTIONS["caffe"])
     comparison = compare(network(), wide)
     assert not comparison.same

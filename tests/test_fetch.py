@@ -71,8 +71,9 @@ def test_what_is_there_is_not_fetched_again_unless_forced(cache, publish, server
     again = fetch("small", **QUICK)
     assert (again.found, again.url) == (None, "")
     assert len(server.requests) == 1
+    assert fetch("small", force=True, keep=True, **QUICK).found
     assert fetch("small", force=True, **QUICK).found
-    assert len(server.requests) == 2
+    assert len(server.requests) == 3
 
 
 def test_a_kept_file_serves_offline_and_a_missing_one_is_told(cache, publish, server):  # noqa: F811
@@ -84,6 +85,10 @@ def test_a_kept_file_serves_offline_and_a_missing_one_is_told(cache, publish, se
     assert kept.read_bytes() == KERAS
     (cache / "small.h5").unlink()
     assert fetch("small", offline=True, keep=True, **QUICK).found
+    publish("small", KERAS, size=len(KERAS) + 1)
+    with pytest.raises(FetchError, match="--offline"):
+        fetch("small", offline=True, force=True, **QUICK)
+    publish("small", KERAS)
     kept.write_bytes(KERAS[:-1])
     (cache / "small.h5").unlink()
     with pytest.raises(FetchError, match="--offline"):
@@ -156,7 +161,7 @@ def test_the_commands(cache, publish, capsys, tmp_path, monkeypatch):
     assert main(["fetch", "small"]) == 0
     assert "there already" in capsys.readouterr().out
     assert main(["fetch", "vgg19-gatys", "--offline"]) == 1
-    assert "weights_tools: error: vgg_conv.pth is not in" in capsys.readouterr().err
+    assert "weights_tools: error: vgg19-gatys.pth is not in" in capsys.readouterr().err
     assert main(["fetch"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in published.PUBLISHED)

@@ -3,8 +3,10 @@
 ``pytest tests/test_fuzz.py --fuzz 2000`` reads so many files of each format.
 """
 
+from random import Random
+
 import pytest
-from fuzz import FIXTURES, Fuzzer, consume, mutate
+from fuzz import FIXTURES, OWN, PROGRAMS, Fuzzer, consume, mutate, own_file, program
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +20,7 @@ FORMATS = {
     "onnx": ["features.onnx", "onnx-anonymous.onnx", "caffe2.onnx"],
     "npz": ["frossard.npz", "compressed.npz"],
     "npy": ["dictionary.npy", "dictionary-python2.npy"],
+    "nsnumpy": [OWN],
 }
 
 
@@ -30,7 +33,7 @@ def fuzzer(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_damaged_files_are_read_or_refused(kind, fuzzer, pytestconfig):
-    originals = {name: (FIXTURES / name).read_bytes() for name in FORMATS[kind]}
+    originals = {name: own_file() if name == OWN else (FIXTURES / name).read_bytes() for name in FORMATS[kind]}
     outcomes = set()
 
     @settings(
@@ -46,6 +49,15 @@ def test_damaged_files_are_read_or_refused(kind, fuzzer, pytestconfig):
 
     read()
     assert outcomes == {"read", "refused"}
+
+
+def test_pickles_that_are_programs_are_refused(fuzzer, pytestconfig):
+    @settings(max_examples=pytestconfig.getoption("--fuzz"), deadline=None, database=None, derandomize=True)
+    @given(st.integers(0, 2**64))
+    def read(seed):
+        assert fuzzer.check(PROGRAMS, program(Random(seed))) == "refused"
+
+    read()
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.iterdir() if path.name != "expected.npz"))

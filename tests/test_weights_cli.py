@@ -37,6 +37,9 @@ def test_convert_takes_the_users_word(capsys):
     command = ["convert", str(FIXTURES / "named.pth"), "-o", "w.h5"]
     assert main([*command, "--rgb", "--scale", "1", "--mean", "0.5,0.25,0.125", "--std", "1,2,4"]) == 0
     assert "note" not in capsys.readouterr().out
+    assert main([*command, "--rgb", "--scale", "1", "--mean", "0.5,0.25,0.125"]) == 0
+    assert "note: the file does not say which pixels it expects" in capsys.readouterr().out
+    assert main([*command, "--rgb", "--scale", "1", "--mean", "0.5,0.25,0.125", "--std", "1,2,4"]) == 0
     p = read_weights("w.h5").preprocessing
     assert (p.channel_order, p.pixel_scale, p.mean, p.std) == ("RGB", 1.0, (0.5, 0.25, 0.125), (1.0, 2.0, 4.0))
 
@@ -66,6 +69,13 @@ def test_float16_on_request_with_its_error_and_back(capsys):
 def test_a_converted_file_converts_to_itself():
     assert main(["convert", str(FIXTURES / "matconvnet.mat"), "-o", "a.h5"]) == 0
     assert main(["convert", "a.h5", "-o", "b.h5"]) == 0
+    assert main(["convert", "a.h5", "-o", "c.h5", "--bgr"]) == 0
+    assert read_weights("c.h5").preprocessing == CONVENTIONS["caffe"]
+    assert main(["convert", str(FIXTURES / "half.pth"), "-o", "half.h5"]) == 0
+    assert main(["convert", "half.h5", "-o", "half2.h5"]) == 0
+    with h5py.File("half2.h5") as h5:
+        assert h5["conv1_1/weight"].dtype == np.float16
+    assert main(["convert", "a.h5", "-o", "d.h5", "--axes", "HWIO"]) == 1
     a, b = read_weights("a.h5"), read_weights("b.h5")
     assert (a.preprocessing, a.source, a.sha256, a.pooling) == (b.preprocessing, b.source, b.sha256, b.pooling)
     assert all(

@@ -240,15 +240,15 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
     for note in found.notes:
         print(f"  note: {note}")
     heading = f"{'':9}{'(H, W, C_in, C_out)':21}{'least':>9}{'greatest':>10}{'norm':>9}{'bias norm':>11}"
-    print(heading + f"{'mean activation':>17} (least to most filter)" * bool(means))
+    if means:
+        heading += f"{'mean activation':>17} (least to most filter)"
+    print(heading)
     for name, (weight, bias) in file.weights.items():
-        low, high = (f"{value:.3g}" for value in (weight.min(), weight.max()))
-        norms = (f"{np.linalg.norm(array.astype(np.float64)):.4g}" for array in (weight, bias))
-        shape = str(tuple(weight.shape))
-        row = f"{name:9}{shape:21}{low:>9}{high:>10}{next(norms):>9}{next(norms):>11}"
+        norm, bias_norm = (float(np.linalg.norm(array.astype(np.float64))) for array in (weight, bias))
+        row = f"{name:9}{tuple(weight.shape)!s:21}{weight.min():9.3g}{weight.max():10.3g}{norm:9.4g}{bias_norm:11.4g}"
         if means:
             m = means[name]
-            row += f"{f'{m.mean():.4g}':>17} ({m.min():.3g} to {m.max():.3g})"
+            row += f"{m.mean():17.4g} ({m.min():.3g} to {m.max():.3g})"
         print(row)
     return 0
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from nsnumpy import Preprocessing, WeightFile
 
-SAME = 5e-3  # relative rms difference: bfloat16's rounding stays below it, a wrong order makes it about 1
+SAME = 5e-3  # relative difference: bfloat16's rounding stays below it, a wrong order makes it about 1
 REVERSED = "input channels reversed (RGB for BGR)"
 
 
@@ -23,7 +23,7 @@ class Agreement:
     reordering : str or None
         What has to be done to B's weight, in words; "" if nothing; None if nothing helps.
     error : float
-        Relative rms difference then, of weights and biases.
+        Relative difference then: the largest of four, rms and greatest, of weights and of biases.
     """
 
     layer: str
@@ -74,7 +74,13 @@ def compare(a: WeightFile, b: WeightFile) -> Comparison:
         scale = factors
         scaled |= not np.allclose(scale, 1, rtol=SAME)
         agreements.append(agreement)
-    return Comparison(agreements, missing, *_verdict(a, b, agreements, scaled, gain_fits))
+    verdict, same = _verdict(a, b, agreements, scaled, gain_fits)
+    if a.architecture != b.architecture:
+        verdict = f"not the same network: {a.architecture} and {b.architecture}; in the layers of both: {verdict}"
+        same = False
+    elif missing and same:
+        verdict += f", as far as both go ({len(names)} layers)"
+    return Comparison(agreements, missing, verdict, same)
 
 
 def _gain(p: Preprocessing, order_of: Preprocessing) -> np.ndarray:
@@ -94,7 +100,7 @@ def _compare_layer(
             continue
         undone = candidate * scale[:, None]
         for factors in _factors(weight, bias, undone, b[1]):
-            error = _norm(undone / factors - weight, b[1] / factors - bias) / (_norm(weight, bias) or 1.0)
+            error = max(_difference(undone / factors, weight), _difference(b[1] / factors, bias))
             if error < 0.5 * best.error:  # the simpler explanation stands unless another one is clearly better
                 best, best_factors = Agreement(name, words if error < SAME else None, error), factors
     return best, best_factors if best.reordering is not None else np.ones(len(bias))
@@ -129,8 +135,15 @@ def _factors(weight: np.ndarray, bias: np.ndarray, b_weight: np.ndarray, b_bias:
     yield np.where(factors > 0, factors, 1.0)  # a ReLU commutes with positive factors only
 
 
-def _norm(*arrays: np.ndarray) -> float:
-    return float(np.sqrt(sum(np.square(array, dtype=np.float64).sum() for array in arrays)))
+def _difference(array: np.ndarray, reference: np.ndarray) -> float:
+    """The larger of rms and greatest difference, each relative to the reference's; infinite if that is zero."""
+    if np.array_equal(array, reference):
+        return 0.0
+    if not reference.any():
+        return float("inf")
+    difference = array - reference
+    rms = np.sqrt(np.mean(difference**2) / np.mean(reference**2))
+    return float(max(rms, abs(difference).max() / abs(reference).max()))
 
 
 def _verdict(a: WeightFile, b: WeightFile, layers: list[Agreement], scaled: bool, gain_fits: bool) -> tuple[str, bool]:

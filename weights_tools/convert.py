@@ -104,15 +104,15 @@ def read_any(
     """
     path = Path(path)
     if path.is_dir():
-        raise FormatError(f"{path}: a folder; name the file in it")
+        raise FormatError("a folder; name the file in it", path)
     try:
         with File(path) as file:
             contents = formats.read(file)
             architecture, weights, dtype, notes = vgg_of(contents, file.size, overrides.axes, overrides.rotated)
-    except AlreadyConvertedError:
-        return _own(path, overrides)
+    except AlreadyConvertedError as error:
+        return _own(path, overrides, error.dtypes)
     except FormatError as error:
-        raise FormatError(f"{path}: {error}") from error
+        raise FormatError(str(error), path) from error
     sha256, md5 = sums or checksums(path)[:2]
     if published is None and (known := recognise(sha256, md5)):
         name, published = known
@@ -123,7 +123,7 @@ def read_any(
         stated, source = contents.preprocessing, path.name
     else:
         stated, source = CONVENTIONS[contents.convention], path.name
-        if overrides.order is None or overrides.scale is None or overrides.mean is None:
+        if None in (overrides.order, overrides.scale, overrides.mean, overrides.std):
             notes.append(
                 f"the file does not say which pixels it expects; assumed, as usual for its kind: {describe(stated)} "
                 "(--bgr, --scale, --mean, --std override this)"
@@ -145,19 +145,16 @@ def read_any(
     )
 
 
-def _own(path: Path, overrides: Overrides) -> Found:
-    """A weight file of nsnumpy."""
+def _own(path: Path, overrides: Overrides, dtypes: set[str]) -> Found:
+    """A weight file of nsnumpy, whose datasets have these dtypes."""
+    if overrides.axes or overrides.rotated:
+        raise FormatError("a weight file of nsnumpy; its axes are (H, W, C_in, C_out)", path)
     try:
         file = read_weights(path)
     except WeightFileError as error:
-        raise FormatError(str(error)) from error
-    if overrides.axes or overrides.rotated:
-        raise FormatError(f"{path}: a weight file of nsnumpy; its axes are (H, W, C_in, C_out)")
-    weights = file.weights.values()
-    wide = any(array.dtype == np.float64 for layer in weights for array in layer)
-    dtype = "float64" if wide else "float32"
+        raise FormatError(str(error).removeprefix(f"{path}: "), path) from error
     file = replace(file, preprocessing=overrides.apply(file.preprocessing))
-    return Found(file, "nsnumpy HDF5", dtype, [])
+    return Found(file, "nsnumpy HDF5", max(dtypes & set(FLOATS), key=FLOATS.index), [])
 
 
 def rounding_error(weights: Mapping[str, Sequence[np.ndarray]], dtype: str) -> tuple[str, float]:

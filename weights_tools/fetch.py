@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from nsnumpy.files import atomic_path
 from nsnumpy.weights import cache_folder
@@ -91,12 +91,12 @@ def fetch(
     downloads = folder / DOWNLOADS
     downloads.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
-    for published in files:
+    for label, published in files.items():
         if failures:
             say(f"{failures[-1]}; trying another file")
-        original = downloads / published.urls[0].rpartition("/")[2]
+        original = downloads / f"{label}{PurePosixPath(published.urls[0]).suffix}"
         try:
-            downloaded = _obtain(published, original, offline, say, progress, options)
+            downloaded = _obtain(published, original, offline, force, say, progress, options)
             seen = None if published.sha256 or published.md5 else _seen(folder / SUMS, published, downloaded, force)
             sums = downloaded.sha256, downloaded.md5
             found = convert(original, target, published=published, sums=sums)
@@ -119,14 +119,15 @@ def _obtain(
     published: Published,
     original: Path,
     offline: bool,
+    force: bool,
     say: Callable[[str], None],
     progress: Callable[[int, int | None], None] | None,
     options: Mapping[str, float],
 ) -> Downloaded:
     """The published file: the one that was kept if it is good, else downloaded."""
-    if original.is_file():
+    if original.is_file() and (offline or not force):
         sha256, md5, size = checksums(original)
-        if _is_published(published, sha256, md5, size):
+        if _may_be(published, sha256, md5, size):
             return Downloaded(original, published.urls[0], size, sha256, md5)
         say(f"{original}: not what is published; fetching it again" if not offline else f"{original}: damaged")
     if offline:
@@ -135,7 +136,7 @@ def _obtain(
     return download(published.urls, original, expected, progress=progress, say=say, **options)
 
 
-def _is_published(published: Published, sha256: str, md5: str, size: int) -> bool:
+def _may_be(published: Published, sha256: str, md5: str, size: int) -> bool:
     return published.size in (None, size) and sha256.startswith(published.sha256) and published.md5 in ("", md5)
 
 

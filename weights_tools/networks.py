@@ -34,7 +34,8 @@ def find_convolutions(layers: Sequence[Layer]) -> tuple[str, dict[str, Layer], l
     """(architecture, the layers by VGG's names, notes) of a file's layers.
 
     They are told by Caffe's or Keras's names (conv1_1, block1_conv1), else by torchvision's numbers (features.0), else
-    by their order. Where a network ends too early to tell VGG-16 from VGG-19, it is taken for a VGG-19.
+    by their order. Layers of other names, and those that are not convolutions of 3 x 3, are passed over. Where a
+    network ends too early to tell VGG-16 from VGG-19, it is taken for a VGG-19.
 
     Raises
     ------
@@ -66,8 +67,9 @@ def _by_name(named: dict[str, Layer]) -> tuple[str, dict[str, Layer], list[str]]
     beyond = [name for name in named if name not in names["vgg19"]]
     if beyond:
         raise FormatError(f"{beyond[0]}: not a layer of VGG-16 or VGG-19")
-    vgg16 = "conv3_4" not in named and any(name > "conv4" for name in named)
-    return _checked("vgg16" if vgg16 else "vgg19", named, "conv3_4" in named or vgg16)
+    fourth = any(name.endswith("_4") for name in named)  # which VGG-16 has nowhere
+    sure = fourth or any(name > "conv4" for name in named)
+    return _checked("vgg16" if sure and not fourth else "vgg19", named, sure)
 
 
 def _by_number(numbered: dict[int, Layer]) -> tuple[str, dict[str, Layer], list[str]]:
@@ -85,7 +87,8 @@ def _by_order(layers: Sequence[Layer]) -> tuple[str, dict[str, Layer], list[str]
         names = convolutions(layer_names(architecture))[: len(layers)]
         widths: dict[str, set[int]] = {}
         for name, layer in zip(names, layers, strict=False):
-            widths.setdefault(name[4], set()).add(layer.bias.shape[-1] if layer.bias and layer.bias.shape else 0)
+            shape = layer.weight.shape
+            widths.setdefault(name[4], set()).add(shape[0] if shape[2:] == (3, 3) else shape[3])
         if layers and len(layers) == len(names) and all(len(width) == 1 for width in widths.values()):
             fitting.append((architecture, dict(zip(names, layers, strict=True))))
     if len(fitting) > 1 and len(layers) in (13, 16):  # a whole network, rather than a part of the other one
@@ -172,7 +175,7 @@ def load_weights(layers: dict[str, Layer], axes: str, rotated: bool, most: int) 
 def _load(tensor: Tensor) -> np.ndarray:
     """Its values in our byte order, in float32, or in float64 if that is what they are."""
     values = tensor.load()
-    return values.astype(np.float64 if values.dtype.itemsize == 8 else np.float32)
+    return values.astype(np.float64 if values.dtype.itemsize == 8 else np.float32, copy=False)
 
 
 def vgg_of(
@@ -190,7 +193,7 @@ def vgg_of(
     turned = contents.rotated if rotated is None else rotated
     if turned:
         more = [*more, "kernels turned by 180 degrees, as Theano's need"]
-    weights, dtype = load_weights(layers, axes, turned, 3 * size + (1 << 16))
+    weights, dtype = load_weights(layers, axes, turned, 2 * size + (1 << 16))
     try:
         check_weights(weights, architecture)
     except ValueError as error:

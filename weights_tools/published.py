@@ -162,11 +162,11 @@ COLLECTIONS: dict[str, tuple[str, ...]] = {
 """Names that stand for the same weights in several files, to be tried in turn."""
 
 
-def sources(name: str) -> list[Published]:
-    """The files that `name` stands for, the first choice first; ValueError if it stands for none."""
+def sources(name: str) -> dict[str, Published]:
+    """The files that `name` stands for by their own names, the first choice first; ValueError if it stands for none."""
     if name not in COLLECTIONS and name not in PUBLISHED:
         raise ValueError(f"unknown name {name!r}; known: {', '.join([*COLLECTIONS, *PUBLISHED])}")
-    return [PUBLISHED[file] for file in COLLECTIONS.get(name, (name,))]
+    return {file: PUBLISHED[file] for file in COLLECTIONS.get(name, (name,))}
 
 
 def recognise(sha256: str, md5: str) -> tuple[str, Published] | None:

@@ -30,15 +30,20 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")
 class FormatError(ValueError):
     """A file that cannot be read as weights; the message says what is wrong with it, in one printable line.
 
-    A message may quote the file, in which anything can stand.
+    A message may quote the file, in which anything can stand: it is made printable, and cut if need be.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() else "?" for c in message))
+    def __init__(self, message: str, path: Path | None = None) -> None:
+        text = "".join(c if c.isprintable() else "?" for c in message[:400])
+        super().__init__(text if path is None else f"{path}: {text}")
 
 
 class AlreadyConvertedError(FormatError):
-    """The file is a weight file of nsnumpy already."""
+    """The file is a weight file of nsnumpy already; `dtypes` are those of its datasets."""
+
+    def __init__(self, dtypes: set[str]) -> None:
+        super().__init__("a weight file of nsnumpy already")
+        self.dtypes = dtypes
 
 
 class Bytes(Protocol):
@@ -133,11 +138,10 @@ class Inflated:
             self._begin()
         while self._position < offset:
             self._next(min(offset - self._position, self.PART))
-        parts, missing = [], count
-        while missing:
-            parts.append(self._next(missing))
-            missing -= len(parts[-1])
-        return b"".join(parts)
+        data = bytearray()
+        while len(data) < count:
+            data += self._next(count - len(data))
+        return data
 
     def _next(self, most: int) -> bytes:
         """The next bytes: one at least, `most` at most."""
@@ -184,12 +188,11 @@ class Cursor:
 
     def line(self, most: int = 4096) -> bytes:
         """The bytes up to the next newline, which is passed over."""
-        line = bytearray()
-        while (byte := self.take(1)) != b"\n":
-            line += byte
-            if len(line) > most:
-                raise FormatError(f"damaged: a line of more than {most} bytes")
-        return bytes(line)
+        line, newline, _ = self.look(self.position, min(most, self.stop - self.position)).partition(b"\n")
+        if not newline:
+            raise FormatError(f"damaged: a line of more than {most} bytes, or without an end")
+        self.position += len(line) + 1
+        return line
 
     def skip(self, count: int) -> int:
         """Pass over `count` bytes; returns where they begin."""
@@ -251,7 +254,7 @@ class Contents:
     axes : tuple of "OIHW", "HWIO"
         The orders that a convolution weight's axes may have in this format, the likelier one first.
     convention : "torchvision", "caffe" or "matconvnet"
-        Which preprocessing files of this kind expect, where they do not say it themselves; see `conventions`.
+        Which preprocessing files of this kind expect, where they do not say it themselves; see `published.CONVENTIONS`.
     preprocessing : Preprocessing or None
         What the file itself states.
     rotated : bool
@@ -288,13 +291,14 @@ def caffe_named(layers: list[Layer]) -> bool:
 
 def natural_order(name: str) -> list[Any]:
     """Key to sort names by, with the numbers in them as numbers."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d{1,9})", name)]
+    parts = re.split(r"([0-9]{1,9})", name)
+    return [int(part) if n % 2 else part for n, part in enumerate(parts)]
 
 
 def check_shape(shape: Any, name: str = "") -> tuple[int, ...]:
     """A shape as a file claims it, as a tuple of ints that are 0 or more; FormatError if it is none."""
-    shape = tuple(shape) if isinstance(shape, (list, tuple)) else (shape,)
-    # MOST_DIMENSIONS and 2^62 keep products and NumPy within 64 bits
+    shape = tuple(shape[: MOST_DIMENSIONS + 1]) if isinstance(shape, (list, tuple)) else (shape,)
+    # So products and NumPy's own sums stay within 64 bits.
     if (
         len(shape) > MOST_DIMENSIONS
         or not all(isinstance(n, int) and 0 <= n for n in shape)
@@ -304,12 +308,18 @@ def check_shape(shape: Any, name: str = "") -> tuple[int, ...]:
     return shape
 
 
+def unreadable(name: str, shape: tuple[int, ...], what: str) -> Tensor:
+    """A tensor that cannot be weights: its `dtype` says what it is instead, and it is never loaded."""
+    return Tensor(name, shape, what[:80], lambda: np.empty(0))
+
+
 def decode(data: bytes, dtype: str, shape: tuple[int, ...], *, order: str = "C", big: bool = False) -> np.ndarray:
     """Bytes of a file as an array of `shape`."""
     byte_order = ">" if big else "<"
     if dtype == "bfloat16":  # the upper half of a float32
-        halves = np.frombuffer(data, f"{byte_order}u2")
-        flat = (halves.astype(np.uint32) << 16).view(np.float32)
+        flat = np.frombuffer(data, f"{byte_order}u2").astype(np.uint32)
+        flat <<= 16
+        flat = flat.view(np.float32)
     else:
         flat = np.frombuffer(data, np.dtype(dtype).newbyteorder(byte_order))
         if big:

@@ -11,7 +11,7 @@ import numpy as np
 
 from nsnumpy import Preprocessing
 
-from .base import Contents, File, FormatError, Layer, Tensor, check_shape
+from .base import Contents, File, FormatError, Layer, Tensor, check_shape, unreadable
 from .protobuf import CHUNK, FIXED32, FIXED64, VARINT, Field, Message
 
 NET_LAYERS_V1, NET_LAYERS = 2, 100
@@ -59,7 +59,7 @@ def _blob(name: str, blob: Message) -> Tensor:
             if size != np.prod(shape, dtype=object) * np.dtype(dtype).itemsize:
                 raise FormatError(f"{name}: damaged: {size} bytes for a shape of {shape}")
             return Tensor(name, shape, dtype, partial(_values, blob, fields, dtype, shape))
-    return Tensor(name, shape, "no values", lambda: None)
+    return unreadable(name, shape, "no values")
 
 
 def _values(blob: Message, fields: list[Field], dtype: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -39,7 +39,7 @@ class Process:
         paths = [os.path.abspath(path) for path in sys.path if path]
         code = f"import runpy, sys; sys.path[:] = {paths!r}; runpy.run_path({_CHILD!r}, run_name='__main__')"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
+            [sys.executable, "-I", "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -62,6 +62,10 @@ class Process:
     def read(self, number: int, size: int) -> bytes:
         """The values of dataset `number`, which take `size` bytes."""
         return self._ask(f"read {number}", size)
+
+    def check(self, number: int) -> None:
+        """Whether dataset `number` can be read: FormatError if not."""
+        self._ask(f"check {number}", 0)
 
     def _ask(self, question: str, most: int) -> bytes:
         try:
@@ -102,7 +106,9 @@ def read(file: File) -> Contents:
     index = process.open(str(file.path))
     backend = index["attributes"].get("backend", "")
     if "format_version" in index["attributes"]:
-        raise AlreadyConvertedError("a weight file of nsnumpy already")
+        for number in range(len(index["datasets"])):
+            process.check(number)
+        raise AlreadyConvertedError({dtype for _, _, dtype, _ in index["datasets"]})
     roots: dict[str, dict[str, list[Tensor]]] = {}
     for number, (path, sizes, dtype, group) in enumerate(index["datasets"]):
         root, name = _layer_name(path)

@@ -8,6 +8,7 @@ followed by an error's text, which is sent in the same way.
 
 - ``open PATH`` (as JSON): ``{"attributes": {...}, "datasets": [[path, shape, dtype, its group's name], ...]}``
 - ``read N``: the values of dataset N, little-endian, in C order
+- ``check N``: nothing, if they can be read
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ class Server:
         size = os.path.getsize(path)
         _limit(size)
         self.h5 = h5py.File(path, "r")
+        self.visited = 0
         self._walk(self.h5, MOST_DEPTH)
+        for name in self.h5.attrs:
+            _text(self.h5, name)
         index = {
             "attributes": {name: _text(self.h5, name) for name in ATTRIBUTES if name in self.h5.attrs},
             "datasets": [[d.name, [int(n) for n in d.shape], d.dtype.name, name] for d, name in self.datasets],
@@ -49,6 +53,9 @@ class Server:
 
     def _walk(self, group: h5py.Group, depth: int) -> None:
         for name in group:
+            self.visited += 1
+            if self.visited > MOST_DATASETS:
+                raise ValueError(f"more than {MOST_DATASETS} groups and datasets: no weight file")
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ValueError(f"{name[:80]}: a link to somewhere else; weights within the file expected")
             item = group[name]
@@ -56,8 +63,6 @@ class Server:
                 self._walk(item, depth - 1)
             elif isinstance(item, h5py.Dataset) and item.shape is not None:
                 self.datasets.append((item, _text(group, "name") if "name" in group.attrs else ""))
-            if len(self.datasets) > MOST_DATASETS:
-                raise ValueError(f"more than {MOST_DATASETS} datasets: no weight file")
 
     def read(self, number: int) -> bytes:
         dataset, _ = self.datasets[number]
@@ -78,7 +83,10 @@ def _text(h5: h5py.Group, name: str) -> str:
 
 
 def _limit(size: int) -> None:
-    """From here on: about 3 seconds of computing and one per 20 MB, and memory for four times the file."""
+    """From here on: about 3 seconds of computing and one per 20 MB, and memory for four times the file.
+
+    Where the system has no such limits (Windows), or does not tell how much memory is taken (macOS), there are none.
+    """
     with contextlib.suppress(ImportError, ValueError, OSError):  # not on Windows; or a stricter limit stands already
         import resource
 
@@ -96,7 +104,11 @@ def main() -> None:
     for line in sys.stdin:
         command, _, argument = line.rstrip("\n").partition(" ")
         try:
-            answer = server.open(json.loads(argument)) if command == "open" else server.read(int(argument))
+            if command == "open":
+                answer = server.open(json.loads(argument))
+            else:
+                answer = server.read(int(argument))
+                answer = answer if command == "read" else b""
         except MemoryError:
             answer, error = None, "damaged: it claims more values than a file of its size can hold"
         except Exception as exception:

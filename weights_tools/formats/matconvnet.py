@@ -6,12 +6,15 @@ spatial axes and reverses the input channels of the first layer.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from nsnumpy import Preprocessing
 
 from .base import Contents, File, FormatError, Layer, Tensor
 from .matlab import Numbers, read_variables
+
+MOST_VALUES = 3 * 300 * 300  # of the mean picture, which has the size of the training pictures
 
 
 def read(file: File) -> Contents:
@@ -49,7 +52,7 @@ def _tensor(name: str, value: Any) -> Tensor | None:
 def _preprocessing(normalization: Any) -> Preprocessing | None:
     """The mean of the training pictures: one colour, or a picture, of which the mean colour is taken."""
     image = normalization.get("averageImage") if isinstance(normalization, dict) else None
-    if not isinstance(image, Numbers) or max(image.shape, default=0) > 4096:
+    if not isinstance(image, Numbers) or math.prod(image.shape) > MOST_VALUES:
         return None
     shape = tuple(n for n in image.shape if n != 1)
     if shape != (3,) and not (len(image.shape) == 3 and image.shape[2] == 3):

@@ -108,9 +108,10 @@ class _Reader:
         value: Any = None
         if kind in _CLASSES and not is_complex:
             value = self._numbers(cursor, stop, shape, _CLASSES[kind])
-        elif kind == CHAR and math.prod(shape) <= MOST_TEXT:
-            dtype, data = self._element(cursor, stop)
-            value = cursor.look(*data).decode("utf-16-le" if dtype == "u2" else "latin-1", "replace")
+        elif kind == CHAR:
+            dtype, (start, size) = self._element(cursor, stop)
+            if size <= MOST_TEXT:
+                value = cursor.look(start, size).decode("utf-16-le" if dtype == "u2" else "latin-1", "replace")
         elif kind == CELL:
             value = [self._inner(cursor, stop, depth) for _ in range(self._count(shape))]
         elif kind in (STRUCT, OBJECT):
@@ -128,7 +129,9 @@ class _Reader:
         fields = [
             names[n : n + width[0]].split(b"\0")[0].decode("latin-1") for n in range(0, len(names), int(width[0]))
         ]
-        self._count((*shape, len(fields)))
+        if not all(fields) or not fields:
+            raise FormatError("damaged: a struct without field names")
+        self._count((*shape, 1 + len(fields)))
         structs = [{field: self._inner(cursor, stop, depth) for field in fields} for _ in range(math.prod(shape))]
         return structs[0] if len(structs) == 1 else structs
 
@@ -155,7 +158,7 @@ class _Reader:
     def _small(self, cursor: Cursor, stop: int, dtype: str) -> np.ndarray:
         """A short element that describes an array: sizes, names."""
         stored, (start, size) = self._element(cursor, stop)
-        if size > 64 * MOST_TEXT or size % int(dtype[-1]) or int(stored[-1]) != int(dtype[-1]):
+        if size > MOST_TEXT or size % int(dtype[-1]) or int(stored[-1]) != int(dtype[-1]):
             raise FormatError("damaged: an array that is not described as it should be")
         return np.frombuffer(cursor.look(start, size), f"<{dtype}")
 

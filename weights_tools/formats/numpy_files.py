@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .archive import Member, members
-from .base import MOST_TENSORS, Bytes, Contents, Cursor, File, FormatError, Layer, Tensor, check_shape, pair
+from .base import MOST_TENSORS, Bytes, Contents, Cursor, File, FormatError, Layer, Tensor, check_shape, pair, unreadable
 from .pickles import Opaque, Payload, ordered_dict, unpickle
 
 MAGIC = b"\x93NUMPY"
@@ -77,7 +77,11 @@ def _header(data: Bytes) -> tuple[str, bool, tuple[int, ...], int]:
 
 def _array(name: str, member: Member) -> Tensor:
     descr, fortran, shape, start = _header(member)
-    return _tensor(name, shape, descr, fortran, lambda: member.at(0, member.size)[start:], member.size - start)
+
+    def read() -> memoryview:
+        return memoryview(member.at(0, member.size))[start:]
+
+    return _tensor(name, shape, descr, fortran, read, member.size - start)
 
 
 def _tensor(
@@ -85,7 +89,7 @@ def _tensor(
 ) -> Tensor:
     """The tensor whose `size` bytes (None: not known yet) `read` gives; `descr` is NumPy's name of its type, "<f4"."""
     if not re.fullmatch(r"[<>=|]f[248]", descr):
-        return Tensor(name, shape, descr[:20], lambda: None)
+        return unreadable(name, shape, descr)
     dtype = np.dtype(descr)
     expected = dtype.itemsize * math.prod(shape)
     if size not in (None, expected):

@@ -18,6 +18,7 @@ from .base import (
     check_shape,
     decode,
     stored_size,
+    unreadable,
 )
 from .protobuf import FIXED32, VARINT, Message
 
@@ -86,9 +87,9 @@ def _tensor(message: Message, name: str = "") -> Tensor:
     shape = check_shape(message.numbers(TENSOR_SIZES), name)
     kind = [*message.numbers(TENSOR_TYPE), 0][0]
     if 1 in message.numbers(TENSOR_LOCATION):
-        return Tensor(name, shape, "kept in another file; save the model with its weights in it", lambda: None)
+        return unreadable(name, shape, "kept in another file; save the model with its weights in it")
     if kind not in _DTYPES:
-        return Tensor(name, shape, f"type {kind}", lambda: None)
+        return unreadable(name, shape, f"type {kind}")
     dtype = _DTYPES[kind]
     typed = {"float32": TENSOR_FLOATS, "float64": TENSOR_DOUBLES}.get(dtype, -1)
     if message.all(typed, FIXED32) and shape:

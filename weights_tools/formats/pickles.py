@@ -16,6 +16,8 @@ from typing import Any
 from .base import Bytes, Cursor, FormatError
 
 MOST_STEPS = 50_000  # a VGG's pickle takes about a thousand
+MOST_ARGUMENTS = 100_000  # elements of lists, strings, ... that all constructors together are given: they may copy them
+MOST_KEY = 200  # characters
 MOST_TEXT = 1 << 16  # bytes; longer strings stay in the file
 
 Constructors = Mapping[str, Callable[..., Any]]
@@ -71,9 +73,16 @@ class Global:
 
 def ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
     """The constructor "collections.OrderedDict": Python 2 gives the pairs at once, Python 3 one by one afterwards."""
-    if not all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], (str, int)) for pair in pairs):
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise FormatError("damaged pickle: a dictionary of something else than pairs")
-    return dict(pairs)
+    return {check_key(key): value for key, value in pairs}
+
+
+def check_key(key: Any) -> Any:
+    """A dictionary's key: a short name or a number. A nested tuple could take for ever to hash, and numbers to tell."""
+    if (isinstance(key, (str, bytes)) and len(key) <= MOST_KEY) or (isinstance(key, int) and abs(key) < 1 << 31):
+        return key
+    raise FormatError("damaged pickle: a key that is neither a short name nor a number")
 
 
 _MARK = object()
@@ -108,6 +117,7 @@ class _Machine:
         self.cursor, self.constructors, self.persistent = cursor, constructors, persistent
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.arguments_left = MOST_ARGUMENTS
 
     def run(self) -> Any:
         try:
@@ -187,6 +197,10 @@ class _Machine:
     def call(self) -> None:
         arguments = self.pop()
         function = self.top(Global)
+        if isinstance(arguments, tuple):
+            self.arguments_left -= sum(len(a) for a in arguments if isinstance(a, (list, tuple, dict, str, bytes)))
+        if self.arguments_left < 0:
+            raise FormatError("the pickle does more than that of any weight file")
         self.stack[-1] = function(arguments)
 
     def build(self) -> None:
@@ -205,9 +219,7 @@ class _Machine:
         if isinstance(target, Opaque):
             return
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            if not isinstance(key, (str, int, bytes)):  # a nested tuple could take for ever to hash
-                raise FormatError("damaged pickle: a key that is neither a name nor a number")
-            target[key] = value
+            target[check_key(key)] = value
 
     def append(self, values: list[Any]) -> None:
         self.top(list).extend(values)
@@ -236,10 +248,10 @@ class _Machine:
 
     def decimal(self) -> None:
         text = self.cursor.line(64)
-        self.push({b"00": False, b"01": True}.get(text) if text in (b"00", b"01") else int(text.rstrip(b"L")))
+        self.push(text == b"01" if text in (b"00", b"01") else int(text.rstrip(b"L")))
 
     def text_line(self) -> None:
-        line = self.cursor.line(MOST_TEXT)
+        line = self.cursor.line()
         if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in b"'\"" or b"\\" in line:
             raise FormatError("damaged pickle: a quoted string expected")
         self.push(line[1:-1].decode("latin-1"))
@@ -264,7 +276,7 @@ def _constant(value: Any) -> _Step:
 
 _STEPS: dict[bytes, _Step] = {
     b"\x80": _Machine.check_protocol,
-    b"\x95": lambda m: m.cursor.skip(0 * m.cursor.number(8)),  # a frame: only says how much to read at once
+    b"\x95": lambda m: m.cursor.take(8),  # the length of a frame: how much to read at once
     b"(": lambda m: m.push(_MARK),
     b"0": lambda m: m.pop(),
     b"1": lambda m: m.pop_to_mark(),
@@ -288,7 +300,7 @@ _STEPS: dict[bytes, _Step] = {
     b"B": lambda m: m.push(m.bytes_or_payload(m.cursor.number(4))),
     b"\x8e": lambda m: m.push(m.bytes_or_payload(m.cursor.number(8))),
     b"\x96": lambda m: m.push(m.bytes_or_payload(m.cursor.number(8))),
-    b"V": lambda m: m.push(m.cursor.line(MOST_TEXT).decode("raw-unicode-escape")),
+    b"V": lambda m: m.push(m.cursor.line().decode("raw-unicode-escape")),
     b"\x8c": lambda m: m.push(m.bytes_or_payload(m.cursor.number(1), text=True)),
     b"X": lambda m: m.push(m.bytes_or_payload(m.cursor.number(4), text=True)),
     b"\x8d": lambda m: m.push(m.bytes_or_payload(m.cursor.number(8), text=True)),

@@ -34,6 +34,7 @@ from .pickles import Global, Opaque, ordered_dict, unpickle
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
+MOST_PICKLE = 1 << 20  # bytes that are read at once
 _STORAGES = {
     "torch.FloatStorage": "float32",
     "torch.HalfStorage": "float16",
@@ -124,7 +125,10 @@ def read_zip(file: File) -> Contents:
             raise FormatError(f"damaged: the archive lacks {folder}/data/{storage.key}")
         return archive[f"{folder}/data/{storage.key}"]
 
-    found = unpickle(Cursor(archive[pickle]), _CONSTRUCTORS, _storage)
+    program = archive[pickle]
+    if program.size <= MOST_PICKLE:
+        program.at(0, program.size)  # for its checksum
+    found = unpickle(Cursor(program), _CONSTRUCTORS, _storage)
     return _contents("PyTorch (zip archive)", found, storage_bytes, big)
 
 

@@ -17,6 +17,7 @@ from .base import (
     natural_order,
     pair,
     stored_size,
+    unreadable,
 )
 
 MOST_HEADER = 1 << 17  # bytes; a VGG's takes a few thousand
@@ -51,7 +52,7 @@ def _tensor(name: str, entry: object, data: Region) -> Tensor:
         case _:
             raise FormatError(f"damaged: the header does not say what {name[:80]!r} is")
     if kind not in _DTYPES:
-        return Tensor(name, shape, kind, lambda: None)
+        return unreadable(name, shape, kind)
     dtype = _DTYPES[kind]
     size = stored_size(dtype, shape)
     if stop - start != size:
