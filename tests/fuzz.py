@@ -101,9 +101,16 @@ _OPS = (
 def program(random: Random) -> bytes:
     """A .pth or .npy whose pickle is a program of its own, with loops unrolled: what byte mutations do not come to."""
     pickled = b"\x80\x02"
+    for n in range(6):  # things to recall: constructors, and what they may be given
+        filling = random.choice((b"K\1", b"2", b"](%sK\1e" % _text(1), b"}", _text(9))) * random.choice((0, 2, 1500))
+        thing = random.choice((b"c" + random.choice(_NAMES) + b"\n", b"](N" + filling + b"e", b"(N" + filling + b"t"))
+        pickled += thing + b"q" + bytes([n])
     for _ in range(random.randrange(2, 12)):
         block = b"".join(random.choices(_OPS, k=random.randrange(1, 7)))
-        pickled += block * random.choice((1, 1, 1, 3, 30, 1000, 9000 if len(block) < 50 else 30))
+        if random.random() < 0.4:
+            given = bytes(random.choices(range(6), k=3))
+            block = b"h%ch%c\x85R" % (given[0], given[1]) + random.choice((b"", b"0", b"h%cb" % given[2]))
+        pickled += block * random.choice((1, 1, 1, 3, 30, 2000 if len(block) < 50 else 30))
     pickled += b"}." if random.random() < 0.5 else b"."
     if random.random() < 0.3:
         return (FIXTURES / "dictionary.npy").read_bytes()[:128] + pickled
