@@ -52,7 +52,7 @@ def test_damaged_files_are_read_or_refused(kind, fuzzer, pytestconfig):
 
 
 def test_pickles_that_are_programs_are_refused(fuzzer, pytestconfig):
-    @settings(max_examples=pytestconfig.getoption("--fuzz"), deadline=None, database=None, derandomize=True)
+    @settings(max_examples=pytestconfig.getoption("--fuzz") // 4, deadline=None, database=None, derandomize=True)
     @given(st.integers(0, 2**64))
     def read(seed):
         assert fuzzer.check(PROGRAMS, program(Random(seed))) == "refused"
