@@ -218,6 +218,17 @@ def test_matlab_text_is_read_in_each_of_its_encodings(tmp_path):
         assert dict(read_variables(file)) == {"wide": "aé€", "narrow": "ab", "long": None}
 
 
+def test_signalling_nans_are_no_more_than_a_refusal(tmp_path):
+    """Casting one raises a floating-point flag, of which NumPy would warn."""
+    for place in ("mean", "weights"):
+        data = bytearray((FIXTURES / "matconvnet-old.mat").read_bytes())
+        values = np.float32([123.68]) if place == "mean" else small_network()["conv1_1"][0].ravel(order="F")[:4]
+        start = data.index(values.tobytes())
+        data[start : start + 4] = b"\x01\x00\x80\x7f"
+        (tmp_path / "f.mat").write_bytes(data)
+        assert "not finite" in refused(tmp_path / "f.mat")
+
+
 def test_a_huge_mean_picture_is_left_alone(tmp_path):
     variables = scipy.io.loadmat(FIXTURES / "matconvnet-old.mat")
     normalization = {"averageImage": np.zeros((2000, 2000, 3), np.float32)}

@@ -106,7 +106,7 @@ def read_any(
     if path.is_dir():
         raise FormatError("a folder; name the file in it", path)
     try:
-        with File(path) as file:
+        with File(path) as file, np.errstate(invalid="ignore"):  # values that are none are reported by layer
             contents = formats.read(file)
             architecture, weights, dtype, notes = vgg_of(contents, file.size, overrides.axes, overrides.rotated)
     except AlreadyConvertedError as error:

@@ -52,9 +52,7 @@ class Numbers:
     def load(self) -> np.ndarray:
         """The values, in MATLAB's order of axes."""
         raw = self.cursor.data.at(self.start, math.prod(self.shape) * int(self.stored[-1]))
-        with np.errstate(invalid="ignore"):  # a damaged file may give an integer array values that are none
-            values = np.frombuffer(raw, self.stored).astype(self.dtype, copy=False)
-        return values.reshape(self.shape, order="F")
+        return np.frombuffer(raw, self.stored).astype(self.dtype, copy=False).reshape(self.shape, order="F")
 
 
 def is_matlab(start: bytes) -> bool:
