@@ -220,13 +220,15 @@ def test_matlab_text_is_read_in_each_of_its_encodings(tmp_path):
 
 def test_signalling_nans_are_no_more_than_a_refusal(tmp_path):
     """Casting one raises a floating-point flag, of which NumPy would warn."""
-    for place in ("mean", "weights"):
-        data = bytearray((FIXTURES / "matconvnet-old.mat").read_bytes())
-        values = np.float32([123.68]) if place == "mean" else small_network()["conv1_1"][0].ravel(order="F")[:4]
-        start = data.index(values.tobytes())
-        data[start : start + 4] = b"\x01\x00\x80\x7f"
-        (tmp_path / "f.mat").write_bytes(data)
-        assert "not finite" in refused(tmp_path / "f.mat")
+    data = bytearray((FIXTURES / "matconvnet-old.mat").read_bytes())
+    start = data.index(small_network()["conv1_1"][0].tobytes(order="F"))
+    data[start : start + 4] = b"\x01\x00\x80\x7f"
+    (tmp_path / "f.mat").write_bytes(data)
+    assert "conv1_1: the weights hold values that are not finite" in refused(tmp_path / "f.mat")
+    picture = np.full((2, 2, 3), 0x7F800001, np.uint32).view(np.float32)
+    layers = scipy.io.loadmat(FIXTURES / "matconvnet-old.mat")["layers"]
+    scipy.io.savemat(tmp_path / "f.mat", {"layers": layers, "normalization": {"averageImage": picture}})
+    assert "the mean picture holds values that are not finite" in refused(tmp_path / "f.mat")
 
 
 def test_a_huge_mean_picture_is_left_alone(tmp_path):
