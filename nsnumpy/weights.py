@@ -31,11 +31,13 @@ from .backend import device_namespace
 from .blas import warn_of_kernel
 from .budget import Network
 from .builtin import PREPROCESSING, builtin_filters, builtin_weights
-from .files import atomic_path
+from .files import atomic_path, check_folder
 from .vgg import VGG
 
 FORMAT_VERSION = 1
 BUILTIN = "builtin"
+DTYPES = ("float16", "float32", "float64")  # in which weights are stored
+_CONVERT = "`python -m weights_tools convert` makes one of a file of another tool"
 
 Content = TypeVar("Content")
 
@@ -152,9 +154,14 @@ def write_weights(path: str | os.PathLike[str], file: WeightFile, dtype: str = "
     Raises
     ------
     ValueError
-        If the weights do not fit together, or do not fit into `dtype`.
+        If the weights do not fit together, or do not fit into `dtype`, or that is no such type.
+    OSError
+        If nothing can be written there.
     """
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}: choose from {', '.join(DTYPES)}")
     check_weights(file.weights, file.architecture)
+    check_folder(Path(path))
     with atomic_path(Path(path)) as temporary, h5py.File(temporary, "w") as h5:
         for name, value in _attributes(file).items():
             h5.attrs[name] = value
@@ -222,6 +229,8 @@ def find_weights(source: str | os.PathLike[str]) -> Path:
             f"{source}: no such weight file; `python -m weights_tools fetch {source}` fetches it if it is a published "
             "one, and 'builtin' needs none"
         )
+    if path.is_dir():
+        raise WeightFileError(f"{path}: a folder; name the weight file in it")
     raise WeightFileError(f"{path}: no such weight file; 'builtin' needs none")
 
 
@@ -231,7 +240,7 @@ def _with_file(source: str | os.PathLike[str], read: Callable[[h5py.File], Conte
         with h5py.File(path) as h5:
             return read(h5)
     except (OSError, RuntimeError) as error:  # h5py's errors about broken or foreign files
-        raise WeightFileError(f"{path}: not a readable HDF5 file ({_first_line(error)})") from error
+        raise WeightFileError(f"{path}: not a readable HDF5 file ({_first_line(error)}); {_CONVERT}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise WeightFileError(f"{path}: {error.args[0] if error.args else error}") from error
 
@@ -257,7 +266,7 @@ def _layers(h5: h5py.File) -> tuple[str, dict[str, tuple[h5py.Dataset, h5py.Data
     """The architecture, and the layers' weights and biases, not read yet but checked for their shapes."""
     version = h5.attrs.get("format_version")
     if version is None:
-        raise ValueError("an HDF5 file, but not an nsnumpy weight file (no format_version attribute)")
+        raise ValueError(f"an HDF5 file, but not an nsnumpy weight file (no format_version attribute); {_CONVERT}")
     if np.shape(version) != () or version != FORMAT_VERSION:
         raise ValueError(
             f"weight file of version {np.asarray(version).tolist()!r}; this nsnumpy reads version {FORMAT_VERSION}"

@@ -144,6 +144,7 @@ class Fuzzer:
     def _start(self, file: File) -> hdf5.Process:
         if self.process is None or not self.process.alive:
             self.deaths += self.process is not None
+            self.close()
             self.process = hdf5.Process()
         return self.process
 

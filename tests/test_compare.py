@@ -56,14 +56,17 @@ def test_channel_orders_and_what_the_files_state():
 
     rightly = compare(network(preprocessing="matconvnet"), network(bgr, "caffe"))
     assert rightly.same
-    assert rightly.verdict == "the same network; A states RGB and B BGR, rightly"
+    assert rightly.verdict == "the same network; A expects RGB and B BGR, rightly"
     assert rightly.layers[0].reordering == "input channels reversed (RGB for BGR)"
     wrongly = compare(network(preprocessing="caffe"), network(bgr, "caffe"))
     assert not wrongly.same
-    assert "input channels reversed, but A states BGR and B BGR: one of them is wrong" in wrongly.verdict
+    assert (
+        "input channels reversed, but A expects BGR and B BGR: one of the two, stated or assumed, is wrong"
+        in wrongly.verdict
+    )
     wrongly = compare(network(preprocessing="matconvnet"), network(preprocessing="caffe"))
     assert not wrongly.same
-    assert "input channels in the same order, but A states RGB and B BGR" in wrongly.verdict
+    assert "input channels in the same order, but A expects RGB and B BGR" in wrongly.verdict
 
 
 def test_scales_and_means_of_pixels():
@@ -134,7 +137,7 @@ def test_different_deviations_for_each_channel():
     mirrored = {n: (w[:, :, ::-1] if n == "conv1_1" else w, c) for n, (w, c) in folded.items()}
     bgr = Preprocessing("BGR", 255.0, stated.mean[::-1], stated.std[::-1])
     c = replace(a, weights=mirrored, preprocessing=bgr)
-    assert compare(a, c).verdict == "the same network; A states RGB and B BGR, rightly"
+    assert compare(a, c).verdict == "the same network; A expects RGB and B BGR, rightly"
     assert compare(c, a).same
 
 

@@ -78,7 +78,7 @@ def test_what_is_there_is_not_fetched_again_unless_forced(cache, publish, server
 
 def test_a_kept_file_serves_offline_and_a_missing_one_is_told(cache, publish, server):  # noqa: F811
     publish("small", KERAS)
-    with pytest.raises(FetchError, match="--offline forbids to download it"):
+    with pytest.raises(FetchError, match="small: not downloaded before; leave --offline away to download it"):
         fetch("small", offline=True, **QUICK)
     fetch("small", keep=True, **QUICK)
     kept = cache / "downloads" / "small.h5"
@@ -108,7 +108,7 @@ def test_a_file_that_fails_falls_through_to_the_next(cache, publish, monkeypatch
     fetched = fetch("any", say=said.append, **QUICK)
     assert fetched.found.format == "MatConvNet"
     assert fetched.path.name == "any.h5"
-    assert "trying another file" in "\n".join(said)
+    assert "first.h5: SHA-256" in "\n".join(said)
     assert "a web page, not a weight file" in "\n".join(said)
     assert files(cache) == ["any.h5"]
 
@@ -119,10 +119,12 @@ def test_when_nothing_serves_one_line_says_why_and_nothing_is_left(cache, publis
     monkeypatch.setitem(published.COLLECTIONS, "any", ("first", "second"))
     with pytest.raises(FetchError) as caught:
         fetch("any", **QUICK)
-    message = str(caught.value)
-    assert "first.h5" in message
-    assert "second.mat" in message
+    message, reasons = str(caught.value), caught.value.reasons
+    assert message.endswith(f"python -m weights_tools convert FILE -o {cache / 'any.h5'}")
     assert "\n" not in message
+    assert len(reasons) == 2
+    assert "first.h5: SHA-256" in reasons[0]
+    assert "second.mat: SHA-256" in reasons[1]
     assert files(cache) == []
     with pytest.raises(ValueError, match="unknown name 'vgg20'; known: vgg19, vgg16, "):
         fetch("vgg20")
@@ -139,8 +141,9 @@ def test_without_a_published_checksum_the_one_seen_is_recorded_and_held(cache, p
     server.add("small.h5", body=other)
     publish("small", other, sha256="", md5="")
     (cache / "small.h5").unlink()
-    with pytest.raises(FetchError, match=f"but {seen} came the last time; --force accepts it"):
+    with pytest.raises(FetchError) as caught:
         fetch("small", **QUICK)
+    assert f"but {seen} came the last time; --force accepts it" in caught.value.reasons[0]
     assert files(cache) == ["checksums.json"]
     assert fetch("small", force=True, **QUICK).found
     assert json.loads((cache / "checksums.json").read_text()) != {file.urls[0]: seen}
@@ -161,7 +164,7 @@ def test_the_commands(cache, publish, capsys, tmp_path, monkeypatch):
     assert main(["fetch", "small"]) == 0
     assert "there already" in capsys.readouterr().out
     assert main(["fetch", "vgg19-gatys", "--offline"]) == 1
-    assert "weights_tools: error: vgg19-gatys.pth is not in" in capsys.readouterr().err
+    assert "weights_tools: error: vgg19-gatys: not downloaded before" in capsys.readouterr().err
     assert main(["fetch"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in published.PUBLISHED)

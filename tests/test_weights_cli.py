@@ -1,7 +1,9 @@
 """The commands of weights_tools: what they print, write and refuse."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from weight_writers import FIXTURES, small_network
 
 from nsnumpy import WeightFile, read_weights, write_weights
+from weights_tools import convert
 from weights_tools.cli import main
 from weights_tools.published import CONVENTIONS
 
@@ -23,7 +26,7 @@ def test_convert_says_what_it_read_and_what_it_assumed(capsys, tmp_path):
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "w.h5: vgg19, 16 layers, from PyTorch (before 1.6)"
     assert out[1] == "  expects RGB, 0 ... 1, mean 0.485 0.456 0.406, std 0.229 0.224 0.225"
-    assert out[2].startswith("  note: the file does not say which pixels it expects; assumed")
+    assert out[2].startswith("  note: the file does not say which pixels it expects; what is usual")
     file = read_weights("w.h5")
     assert (file.pooling, file.normalized, file.license) == ("max", False, "")
     assert file.source == "torchvision-legacy.pth"
@@ -102,10 +105,12 @@ def test_inspect(capsys):
 def test_normalize_and_inspect_shows_means_of_one(capsys):
     write_weights("w.h5", WeightFile(small_network(widths=(6, 6, 6, 6, 6)), preprocessing=CONVENTIONS["caffe"]))
     assert main(["normalize", "w.h5", "sample:coast", "-o", "n.h5", "--size", "80"]) == 0
-    assert "normalised over 1 pictures, avg pooling" in capsys.readouterr().out
+    assert "n.h5: normalized over 1 picture, avg pooling; expects BGR" in capsys.readouterr().out
     assert main(["inspect", "n.h5", "--picture", "sample:coast", "--size", "80"]) == 0
     out = capsys.readouterr().out
     assert "normalized  yes" in out
+    assert "normalized over 1 picture, avg pooling" in out  # its source says so
+    assert "activations sample:coast, 80 pixels, avg pooling" in out
     rows = [line for line in out.splitlines() if line.startswith("conv")]
     assert len(rows) == 16
     for row in rows:
@@ -116,9 +121,30 @@ def test_normalize_and_inspect_shows_means_of_one(capsys):
     assert "the same network, up to a positive factor for each filter" in capsys.readouterr().out
 
 
+def test_the_built_in_network_has_a_name_here_too(capsys):
+    assert main(["inspect", "builtin"]) == 0
+    assert "the built-in network" in capsys.readouterr().out
+    assert main(["convert", "builtin", "-o", "b.h5", "--dtype", "float16"]) == 0
+    assert main(["compare", "builtin", "b.h5"]) == 0
+    assert "conv5_1" in capsys.readouterr().out
+
+
+def test_from_python_too_nothing_is_overwritten_or_stored_wrongly():
+    source = shutil.copy(FIXTURES / "keras2.h5", "k.h5")
+    before = Path(source).read_bytes()
+    with pytest.raises(ValueError, match=r"k\.h5: the file that is read; write to another one"):
+        convert(source, "./k.h5")
+    with pytest.raises(ValueError, match="unknown dtype 'int8': choose from float16, float32, float64"):
+        convert(source, "o.h5", dtype="int8")
+    with pytest.raises(FileNotFoundError, match="the folder nowhere does not exist; make it first"):
+        convert(source, "nowhere/o.h5")
+    assert Path(source).read_bytes() == before
+    assert [path.name for path in Path().iterdir()] == ["k.h5"]
+
+
 def test_compare_says_no_with_its_exit_status(capsys):
     assert main(["compare", str(FIXTURES / "named.pth"), str(FIXTURES / "matconvnet.mat")]) == 1
-    assert "one of them is wrong" in capsys.readouterr().out
+    assert "one of the two, stated or assumed, is wrong" in capsys.readouterr().out
     assert main(["compare", str(FIXTURES / "named.pth"), str(FIXTURES / "keras2.h5")]) == 0
 
 
@@ -127,13 +153,13 @@ def test_compare_says_no_with_its_exit_status(capsys):
     [
         ("", 2, "arguments are required: COMMAND"),
         ("convert", 2, "the following arguments are required: FILE, -o/--output"),
-        ("convert missing.pth -o w.h5", 1, "missing.pth: No such file or directory"),
+        ("convert missing.pth -o w.h5", 1, "missing.pth: no such weight file"),
         ("convert FIXTURES/named.pth -o no/w.h5", 1, "the folder no does not exist; make it first"),
         ("convert FIXTURES/named.pth -o .", 1, "is a folder; name a file in it"),
         ("convert FIXTURES -o w.h5", 1, "a folder; name the file in it"),
         ("convert FIXTURES/named.pth -o FIXTURES/named.pth", 1, "named twice in this command"),
         ("convert FIXTURES/named.pth -o w.h5 --mean 1,2", 2, "three numbers expected"),
-        ("convert FIXTURES/named.pth -o w.h5 --std 1,0,1", 1, "pixel_scale and std are positive"),
+        ("convert FIXTURES/named.pth -o w.h5 --std 1,0,1", 2, "three numbers above 0 expected"),
         ("convert FIXTURES/named.pth -o w.h5 --scale -1", 2, "a number above 0 expected"),
         ("convert FIXTURES/named.pth -o w.h5 --scale nan", 2, "a number expected"),
         ("convert FIXTURES/named.pth -o w.h5 --axes OIHX", 2, "the letters O, I, H and W"),
@@ -142,6 +168,7 @@ def test_compare_says_no_with_its_exit_status(capsys):
         ("convert FIXTURES/expected.npz -o w.h5 --dtype int8", 2, "invalid choice"),
         ("inspect FIXTURES/named.pth --picture missing.jpg", 1, "missing.jpg"),
         ("inspect FIXTURES/named.pth --picture sample:coast --size 8", 1, "H, W >= 16 expected"),
+        ("inspect FIXTURES/named.pth --picture sample:coast --size 99999", 2, "1 to 2048 pixels expected"),
         ("inspect vgg99", 1, "vgg99: no such weight file"),
         ("compare FIXTURES/named.pth vgg99", 1, "vgg99: no such weight file"),
         ("normalize FIXTURES/named.pth -o w.h5", 2, "required: PICTURE"),

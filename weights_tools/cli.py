@@ -10,6 +10,7 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,18 @@ from nsnumpy._version import __version__
 from nsnumpy.architecture import POOLINGS
 from nsnumpy.command import Parser, run_program
 from nsnumpy.files import check_folder
-from nsnumpy.weights import find_weights
+from nsnumpy.weights import BUILTIN, DTYPES, builtin_file, cache_folder, find_weights
 
-from .compare import compare
-from .convert import FLOATS, Found, Overrides, convert, describe, read_any, rounding_error
+from .compare import SAME, compare
+from .convert import NONE, Found, Overrides, describe, read_any, rounding_error
 from .download import checksums
 from .fetch import FetchError, fetch
 from .normalize import mean_activations, normalize
 from .published import COLLECTIONS, PUBLISHED
 
 PROG = "weights_tools"
+MOST_PIXELS = 2048  # of a picture's long side: 1.5 GB of features in the first layer of a full-width VGG
+_NAMED = f"or the name of a fetched one, or {BUILTIN!r}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         PROG,
         _parser,
         argv,
-        interrupted="interrupted; no weight file was written, and a download goes on from where it was",
+        interrupted="interrupted; nothing was written, and what was downloaded so far is kept for the next time",
         out_of_memory="the file is larger than this machine can hold",
         failures=(FetchError,),
     )
@@ -58,28 +61,36 @@ def _parser() -> argparse.ArgumentParser:
     command = _add(commands, "fetch", _run_fetch, "download a published weight file, check and convert it")
     command.add_argument("name", metavar="NAME", nargs="?", help="which; without it, the known ones are listed")
     command.add_argument("--offline", action="store_true", help="take only what was downloaded before")
-    command.add_argument("--force", action="store_true", help="fetch it again; accept a changed file")
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="fetch it again, even if a file of unpublished checksum has changed",
+    )
     command.add_argument("--keep", action="store_true", help="keep the downloaded file, too")
-    command.epilog = "A proxy is taken from the environment: http_proxy, https_proxy, no_proxy."
+    command.epilog = (
+        f"The weight file goes to {cache_folder()}, under NAME.h5. A proxy is taken from the environment: http_proxy, "
+        "https_proxy, no_proxy."
+    )
 
     command = _add(commands, "convert", _run_convert, "read a weight file of any known format, write nsnumpy's")
-    command.add_argument("file", metavar="FILE", help=".pth, .safetensors, .h5, .mat, .caffemodel, .onnx, .npz, .npy")
+    command.add_argument("file", metavar="FILE", help=f".pth, .h5, .mat, .caffemodel, .onnx, .npy, ...; {_NAMED}")
     _add_output(command)
     _add_overrides(command)
 
     command = _add(commands, "inspect", _run_inspect, "say what a weight file holds")
-    command.add_argument("file", metavar="FILE", help="a weight file of any known format, or a fetched one's name")
+    command.add_argument("file", metavar="FILE", help=f"a weight file of any known format; {_NAMED}")
     command.add_argument("--picture", metavar="P", help="print each layer's mean activation for this picture, too")
     command.add_argument("--size", type=_size, metavar="PIXELS", default=384, help="long side of the picture (384)")
     command.add_argument("--pooling", choices=POOLINGS, default="avg", help="for the picture (avg)")
     _add_overrides(command)
 
     command = _add(commands, "compare", _run_compare, "say whether two weight files hold the same network")
-    command.add_argument("a", metavar="A", help="a weight file of any known format, or a fetched one's name")
+    command.epilog = f"Exit status: 0 the same, 1 not. Layers that differ by less than {SAME:g} are taken for the same."
+    command.add_argument("a", metavar="A", help=f"a weight file of any known format; {_NAMED}")
     command.add_argument("b", metavar="B", help="the other one")
 
     command = _add(commands, "normalize", _run_normalize, "rescale each filter to a mean activation of 1 over pictures")
-    command.add_argument("file", metavar="FILE", help="a weight file of any known format, or a fetched one's name")
+    command.add_argument("file", metavar="FILE", help=f"a weight file of any known format; {_NAMED}")
     command.add_argument("pictures", metavar="PICTURE", nargs="+", help="photographs: a dozen or more, of many kinds")
     command.add_argument("--size", type=_size, metavar="PIXELS", default=384, help="long side of the pictures (384)")
     command.add_argument("--pooling", choices=POOLINGS, default="avg", help="with which the means are taken (avg)")
@@ -98,7 +109,7 @@ def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-o", "--output", metavar="OUT", type=Path, required=True, help="the weight file to write, .h5"
     )
-    command.add_argument("--dtype", choices=FLOATS, help="how to store the weights (what holds them exactly)")
+    command.add_argument("--dtype", choices=DTYPES, help="how to store the weights (what holds them exactly)")
 
 
 def _add_overrides(command: argparse.ArgumentParser) -> None:
@@ -106,16 +117,18 @@ def _add_overrides(command: argparse.ArgumentParser) -> None:
     order = group.add_mutually_exclusive_group()
     order.add_argument("--bgr", dest="order", action="store_const", const="BGR", help="the network expects BGR")
     order.add_argument("--rgb", dest="order", action="store_const", const="RGB", help="the network expects RGB")
-    group.add_argument("--scale", type=_positive, metavar="S", help="of its pixels: 1 or 255")
+    group.add_argument(
+        "--scale", type=_positive, metavar="S", help="of its pixels: 1 or 255; std is 1 then, without --std"
+    )
     group.add_argument("--mean", type=_three, metavar="M,M,M", help="subtracted; in the network's order and scale")
-    group.add_argument("--std", type=_three, metavar="S,S,S", help="divided by; in the network's order and scale")
+    group.add_argument("--std", type=_three_positive, metavar="S,S,S", help="divided by; in the same order and scale")
     group.add_argument("--axes", type=_axes, metavar="AXES", help="of its weights: OIHW, HWIO, ...")
     group.add_argument("--rotated", action="store_const", const=True, help="its kernels are turned by 180 degrees")
 
 
 def _size(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1 << 20:
-        raise argparse.ArgumentTypeError(f"a number of pixels expected; {text!r} given")
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_PIXELS:
+        raise argparse.ArgumentTypeError(f"1 to {MOST_PIXELS} pixels expected; {text!r} given")
     return int(text)
 
 
@@ -142,6 +155,13 @@ def _three(text: str) -> tuple[float, ...]:
     return values
 
 
+def _three_positive(text: str) -> tuple[float, ...]:
+    values = _three(text)
+    if min(values) <= 0:
+        raise argparse.ArgumentTypeError(f"three numbers above 0 expected; {text!r} given")
+    return values
+
+
 def _axes(text: str) -> str:
     if sorted(text.upper()) != sorted("HWIO"):
         raise argparse.ArgumentTypeError(f"the letters O, I, H and W in some order expected; {text!r} given")
@@ -155,7 +175,7 @@ def _overrides(arguments: argparse.Namespace) -> Overrides:
 def _run_fetch(arguments: argparse.Namespace) -> int:
     if arguments.name is None:
         for name, files in COLLECTIONS.items():
-            print(f"{name:24}{', or else '.join(files)}")
+            print(f"{name:24}the first of these that can be had: {', '.join(files)}")
         for name, published in PUBLISHED.items():
             size = f"{published.size / 1e6:.0f} MB" if published.size else "size not published"
             print(f"{name:24}{published.about} ({size}; {published.license.partition(' (')[0]})")
@@ -191,7 +211,8 @@ def _progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
 
 def _run_convert(arguments: argparse.Namespace) -> int:
     _check_output(arguments, [arguments.file])
-    found = convert(arguments.file, arguments.output, _overrides(arguments), arguments.dtype)
+    found = _read(arguments.file, _overrides(arguments))
+    write_weights(arguments.output, found.file, arguments.dtype or found.dtype)
     _print_found(arguments.output, found)
     _print_rounding(found, arguments.dtype)
     return 0
@@ -207,41 +228,53 @@ def _check_output(arguments: argparse.Namespace, read: Sequence[str]) -> None:
 def _print_found(path: Path, found: Found) -> None:
     print(f"{path}: {found.file.architecture}, {len(found.file.weights)} layers, from {found.format}")
     print(f"  expects {describe(found.file.preprocessing)}")
+    _print_notes(found)
+
+
+def _print_notes(found: Found) -> None:
     for note in found.notes:
         print(f"  note: {note}")
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def _print_rounding(found: Found, dtype: str | None) -> None:
-    if dtype and FLOATS.index(dtype) < FLOATS.index(found.dtype):
+    if dtype and DTYPES.index(dtype) < DTYPES.index(found.dtype):
         layer, error = rounding_error(found.file.weights, dtype)
         print(f"  stored as {dtype}: relative rms error of the weights {error:.1e} at most ({layer})")
 
 
 def _run_inspect(arguments: argparse.Namespace) -> int:
-    path = _named(arguments.file)
-    found = read_any(path, _overrides(arguments))
+    found = _read(arguments.file, _overrides(arguments))
     file = found.file
     means = {}
     if arguments.picture:
         means = mean_activations(file, [load_image(arguments.picture, arguments.size)], arguments.pooling)
-    sha256, _, size = checksums(path)
-    print(f"{path}: {found.format}, {size:,} bytes")
+    sha256 = ""
+    if arguments.file == BUILTIN:
+        print(f"{BUILTIN}: {found.format}")
+    else:
+        path = _path(arguments.file)
+        sha256, _, size = checksums(path)
+        print(f"{path}: {found.format}, {size:,} bytes")
     facts = {
-        "SHA-256": sha256,
+        "SHA-256": sha256 or "none: no file",
         "network": f"{file.architecture}, {len(file.weights)} layers, {found.dtype}",
         "pixels": describe(file.preprocessing),
         "pooling": f"{file.pooling}, as trained",
-        "normalized": "yes: each filter's mean activation is 1" if file.normalized else "no, or not known to be",
+        "normalized": "yes: each filter's mean activation was made 1" if file.normalized else "no, or not known to be",
         "source": f"{file.source}{f' (SHA-256 {file.sha256})' if file.sha256 not in ('', sha256) else ''}",
         "license": file.license or "not known",
     }
     for name, fact in facts.items():
         print(f"  {name:12}{fact}")
-    for note in found.notes:
-        print(f"  note: {note}")
+    _print_notes(found)
     heading = f"{'':9}{'(H, W, C_in, C_out)':21}{'least':>9}{'greatest':>10}{'norm':>9}{'bias norm':>11}"
     if means:
-        heading += f"{'mean activation':>17} (least to most filter)"
+        heading += f"{'mean activation':>17} (least to most active filter)"
+        print(f"  activations {arguments.picture}, {arguments.size} pixels, {arguments.pooling} pooling")
     print(heading)
     for name, (weight, bias) in file.weights.items():
         norm, bias_norm = (float(np.linalg.norm(array.astype(np.float64))) for array in (weight, bias))
@@ -253,16 +286,28 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _named(source: str) -> Path:
+def _path(source: str) -> Path:
     """A file, or the cached weight file of that name."""
     return Path(source) if Path(source).exists() else find_weights(source)
 
 
+def _read(source: str, overrides: Overrides = NONE) -> Found:
+    """What a file holds, or the cached weight file of that name, or the built-in network."""
+    if source == BUILTIN:
+        file = builtin_file()
+        return Found(
+            replace(file, preprocessing=overrides.apply(file.preprocessing)), "the built-in network", "float32", []
+        )
+    return read_any(_path(source), overrides)
+
+
 def _run_compare(arguments: argparse.Namespace) -> int:
-    a, b = (read_any(_named(name)) for name in (arguments.a, arguments.b))
-    for label, found in (("A", a), ("B", b)):
-        print(f"{label}: {found.format}, {found.file.architecture}, {describe(found.file.preprocessing)}")
+    a, b = _read(arguments.a), _read(arguments.b)
+    for label, name, found in (("A", arguments.a, a), ("B", arguments.b, b)):
+        print(f"{label}: {name}: {found.format}, {found.file.architecture}, {describe(found.file.preprocessing)}")
+        _print_notes(found)
     comparison = compare(a.file, b.file)
+    print("  layer    difference, relative")
     for layer in comparison.layers:
         words = "differs" if layer.reordering is None else layer.reordering or "the same"
         print(f"  {layer.layer:9}{layer.error:9.1e}  {words}")
@@ -274,17 +319,20 @@ def _run_compare(arguments: argparse.Namespace) -> int:
 
 def _run_normalize(arguments: argparse.Namespace) -> int:
     _check_output(arguments, [arguments.file, *arguments.pictures])
-    found = read_any(_named(arguments.file), _overrides(arguments))
+    found = _read(arguments.file, _overrides(arguments))
+    _print_notes(found)
     pictures = (
         load_image(picture, arguments.size) for picture in tqdm(arguments.pictures, unit="picture", disable=None)
     )
     file, means = normalize(found.file, pictures, arguments.pooling)
+    how = f"normalized over {_count(len(arguments.pictures), 'picture')}, {arguments.pooling} pooling"
+    file = replace(file, source="; ".join(filter(None, [file.source, how])))
     write_weights(arguments.output, file, arguments.dtype or found.dtype)
-    print(f"{arguments.output}: normalised over {len(arguments.pictures)} pictures, {arguments.pooling} pooling")
+    print(f"{arguments.output}: {how}; expects {describe(file.preprocessing)}")
+    print("  layer    mean activation before (least to most active filter)")
     for name, mean in means.items():
-        dead = f"; {dead} filters never active" if (dead := int((mean <= 0).sum())) else ""
-        print(f"  {name:9}mean activation was {mean.mean():.4g} ({mean.min():.3g} to {mean.max():.3g}{dead})")
-    for note in found.notes:
-        print(f"  note: {note}")
+        dead = int((mean <= 0).sum())
+        row = f"  {name:9}{mean.mean():9.4g} ({mean.min():.3g} to {mean.max():.3g})"
+        print(f"{row}; {_count(dead, 'filter')} never active" if dead else row)
     _print_rounding(found, arguments.dtype)
     return 0

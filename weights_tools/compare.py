@@ -157,12 +157,13 @@ def _verdict(a: WeightFile, b: WeightFile, layers: list[Agreement], scaled: bool
         how = f"{moved[0].layer}: {moved[0].reordering}"
         return f"the same network once B is reordered ({how}): one of the files has a wrong order of axes", False
     factor = ", up to a positive factor for each filter" if scaled else ""
-    statements = f"A states {a.preprocessing.channel_order} and B {b.preprocessing.channel_order}"
+    statements = f"A expects {a.preprocessing.channel_order} and B {b.preprocessing.channel_order}"
     is_reversed = layers[0].reordering == REVERSED
+    wrong = "one of the two, stated or assumed, is wrong"
     if is_reversed != (a.preprocessing.channel_order != b.preprocessing.channel_order):
         found = "reversed" if is_reversed else "in the same order"
-        return f"the same weights{factor}, input channels {found}, but {statements}: one of them is wrong", False
+        return f"the same weights{factor}, input channels {found}, but {statements}: {wrong}", False
     means = [np.asarray(f.preprocessing.mean) / f.preprocessing.pixel_scale for f in (a, b)]
     if not gain_fits or not np.allclose(means[0], means[1][:: -1 if is_reversed else 1], atol=0.004):  # of 255: one
-        return f"the same weights{factor}, but A and B state different scales or means of pixels: one is wrong", False
+        return f"the same weights{factor}, but A and B expect different scales or means of pixels: {wrong}", False
     return f"the same network{factor}" + f"; {statements}, rightly" * is_reversed, True

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from nsnumpy import Preprocessing, WeightFile, WeightFileError, read_weights, write_weights
+from nsnumpy.weights import DTYPES
 
 from . import formats
 from .download import checksums
 from .formats import AlreadyConvertedError, File, FormatError
 from .networks import vgg_of
 from .published import CONVENTIONS, Published, recognise
-
-FLOATS = ("float16", "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -125,8 +124,8 @@ def read_any(
         stated, source = CONVENTIONS[contents.convention], path.name
         if None in (overrides.order, overrides.scale, overrides.mean, overrides.std):
             notes.append(
-                f"the file does not say which pixels it expects; assumed, as usual for its kind: {describe(stated)} "
-                "(--bgr, --scale, --mean, --std override this)"
+                "the file does not say which pixels it expects; what is usual for its kind was assumed (--bgr, --rgb, "
+                "--scale, --mean, --std override it)"
             )
     return Found(
         WeightFile(
@@ -154,7 +153,7 @@ def _own(path: Path, overrides: Overrides, dtypes: set[str]) -> Found:
     except WeightFileError as error:
         raise FormatError(str(error).removeprefix(f"{path}: "), path) from error
     file = replace(file, preprocessing=overrides.apply(file.preprocessing))
-    return Found(file, "nsnumpy HDF5", max(dtypes & set(FLOATS), key=FLOATS.index), [])
+    return Found(file, "nsnumpy HDF5", max(dtypes & set(DTYPES), key=DTYPES.index), [])
 
 
 def rounding_error(weights: Mapping[str, Sequence[np.ndarray]], dtype: str) -> tuple[str, float]:
@@ -190,8 +189,10 @@ def convert(
     FormatError
         As `read_any`.
     ValueError
-        If the weights do not fit into `dtype`.
+        If the weights do not fit into `dtype`, or the file is to be written over itself.
     """
+    if Path(output).resolve() == Path(path).resolve():
+        raise ValueError(f"{output}: the file that is read; write to another one")
     found = read_any(path, overrides, published, sums)
     write_weights(output, found.file, dtype or found.dtype)
     return found

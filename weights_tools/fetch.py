@@ -20,7 +20,11 @@ DOWNLOADS = "downloads"  # a folder of its own: a file may be called like the we
 
 
 class FetchError(Exception):
-    """Nothing could be fetched; one line that says why, and what to do."""
+    """Nothing could be fetched; one line that says what to do. `reasons` has a line for each file that was tried."""
+
+    def __init__(self, message: str, reasons: list[str]) -> None:
+        super().__init__(message)
+        self.reasons = reasons
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,6 @@ def fetch(
     downloads.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
     for label, published in files.items():
-        if failures:
-            say(f"{failures[-1]}; trying another file")
         original = downloads / f"{label}{PurePosixPath(published.urls[0]).suffix}"
         try:
             downloaded = _obtain(published, original, offline, force, say, progress, options)
@@ -104,6 +106,7 @@ def fetch(
             if not isinstance(failure, DownloadError):  # of which only a good beginning is left
                 original.unlink(missing_ok=True)
             failures.append(str(failure))
+            say(failures[-1])
             continue
         if seen is not None:
             say(f"no checksum is published for {downloaded.url}; seen and recorded: SHA-256 {downloaded.sha256}")
@@ -112,7 +115,13 @@ def fetch(
         if not keep:
             original.unlink(missing_ok=True)
         return Fetched(target, downloaded.url, downloaded.sha256, found)
-    raise FetchError(f"{'; '.join(failures)} (what was downloaded by other means is read by `convert`)")
+    if offline:
+        raise FetchError(f"{name}: not downloaded before; leave --offline away to download it", failures)
+    raise FetchError(
+        f"{name}: no source gave it, for the reasons above. Is there a network, or a proxy to be named in https_proxy? "
+        f"A file from elsewhere serves as well: python -m weights_tools convert FILE -o {target}",
+        failures,
+    )
 
 
 def _obtain(
@@ -131,7 +140,7 @@ def _obtain(
             return Downloaded(original, published.urls[0], size, sha256, md5)
         say(f"{original}: not what is published; fetching it again" if not offline else f"{original}: damaged")
     if offline:
-        raise DownloadError(f"{original.name} is not in {original.parent}, and --offline forbids to download it")
+        raise DownloadError(f"{original.name} is not in {original.parent}")
     expected = Expected(published.size, published.sha256 or None, published.md5 or None)
     return download(published.urls, original, expected, progress=progress, say=say, **options)
 

@@ -122,7 +122,7 @@ def find_axes(layers: dict[str, Layer], candidates: Sequence[str]) -> tuple[str,
     if not fitting:
         shapes = ", ".join(f"{name} {layer.weight.shape}" for name, layer in list(layers.items())[:2])
         raise FormatError(f"its layers do not fit onto one another as {' or '.join(candidates)} ({shapes})")
-    if len(fitting) == 1 and len(candidates) == 1:
+    if fitting == [candidates[0]]:
         return fitting[0], []
     doubt = "" if len(fitting) == 1 else f", though {' and '.join(fitting[1:])} would fit as well; --axes decides"
     return fitting[0], [f"axes of the weights taken to be {fitting[0]}{doubt}"]

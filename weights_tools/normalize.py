@@ -51,7 +51,11 @@ def mean_activations(file: WeightFile, pictures: Iterable[np.ndarray], pooling: 
         positions[name] += F.shape[0] * F.shape[1]
 
     for picture in pictures:
-        vgg.forward(np.asarray(picture, np.float32), names, add, keep=False)
+        try:
+            vgg.forward(np.asarray(picture, np.float32), names, add, keep=False)
+        except ValueError as error:
+            size = " x ".join(str(n) for n in np.shape(picture)[1::-1])
+            raise ValueError(f"a picture of {size} pixels: {error}; take a larger one, or a larger size") from error
     if not positions[names[0]]:
         raise ValueError("one picture at least expected, none given")
     return {name: sums[name] / positions[name] for name in names}

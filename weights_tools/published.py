@@ -79,7 +79,7 @@ PUBLISHED: dict[str, Published] = {
     ),
     "vgg19-matconvnet-beta16": Published(
         ("https://www.vlfeat.org/matconvnet/models/beta16/imagenet-vgg-verydeep-19.mat",),
-        "the same, in the layout of 2015",
+        "MatConvNet's file in its layout of 2015",
         "matconvnet",
         _OXFORD,
         md5="8ee3263992981a1d26e73b3ca028a123",
@@ -132,7 +132,7 @@ PUBLISHED: dict[str, Published] = {
     ),
     "vgg19-timm": Published(
         ("https://huggingface.co/timm/vgg19.tv_in1k/resolve/main/model.safetensors",),
-        "the same as safetensors",
+        "torchvision's VGG-19 as safetensors",
         "torchvision",
         _TORCHVISION,
     ),

@@ -16,6 +16,8 @@ _STRANGERS = [
     (b"\xfd7zXZ", "compressed by xz; unpack it first"),
     (b"\x7fELF", "a program"),
     (b"%PDF", "a PDF"),
+    (b"\xff\xd8\xff", "a picture (JPEG)"),
+    (b"\x89PNG", "a picture (PNG)"),
 ]
 
 
@@ -48,6 +50,8 @@ def read(file: File) -> Contents:
         return matconvnet.read(file)
     if pytorch.is_legacy(start):
         return pytorch.read_legacy(file)
+    if start[0] == 0x80 and start[1:2] in b"\2\3\4\5":
+        raise FormatError("a bare pickle, which could run programs; only PyTorch's and NumPy's files are read")
     if safetensors.is_safetensors(start):
         return safetensors.read(file)
     message = Message(file)

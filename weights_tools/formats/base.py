@@ -58,7 +58,8 @@ class Bytes(Protocol):
 def check_range(size: int, offset: int, count: int) -> None:
     """FormatError unless offset ... offset + count lies within 0 ... size."""
     if not (0 <= offset <= size and 0 <= count <= size - offset):
-        raise FormatError(f"the file ends too early, or is damaged: {count} bytes expected at {offset} of {size}")
+        where = f"{count} bytes expected at {offset} of {size}"
+        raise FormatError(f"the file ends too early, or is damaged ({where}); get it again")
 
 
 class File:
