@@ -85,17 +85,24 @@ class OneBlasThread:
     """
 
     def __init__(self) -> None:
+        self.libraries: ThreadpoolController | None = None
+        self._limit: Any = None
+        self.begin()
+
+    def begin(self) -> None:
+        """As held by nobody: at first, and in a forked process, which has none of the threads that may have held it.
+
+        The libraries stay: to look for them takes a lock of the system's, which a thread may have held at the fork.
+        """
         self._lock = threading.Lock()
         self._holders = 0
-        self._libraries: ThreadpoolController | None = None
-        self._limit: Any = None
 
     def __enter__(self) -> None:
         with self._lock:
             if not self._holders:
-                self._libraries = self._libraries or ThreadpoolController()
+                self.libraries = self.libraries or ThreadpoolController()
                 with _control_of_openblas():
-                    self._limit = self._libraries.limit(limits=1, user_api="blas")
+                    self._limit = self.libraries.limit(limits=1, user_api="blas")
             self._holders += 1
 
     def __exit__(self, *_: object) -> None:
@@ -107,13 +114,13 @@ class OneBlasThread:
 
 
 one_blas_thread = OneBlasThread()
-if hasattr(os, "register_at_fork"):  # a fork copies a lock as it is, perhaps held by a thread that it does not copy
-    os.register_at_fork(after_in_child=one_blas_thread.__init__)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=one_blas_thread.begin)
 
 
 def _limit_openmp() -> None:
     """Where BLAS is built on OpenMP, the number of its threads belongs to the thread that calls it."""
-    ThreadpoolController().select(threading_layer="openmp").limit(limits=1)
+    one_blas_thread.libraries.select(threading_layer="openmp").limit(limits=1)  # found already: `map` holds the context
 
 
 class Workers:
