@@ -121,6 +121,22 @@ def test_normalize_and_inspect_shows_means_of_one(capsys):
     assert "the same network, up to a positive factor for each filter" in capsys.readouterr().out
 
 
+def test_normalized_weights_are_not_rounded_unless_asked_for(capsys):
+    """What was exact in float16 is not once it is rescaled; the error that is told is that of the rescaled weights."""
+    command = ["normalize", str(FIXTURES / "half.pth"), "sample:coast", "--size", "64"]
+    assert main([*command, "-o", "n.h5"]) == 0
+    assert "rms" not in capsys.readouterr().out
+    exact = read_weights("n.h5").weights
+    with h5py.File("n.h5") as h5:
+        assert h5["conv2_1/weight"].dtype == np.float32
+    assert main([*command, "-o", "h.h5", "--dtype", "float16"]) == 0
+    out = capsys.readouterr().out
+    stored = read_weights("h.h5").weights
+    errors = {n: np.sqrt(np.mean((stored[n][0] - w) ** 2) / np.mean(w**2)) for n, (w, _) in exact.items()}
+    worst = max(errors, key=errors.get)
+    assert f"stored as float16: relative rms error of the weights {errors[worst]:.1e} at most ({worst})" in out
+
+
 def test_the_built_in_network_has_a_name_here_too(capsys):
     assert main(["inspect", "builtin"]) == 0
     assert "the built-in network" in capsys.readouterr().out

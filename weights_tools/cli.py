@@ -327,12 +327,13 @@ def _run_normalize(arguments: argparse.Namespace) -> int:
     file, means = normalize(found.file, pictures, arguments.pooling)
     how = f"normalized over {_count(len(arguments.pictures), 'picture')}, {arguments.pooling} pooling"
     file = replace(file, source="; ".join(filter(None, [file.source, how])))
-    write_weights(arguments.output, file, arguments.dtype or found.dtype)
+    dtype = max("float32", found.dtype, key=DTYPES.index)  # rescaled, what was exact in float16 no longer is
+    write_weights(arguments.output, file, arguments.dtype or dtype)
     print(f"{arguments.output}: {how}; expects {describe(file.preprocessing)}")
     print("  layer    mean activation before (least to most active filter)")
     for name, mean in means.items():
         dead = int((mean <= 0).sum())
         row = f"  {name:9}{mean.mean():9.4g} ({mean.min():.3g} to {mean.max():.3g})"
         print(f"{row}; {_count(dead, 'filter')} never active" if dead else row)
-    _print_rounding(found, arguments.dtype)
+    _print_rounding(replace(found, file=file, dtype=dtype), arguments.dtype)
     return 0
