@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 import nsnumpy as ns
-from nsnumpy.transfer import DEFAULTS
+from nsnumpy.settings import DEFAULTS
 
 PAIRS = (("coast", "starry"), ("coast", "glass"), ("still-life", "cutouts"), ("still-life", "starry"))
 

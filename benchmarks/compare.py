@@ -28,8 +28,8 @@ from threadpoolctl import threadpool_info
 
 import nsnumpy as ns
 from nsnumpy.blas import restart_with_better_kernel
-from nsnumpy.builtin import CALIBRATION, PREPROCESSING, SEED, calibrate, random_weights
 from nsnumpy.ops import winograd_relu_backward, winograd_relu_forward, winograd_weight
+from nsnumpy.random_network import CALIBRATION, PREPROCESSING, SEED, calibrate, random_weights
 from nsnumpy.workers import Workers, usable_cores
 
 HERE = Path(__file__).parent

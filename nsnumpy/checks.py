@@ -8,7 +8,6 @@ from types import ModuleType
 
 from .architecture import CONVOLUTIONS, POOLINGS, Preprocessing
 from .backend import Array, device_namespace
-from .builtin import random_weights
 from .gradcheck import check_adjoint, check_gradient
 from .losses import content_loss, gram_matrix, style_loss, tv_loss
 from .objective import Objective
@@ -30,6 +29,7 @@ from .ops import (
     winograd_relu_forward,
     winograd_weight,
 )
+from .random_network import random_weights
 from .vgg import VGG
 
 ADJOINT, LOSS, WHOLE = 1e-12, 1e-7, 1e-6

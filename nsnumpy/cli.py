@@ -27,7 +27,8 @@ from .gradcheck import KinkError
 from .images import PictureError, check_output, sample_names, save_image
 from .options import add_settings, layer, natural, positive
 from .plan import Plan, plan
-from .transfer import Progress, Result, Settings, reconstruct, texture, transfer
+from .settings import Settings
+from .transfer import Progress, Result, reconstruct, texture, transfer
 from .weights import load_vgg
 
 PROG = "nsnumpy"
@@ -141,7 +142,7 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
             _say(f"error: {_does_not_fit(planned)}; or --force to try all the same")
             return 1
         if not arguments.quiet:
-            print(_planned(planned, settings["iterations"]), flush=True)
+            print(_planned(planned), flush=True)
     vgg = load_vgg(
         arguments.weights,
         pooling=arguments.pooling,
@@ -174,11 +175,12 @@ def _plan(arguments: argparse.Namespace, name: str) -> Plan:
     )
 
 
-def _planned(planned: Plan, iterations: int) -> str:
+def _planned(planned: Plan) -> str:
     height, width = planned.size
+    scales = f" at {', '.join(map(str, planned.scales))} pixels" if len(planned.scales) > 1 else ""
     return (
         f"{width} x {height}: about {planned.peak_bytes / 1e9:.2f} GB of memory, {planned.seconds:.2g} s an "
-        f"evaluation, {_duration(planned.seconds * iterations)} for {iterations} iterations"
+        f"evaluation, {_duration(planned.total_seconds)} for {planned.iterations} iterations{scales}"
     )
 
 
@@ -197,7 +199,7 @@ def _duration(seconds: float) -> str:
 
 def _run_plan(arguments: argparse.Namespace) -> int:
     planned = _plan(arguments, "transfer")
-    print(_planned(planned, arguments.iterations))
+    print(_planned(planned))
     for name, size in planned.parts.items():
         print(f"  {name:10}{size / 1e6:8.0f} MB")
     if not planned.fits:
@@ -235,16 +237,17 @@ def _reporter(arguments: argparse.Namespace, output: Path) -> Iterator[Callable[
     A log or a picture that cannot be written does not end the run, which is worth more.
     """
     with tqdm(
-        total=arguments.iterations,
         unit="it",
         disable=True if arguments.quiet else None,  # None: only where standard error is a terminal
         bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed} < {remaining}, {rate_fmt}{postfix}",
         dynamic_ncols=True,
     ) as bar:
         log: Path | None = arguments.log
+        saved = 0
 
         def report(progress: Progress) -> None:
-            nonlocal log
+            nonlocal log, saved
+            bar.total = progress.iterations
             bar.set_postfix_str(f"loss {progress.loss:.4g}", refresh=False)
             bar.update(progress.iteration - bar.n)
             if log:
@@ -254,7 +257,8 @@ def _reporter(arguments: argparse.Namespace, output: Path) -> Iterator[Callable[
                 except OSError as error:
                     _say(f"note: {log}: {error.strerror}; the log ends here")
                     log = None
-            if arguments.save_every and progress.iteration and progress.iteration % arguments.save_every == 0:
+            if arguments.save_every and progress.iteration >= saved + arguments.save_every:
+                saved = progress.iteration  # once, though the next scale's start has the same number
                 try:
                     save_image(output.with_stem(f"{output.stem}-{progress.iteration:05d}"), progress.image)
                 except OSError as error:

@@ -8,12 +8,12 @@ import numpy as np
 
 from .architecture import canonical_layer
 from .backend import Array, asarray, get_xp, to_host
+from .conventions import CONVENTIONS
 from .losses import content_loss, gram_loss, gram_matrix, tv_loss
 from .vgg import VGG, Visit
 
 CONTENT_LAYERS = ("conv4_2",)
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
-CONVENTIONS = ("paper",)
 
 Layers = Mapping[str, float | None] | Iterable[str]
 """Layer names, or a mapping from them to weights w_l; a layer without a weight gets 1 / (number of layers)."""
@@ -54,8 +54,8 @@ class Objective:
         Weights of the content, style and total variation losses.
     content_layers, style_layers : mapping from names to weights w_l, or names
         Names alone share the weight equally, 1/n each, as in the paper.
-    convention : "paper"
-        The losses' normalisation; see `losses`.
+    convention : "paper" or "relative"
+        The losses' normalisation; see `conventions`.
 
     Attributes
     ----------
@@ -95,6 +95,7 @@ class Objective:
         self.content_layers = {} if content is None else layer_weights(content_layers)
         self.style_layers = {} if style is None else layer_weights(style_layers)
         self._layers = list(self.content_layers | self.style_layers)
+        self._convention = CONVENTIONS[convention]
         self._content_features: dict[str, Array] = {}
         self._style_grams: dict[str, Array] = {}  # per position: the target of an x with M positions is M times this
 
@@ -103,6 +104,8 @@ class Objective:
 
         self._see("content", content, self.content_layers, self._content_features.__setitem__)
         self._see("style", style, self.style_layers, visit_style)
+        self._content_factors = {name: self._convention.content(P) for name, P in self._content_features.items()}
+        self._style_factors = {name: self._convention.style(A) for name, A in self._style_grams.items()}
         self._shape = None if content is None else content.shape
         self.terms: dict[str, float] = {}
         self.evaluations = 0
@@ -164,20 +167,23 @@ class Objective:
         def visit(name: str, F: Array) -> None:
             if (w := self.content_layers.get(name)) is not None:
                 value, gradient = content_loss(F, self._content_features[name])
-                content[f"content/{name}"] = self.alpha * w * value
-                gradient *= self.alpha * w
+                w *= self.alpha * self._content_factors[name]
+                content[f"content/{name}"] = w * value
+                gradient *= w
                 gradients[name] = gradient
             if (w := self.style_layers.get(name)) is not None:
                 M = F.shape[0] * F.shape[1]
                 value, K = gram_loss(gram_matrix(F, self.vgg.workers), self._style_grams[name] * M, M)
-                style[f"style/{name}"] = self.beta * w * value
-                gram_gradients[name] = self.beta * w * K
+                w *= self.beta * self._style_factors[name]
+                style[f"style/{name}"] = w * value
+                gram_gradients[name] = w * K
 
         _, trace = self.vgg.forward(x, self._layers, visit)
         gx = self.vgg.backward(trace, gradients, gram_gradients, keep=False)
         values = content | style
         if self.tv:
             value, gradient = tv_loss(x)
-            values["tv"] = self.tv * value
-            gx += self.tv * gradient
+            w = self.tv * self._convention.tv(x.shape)
+            values["tv"] = w * value
+            gx += w * gradient
         return values, gx

@@ -7,8 +7,9 @@ from dataclasses import fields
 from typing import Any
 
 from .architecture import ARCHITECTURES, POOLINGS, canonical_layer, layer_names
+from .conventions import CONVENTIONS
 from .optimize import OPTIMIZERS
-from .transfer import BOUNDS, DEFAULTS, Settings
+from .settings import BOUNDS, DEFAULTS, Settings
 from .weights import BUILTIN
 
 
@@ -28,6 +29,16 @@ def _integer(text: str, least: int) -> int:
     if value < least:
         raise argparse.ArgumentTypeError(f"a whole number, {least} or more, expected; {text!r} given")
     return value
+
+
+def _naturals(text: str) -> int | list[int]:
+    """One number, or several with commas."""
+    numbers = [natural(part) for part in text.split(",")]
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def _positives(text: str) -> list[int]:
+    return [positive(part) for part in text.split(",")]
 
 
 def _weight(text: str) -> float:
@@ -68,7 +79,9 @@ def _layers(text: str) -> dict[str, float | None]:
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "size": {"type": positive, "metavar": "PIXELS"},
     "style_size": {"type": positive, "metavar": "PIXELS"},
-    "iterations": {"type": natural, "metavar": "N"},
+    "scales": {"type": _positives, "metavar": "PIXELS,..."},
+    "iterations": {"type": _naturals, "metavar": "N"},
+    "convention": {"choices": tuple(CONVENTIONS)},
     "optimizer": {"choices": OPTIMIZERS},
     "bounds": {"choices": tuple(BOUNDS)},
     "lr": {"type": _step, "metavar": "STEP"},

@@ -11,7 +11,8 @@ from typing import Any
 from .budget import Run, run_memory, run_seconds
 from .images import Picture, fit_size, image_shape
 from .objective import layer_weights
-from .transfer import settings_of
+from .settings import settings_of
+from .transfer import scales_of
 from .weights import BUILTIN, read_network
 from .workers import usable_cores
 
@@ -29,8 +30,14 @@ class Plan:
         Of the whole process.
     parts : dict from str to int
         What the peak is made of, in bytes.
+    scales : list of int
+        The long sides to work at; memory is the last one's.
+    iterations : int
+        At all scales.
     seconds : float
-        Per evaluation of loss and gradient; an iteration takes one, and sometimes a second one.
+        Per evaluation of loss and gradient at the last scale; an iteration takes one, and sometimes a second one.
+    total_seconds : float
+        One evaluation for each iteration of all scales.
     available_bytes : int, or None
         What the machine can give this process, itself included; None if that cannot be told.
     largest_size : int, or None
@@ -40,7 +47,10 @@ class Plan:
     size: tuple[int, int]
     peak_bytes: int
     parts: dict[str, int] = field(repr=False)
+    scales: list[int]
+    iterations: int
     seconds: float
+    total_seconds: float
     available_bytes: int | None
     largest_size: int | None = None
 
@@ -91,10 +101,9 @@ def plan(
     content_layers = {"transfer": layer_weights(s.content_layers), "reconstruct": {layer: 1.0}}.get(use_case, {})
     style_layers = {} if use_case == "reconstruct" else layer_weights(s.style_layers)
 
-    def run(size: int | None) -> Run:
-        scaled = {
-            name: fit_size(shape, (s.style_size or size) if name == "style" else size) for name, shape in shapes.items()
-        }
+    def run(size: int | None, style_size: int | None = None) -> Run:
+        sides = {"content": size, "style": style_size or s.style_size or size}
+        scaled = {name: fit_size(shape, sides[name]) for name, shape in shapes.items()}
         result = scaled["content"] if "content" in shapes else fit_size(shapes["style"], size)
         return Run(
             size=result,
@@ -106,7 +115,12 @@ def plan(
             threads=threads or usable_cores(),
         )
 
-    asked = run(s.size)
+    scales = scales_of(s, shapes)
+    runs = [run(*sides) for sides in scales]
+    asked = runs[-1]
+    each = [run_seconds(network, run) for run in runs]
+    counts = s.iterations_at(scales)
+    total = sum(seconds * count for seconds, count in zip(each, counts, strict=True))
     program, available = resident_bytes(), available_bytes()
     parts = {"program": program} | run_memory(network, asked)
     peak, largest = sum(parts.values()), None
@@ -120,7 +134,8 @@ def plan(
 
         largest = _largest_size(lambda size: needed(size) <= available, max(asked.size))
         largest = largest if needed(largest) else 0
-    return Plan(asked.size, peak, parts, run_seconds(network, asked), available, largest)
+    sides = [max(run.size) for run in runs]
+    return Plan(asked.size, peak, parts, sides, sum(counts), each[-1], total, available, largest)
 
 
 def available_bytes() -> int | None:

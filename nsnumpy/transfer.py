@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
-from numbers import Integral, Real
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,90 +16,33 @@ import scipy
 
 from ._version import __version__
 from .backend import Array, asarray, to_host
-from .images import Picture, fit_image, load_image, save_image
-from .objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, Objective, layer_weights
-from .optimize import OPTIMIZERS, Iterate, minimize
+from .images import Picture, fit_image, fit_size, image_shape, load_image, save_image
+from .objective import Objective, layer_weights
+from .optimize import Iterate, minimize
+from .settings import BOUNDS, INITS, Settings, settings_of
 from .vgg import VGG
 from .weights import load_vgg
-
-USE_CASES = ("transfer", "texture", "reconstruct")
-INITS = ("noise", "content", "style")
-BOUNDS = {"box": (0.0, 1.0), "none": None}
-_WEIGHTED = "NAME[:WEIGHT],...; without weights, equal shares"
-
-
-def _setting(default: Any, help: str, only: tuple[str, ...] = USE_CASES) -> Any:
-    """A field of `Settings`: its default, its help text (the API's and the command line's), and who has it."""
-    return field(default=default, metadata={"help": help, "only": only})
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What can be set about a run, with its defaults: the one place for the API and for the command line.
-
-    `DEFAULTS` holds the instance of each use case. ``field.metadata["help"]`` says what each setting means.
-    """
-
-    size: int | None = _setting(384, "long side of the result in pixels")
-    style_size: int | None = _setting(None, "long side of the style picture (as --size)", ("transfer", "texture"))
-    iterations: int = _setting(100, "iterations of the optimizer")
-    optimizer: str = _setting(
-        "lbfgs-device", "lbfgs-device: L-BFGS of this package; lbfgs: scipy's L-BFGS-B; sgd: with momentum; adam"
-    )
-    bounds: str = _setting("box", "box: pixels stay in [0, 1]; none: clipped at the end only")
-    lr: float | None = _setting(None, "step of sgd (default: from the first gradient) and of adam (0.02)")
-    momentum: float = _setting(0.9, "momentum of sgd, 0 to below 1")
-    init: Picture = _setting("content", "where to start: noise, content, style, or a picture")
-    seed: int = _setting(0, "seed of the noise")
-    alpha: float = _setting(1.0, "weight of the content loss", ("transfer",))
-    beta: float = _setting(3e8, "weight of the style loss", ("transfer", "texture"))
-    tv: float = _setting(100.0, "weight of the total variation loss")
-    content_layers: Layers = _setting(CONTENT_LAYERS, f"layers of the content loss, {_WEIGHTED}", ("transfer",))
-    style_layers: Layers = _setting(STYLE_LAYERS, f"layers of the style loss, {_WEIGHTED}", ("transfer", "texture"))
-
-    def __post_init__(self) -> None:
-        for name in ("size", "style_size", "iterations", "seed"):
-            value, least = getattr(self, name), 1 if "size" in name else 0
-            if not (value is None and "size" in name) and not (isinstance(value, Integral) and value >= least):
-                raise ValueError(f"{name} is a whole number, {least} or more; got {value!r}")
-        for name in ("momentum", "alpha", "beta", "tv"):
-            value = getattr(self, name)
-            if not (isinstance(value, Real) and 0 <= value < math.inf):
-                raise ValueError(f"{name} is a number, 0 or more; got {value!r}")
-        if not self.momentum < 1:
-            raise ValueError(f"momentum is a number from 0 to below 1; got {self.momentum!r}")
-        for name, choices in (("optimizer", OPTIMIZERS), ("bounds", tuple(BOUNDS))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose from {', '.join(choices)}")
-
-
-DEFAULTS = {
-    "transfer": Settings(),
-    "texture": Settings(init="noise"),
-    "reconstruct": Settings(init="noise", tv=1.0),
-}
-
-
-def settings_of(use_case: str, **changes: Any) -> Settings:
-    """The use case's defaults with some of them changed.
-
-    Raises
-    ------
-    TypeError
-        If the use case has no such setting.
-    """
-    known = [f.name for f in fields(Settings) if use_case in f.metadata["only"]]
-    for name in changes:
-        if name not in known:
-            raise TypeError(f"{use_case} has no setting {name!r}; it has {', '.join(known)}")
-    return replace(DEFAULTS[use_case], **changes)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: what a callback gets, and a line of the history."""
+    """Where a run stands: what a callback gets, and a line of the history.
+
+    Attributes
+    ----------
+    iteration, iterations : int
+        How many are done, and how many were asked for, at all scales.
+    loss : float
+    terms : dict from str to float
+        The loss's weighted terms.
+    seconds : float
+        Since the start of the run.
+    x : array ``(H, W, 3)``
+        The iterate itself, at the present scale.
+    """
 
     iteration: int
+    iterations: int
     loss: float
     terms: dict[str, float]
     seconds: float
@@ -113,7 +55,13 @@ class Progress:
 
     def record(self) -> dict[str, Any]:
         """The same without the picture; JSON-serialisable."""
-        return {"iteration": self.iteration, "loss": self.loss, "terms": self.terms, "seconds": round(self.seconds, 4)}
+        return {
+            "iteration": self.iteration,
+            "size": max(self.x.shape),
+            "loss": self.loss,
+            "terms": self.terms,
+            "seconds": round(self.seconds, 4),
+        }
 
 
 @dataclass(frozen=True)
@@ -125,8 +73,9 @@ class Result:
     image : array ``(H, W, 3)``, float32, RGB in [0, 1]
         The iterate with the lowest loss.
     history : list of dicts
-        Per iteration, from 0, the start: ``iteration``, ``loss``, ``terms`` (weighted; they add up to the loss),
-        ``seconds``.
+        Per iteration, from 0, the start: ``iteration``, ``size`` (the scale's long side), ``loss``, ``terms``
+        (weighted; they add up to the loss), ``seconds``. Each scale begins with a line of its own start, which has the
+        number of the last iteration of the scale before.
     settings : dict
         All that was set, with versions; JSON-serialisable.
     stopped : str
@@ -179,21 +128,24 @@ def transfer(
     FloatingPointError
         If the loss is not finite at the start.
     """
-    s = settings_of("transfer", **settings)
+    s = settings_of("transfer", **settings).weighted()
     vgg = vgg or load_vgg()
-    p, a = load_image(content, s.size), load_image(style, s.style_size or s.size)
-    objective = Objective(
-        vgg,
-        content=p,
-        style=a,
-        alpha=s.alpha,
-        beta=s.beta,
-        tv=s.tv,
-        content_layers=s.content_layers,
-        style_layers=s.style_layers,
-    )
-    names = {"content": _name(content), "style": _name(style)}
-    return _run("transfer", objective, _start(s, p.shape, p, style), s, names, callback)
+
+    def objective(size: int | None, style_size: int | None) -> tuple[Objective, np.ndarray]:
+        p = load_image(content, size)
+        return Objective(
+            vgg,
+            content=p,
+            style=load_image(style, style_size),
+            alpha=s.alpha,
+            beta=s.beta,
+            tv=s.tv,
+            content_layers=s.content_layers,
+            style_layers=s.style_layers,
+            convention=s.convention,
+        ), p
+
+    return _run("transfer", objective, s, {"content": content, "style": style}, {}, callback)
 
 
 def texture(style: Picture, *, vgg: VGG | None = None, callback: Callback | None = None, **settings: Any) -> Result:
@@ -202,12 +154,15 @@ def texture(style: Picture, *, vgg: VGG | None = None, callback: Callback | None
     Parameters, returns and errors as for `transfer`; init is "noise" unless set, and cannot be "content". The result
     has the style picture's aspect ratio.
     """
-    s = settings_of("texture", **settings)
+    s = settings_of("texture", **settings).weighted()
     vgg = vgg or load_vgg()
-    a = load_image(style, s.style_size or s.size)
-    objective = Objective(vgg, style=a, beta=s.beta, tv=s.tv, style_layers=s.style_layers)
-    shape = load_image(style, s.size).shape
-    return _run("texture", objective, _start(s, shape, None, style), s, {"style": _name(style)}, callback)
+
+    def objective(size: int | None, style_size: int | None) -> tuple[Objective, np.ndarray]:
+        a = load_image(style, style_size)
+        made = Objective(vgg, style=a, beta=s.beta, tv=s.tv, style_layers=s.style_layers, convention=s.convention)
+        return made, load_image(style, size)
+
+    return _run("texture", objective, s, {"style": style}, {}, callback)
 
 
 def reconstruct(
@@ -222,63 +177,117 @@ def reconstruct(
 
     Parameters, returns and errors as for `transfer`; init is "noise" unless set, and cannot be "style".
     """
-    s = settings_of("reconstruct", **settings)
+    s = settings_of("reconstruct", **settings).weighted()
     vgg = vgg or load_vgg()
-    p = load_image(content, s.size)
-    objective = Objective(vgg, content=p, tv=s.tv, content_layers={layer: 1.0})
-    names = {"content": _name(content), "layer": layer}
-    return _run("reconstruct", objective, _start(s, p.shape, p, None), s, names, callback)
+
+    def objective(size: int | None, _: int | None) -> tuple[Objective, np.ndarray]:
+        p = load_image(content, size)
+        return Objective(vgg, content=p, tv=s.tv, content_layers={layer: 1.0}, convention=s.convention), p
+
+    return _run("reconstruct", objective, s, {"content": content}, {"layer": layer}, callback)
 
 
 def _run(
     use_case: str,
-    objective: Objective,
-    x0: np.ndarray,
+    objective_at: Callable[[int | None, int | None], tuple[Objective, np.ndarray]],
     s: Settings,
+    pictures: dict[str, Picture],
     names: dict[str, str],
     callback: Callback | None,
 ) -> Result:
-    vgg = objective.vgg
-    if s.optimizer != "lbfgs":  # scipy's works on the host; these follow the network to its device
-        x0 = asarray(x0, vgg.xp, vgg.dtype)
+    """Scale after scale; `objective_at` takes the long sides of the result and of the style picture, and returns the
+    objective, and a picture of the result's shape."""
+    began = time.perf_counter()
+    scales = scales_of(s, {name: image_shape(picture) for name, picture in pictures.items()})
+    iterations = s.iterations_at(scales)
     history: list[dict[str, Any]] = []
+    image: np.ndarray | None = None
+    for (size, style_size), before, count in zip(scales, _sums(iterations), iterations, strict=True):
+        objective, like = objective_at(size, style_size)
+        vgg = objective.vgg
+        x = _start(s, like, pictures) if image is None else fit_image(image, like.shape[:2])
+        if s.optimizer != "lbfgs":  # scipy's works on the host; these follow the network to its device
+            x = asarray(x, vgg.xp, vgg.dtype)
 
-    def on_iterate(iterate: Iterate) -> None:
-        progress = Progress(iterate.iteration, iterate.loss, objective.terms, iterate.seconds, iterate.x)
-        history.append(progress.record())
-        if callback:
-            callback(progress)
+        def on_iterate(iterate: Iterate, before: int = before, objective: Objective = objective) -> None:
+            progress = Progress(
+                before + iterate.iteration,
+                sum(iterations),
+                iterate.loss,
+                objective.terms,
+                time.perf_counter() - began,
+                iterate.x,
+            )
+            history.append(progress.record())
+            if callback:
+                callback(progress)
 
-    minimum = minimize(
-        objective,
-        x0,
-        method=s.optimizer,
-        iterations=s.iterations,
-        bounds=BOUNDS[s.bounds],
-        lr=s.lr,
-        momentum=s.momentum,
-        callback=on_iterate,
-    )
+        minimum = minimize(
+            objective,
+            x,
+            method=s.optimizer,
+            iterations=count,
+            bounds=BOUNDS[s.bounds],
+            lr=s.lr,
+            momentum=s.momentum,
+            callback=on_iterate,
+        )
+        image = to_image(minimum.x)
+        if minimum.interrupted or minimum.failed:
+            break
+    stopped = minimum.stopped
+    if stopped and len(scales) > 1:
+        stopped += f" at {max(image.shape)} pixels"
+    final = fit_size(image_shape(pictures.get("content", pictures.get("style"))), s.size)
     used = {f.name: getattr(s, f.name) for f in fields(s) if use_case in f.metadata["only"]}
     used |= {name: layer_weights(used[name]) for name in ("content_layers", "style_layers") if name in used}
     used["init"] = _name(s.init)
-    settings = {"command": use_case, **names, **used, **_versions(vgg), "loss": minimum.loss}
-    return Result(to_image(minimum.x), history, settings, minimum.stopped, minimum.interrupted, minimum.failed)
+    if "scales" in used:
+        used["scales"] = [max(final) if size is None else size for size, _ in scales]
+    named = {name: _name(picture) for name, picture in pictures.items()}
+    settings = {"command": use_case, **named, **names, **used, **_versions(vgg), "loss": minimum.loss}
+    return Result(fit_image(image, final), history, settings, stopped, minimum.interrupted, minimum.failed)
 
 
-def _start(s: Settings, shape: tuple[int, ...], content: np.ndarray | None, style: Picture | None) -> np.ndarray:
-    """The first iterate ``(H, W, 3)``, in [0, 1]; `content` has that shape already."""
+def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[tuple[int | None, int | None]]:
+    """The long sides of the result and of the style picture, coarse to fine; None is a picture's own size.
+
+    Parameters
+    ----------
+    s : Settings
+    shapes : mapping from "content", "style" to (H, W)
+        Of the pictures as they were given; the result has the first one's proportions.
+
+    Raises
+    ------
+    ValueError
+        If the scales do not go with the size or the iterations.
+    """
+    result = fit_size(next(iter(shapes.values())), s.size)
+    style_size = s.style_size or s.size
+    style = fit_size(shapes.get("style", result), style_size)
+    sizes = s.sizes(max(result), (min(result), min(style)))
+    coarse = [(size, max(1, round(max(style) * size / max(result)))) for size in sizes[:-1]]
+    return [*coarse, (s.size, style_size)]
+
+
+def _sums(counts: list[int]) -> list[int]:
+    """How many came before each."""
+    return [sum(counts[:k]) for k in range(len(counts))]
+
+
+def _start(s: Settings, like: np.ndarray, pictures: Mapping[str, Picture]) -> np.ndarray:
+    """The first iterate ``(H, W, 3)``, in [0, 1], of the shape of `like`: the content, if there is one."""
     if not (isinstance(s.init, str) and s.init in INITS):
         if isinstance(s.init, str) and re.fullmatch(r"\w+", s.init) and not Path(s.init).exists():
             raise ValueError(f"init {s.init!r}: choose {', '.join(INITS)}, or a picture file")
-        return fit_image(s.init, shape[:2])
+        return fit_image(s.init, like.shape[:2])
     if s.init == "noise":
         # White noise about grey. It is faint because smooth filters hardly see its finest grain, and would leave it.
-        return np.random.default_rng(s.seed).uniform(0.45, 0.55, shape).astype(np.float32)
-    start = content if s.init == "content" else style
-    if start is None:
+        return np.random.default_rng(s.seed).uniform(0.45, 0.55, like.shape).astype(np.float32)
+    if s.init not in pictures:
         raise ValueError(f"init {s.init!r}: there is no {s.init} picture here; choose noise or a picture")
-    return start if s.init == "content" else fit_image(start, shape[:2])
+    return like if s.init == "content" else fit_image(pictures["style"], like.shape[:2])
 
 
 def to_image(x: Array) -> np.ndarray:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,12 +31,12 @@ from .architecture import (
 from .backend import device_namespace
 from .blas import warn_of_kernel
 from .budget import Network
-from .builtin import PREPROCESSING, builtin_filters, builtin_weights
 from .files import atomic_path, check_folder
+from .random_network import PREPROCESSING, random_network, random_network_filters
 from .vgg import VGG
 
 FORMAT_VERSION = 1
-BUILTIN = "builtin"
+BUILTIN, BUILTIN_RANDOM = "builtin", "builtin-random"
 DTYPES = ("float16", "float32", "float64")  # in which weights are stored
 _CONVERT = "`python -m weights_tools convert` makes one of a file of another tool"
 
@@ -88,9 +89,10 @@ def load_vgg(
 
     Parameters
     ----------
-    source : "builtin", the path of a weight file, or the name of one that was fetched ("vgg19")
-        "builtin" needs no download; see `builtin`. A name is looked up in `cache_folder`, where
-        ``python -m weights_tools fetch NAME`` puts the file.
+    source : "builtin", "builtin-random", the path of a weight file, or the name of one that was fetched ("vgg19")
+        The built-in ones need no download: a small network that was trained for this, and one of random filters (see
+        `random_network`). A name is looked up in `cache_folder`, where ``python -m weights_tools fetch NAME`` puts the
+        file.
     pooling : "avg" (the paper) or "max" (VGG as trained)
     device : "cpu" or "gpu"
         "gpu" needs CuPy and never falls back to "cpu".
@@ -116,7 +118,7 @@ def load_vgg(
     xp = device_namespace(device)
     if device == "cpu":
         warn_of_kernel()
-    file = builtin_file() if os.fspath(source) == BUILTIN else read_weights(source)
+    file = read_weights(source)
     return VGG(
         file.weights,
         xp=xp,
@@ -124,16 +126,15 @@ def load_vgg(
         preprocessing=file.preprocessing,
         pooling=pooling,
         dtype=dtype,
-        source=BUILTIN if os.fspath(source) == BUILTIN else Path(source).name,
+        source=os.fspath(source) if os.fspath(source) in (BUILTIN, BUILTIN_RANDOM) else Path(source).name,
         threads=threads,
         convolution=convolution,
     )
 
 
-def builtin_file() -> WeightFile:
-    """The built-in network as the content of a weight file; `write_weights` makes it one."""
+def _random_file() -> WeightFile:
     return WeightFile(
-        builtin_weights(),
+        random_network(),
         preprocessing=PREPROCESSING,
         normalized=True,
         source="nsnumpy: random filters, calibrated on the bundled pictures",
@@ -174,8 +175,12 @@ def write_weights(path: str | os.PathLike[str], file: WeightFile, dtype: str = "
                 h5.create_dataset(f"{layer}/{name}", data=stored)
 
 
-def read_weights(path: str | os.PathLike[str]) -> WeightFile:
+def read_weights(source: str | os.PathLike[str]) -> WeightFile:
     """Read a weight file and check it: names, shapes, types, finite values.
+
+    Parameters
+    ----------
+    source : as for `load_vgg`
 
     The HDF5 library itself is not proof against a file made to attack it: read files from sources that you trust.
 
@@ -183,7 +188,7 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
     ------
     WeightFileError
     """
-    return _with_file(path, _read)
+    return _random_file() if os.fspath(source) == BUILTIN_RANDOM else _with_file(source, _read)
 
 
 def read_network(source: str | os.PathLike[str] = BUILTIN, pooling: str = "avg", dtype: str = "float32") -> Network:
@@ -198,8 +203,8 @@ def read_network(source: str | os.PathLike[str] = BUILTIN, pooling: str = "avg",
         architecture, datasets = _layers(h5)
         return architecture, {name: weight.shape[3] for name, (weight, _) in datasets.items()}
 
-    if os.fspath(source) == BUILTIN:
-        architecture, filters = "vgg19", builtin_filters()
+    if os.fspath(source) == BUILTIN_RANDOM:
+        architecture, filters = "vgg19", random_network_filters()
     else:
         architecture, filters = _with_file(source, read)
     return Network(architecture, filters, pooling, np.dtype(dtype).itemsize)
@@ -219,6 +224,8 @@ def find_weights(source: str | os.PathLike[str]) -> Path:
         If there is neither.
     """
     path = Path(source)
+    if os.fspath(source) == BUILTIN:
+        return Path(str(resources.files("nsnumpy") / "data" / "builtin.h5"))
     if path.is_file():
         return path
     if re.fullmatch(r"[\w-]+", os.fspath(source)):

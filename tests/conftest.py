@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nsnumpy.backend import DeviceError, device_namespace
-from nsnumpy.builtin import calibrate, random_weights
+from nsnumpy.random_network import calibrate, random_weights
 from nsnumpy.vgg import VGG
 
 

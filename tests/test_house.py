@@ -17,9 +17,11 @@ ALGORITHM = {name: path for name, path in MODULES.items() if not name.startswith
 # Each module may import the ones before it, and none after it.
 ORDER = [
     "_version", "files", "backend", "architecture", "workers", "ops/relu", "ops/pool", "ops/conv", "ops/patches",
-    "ops/tiles", "ops/winograd", "ops/__init__", "vgg", "losses", "lbfgs", "blas", "budget", "objective", "optimize",
-    "gradcheck", "images", "builtin", "weights", "transfer", "plan", "checks", "options", "command", "cli", "__init__",
-    "__main__",
+    "ops/tiles", "ops/winograd_tiles", "ops/winograd", "ops/__init__", "vgg", "losses", "conventions",
+    "lbfgs", "blas", "budget", "objective", "optimize",
+    "gradcheck", "images", "settings",
+    "random_network", "weights", "transfer", "plan", "checks", "options", "command", "cli",
+    "__init__", "__main__",
 ]  # fmt: skip
 
 
@@ -79,7 +81,7 @@ def test_only_the_command_line_prints():
 
 
 def test_the_tools_print_in_one_place_and_need_no_framework():
-    packages = {"h5py", "numpy", "nsnumpy", "tqdm"} | sys.stdlib_module_names
+    packages = {"h5py", "numpy", "nsnumpy", "tqdm", "PIL"} | sys.stdlib_module_names
     for name, path in TOOLS.items():
         tree = ast.parse(path.read_text())
         names = {

@@ -10,7 +10,7 @@ import pytest
 
 import nsnumpy as ns
 from nsnumpy import budget
-from nsnumpy.builtin import random_weights
+from nsnumpy.random_network import random_weights
 from nsnumpy.vgg import VGG
 
 plan_module = sys.modules["nsnumpy.plan"]
@@ -62,7 +62,7 @@ def test_the_memory_of_a_run_is_foretold(weights, use_case, options):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     predicted = sum(size for name, size in planned.parts.items() if name not in ("program", "weights"))
-    assert 0.85 < predicted / peak < 1.3, (predicted, peak)
+    assert 0.85 < predicted / peak < 1.35, (predicted, peak)
     transformed = sum(array.nbytes for layer in vgg.layers.values() for array in layer)
     given = 36 * sum(array.nbytes for name, (array, _) in vgg.layers.items() if name != "conv1_1") / 36
     assert planned.parts["weights"] == pytest.approx(transformed + given / 4, rel=0.02)

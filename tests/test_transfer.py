@@ -20,9 +20,10 @@ from nsnumpy import (
     texture,
     transfer,
 )
-from nsnumpy.builtin import calibrate, random_weights
 from nsnumpy.optimize import OPTIMIZERS
-from nsnumpy.transfer import DEFAULTS, USE_CASES, settings_of, to_image
+from nsnumpy.random_network import calibrate, random_weights
+from nsnumpy.settings import DEFAULTS, USE_CASES, settings_of
+from nsnumpy.transfer import to_image
 
 
 @pytest.fixture
@@ -177,7 +178,8 @@ def test_defaults_have_one_place():
 
 OTHER = {
     "size": 36, "style_size": 24, "iterations": 2, "optimizer": "sgd", "bounds": "none", "lr": 1e-7, "momentum": 0.25,
-    "seed": 6, "alpha": 0.125, "beta": 77.0, "tv": 3.5, "content_layers": {"conv2_2": 0.6},
+    "seed": 6, "convention": "paper", "scales": (20,), "alpha": 0.125, "beta": 77.0, "tv": 3.5,
+    "content_layers": {"conv2_2": 0.6},
     "style_layers": {"conv1_2": 0.3, "conv3_1": 2.0},
 }  # fmt: skip
 
@@ -185,14 +187,15 @@ OTHER = {
 @pytest.mark.parametrize("use_case", USE_CASES)
 def test_every_setting_reaches_what_it_sets(tiny_vgg, p, a, use_case, monkeypatch):
     """Not only the record of a run: the objective, the optimiser and the pictures themselves."""
-    seen = {}
+    seen, starts = {}, []
 
     def objective(vgg, **options):
         seen.update(options)
         return Objective(vgg, **options)
 
     def minimise(f, x0, **options):
-        seen.update(options, x0=x0)
+        seen.update(options)
+        starts.append(x0)
         return minimize(f, x0, **options)
 
     module = sys.modules["nsnumpy.transfer"]  # which the function hides in the package
@@ -200,13 +203,15 @@ def test_every_setting_reaches_what_it_sets(tiny_vgg, p, a, use_case, monkeypatc
     monkeypatch.setattr(module, "minimize", minimise)
     known = {f.name for f in fields(Settings) if use_case in f.metadata["only"]}
     run(use_case, tiny_vgg(), p, a, init="noise", **{name: value for name, value in OTHER.items() if name in known})
-    for name in ("iterations", "lr", "momentum", "tv"):
+    for name in ("iterations", "lr", "momentum", "tv", "convention"):
         assert seen[name] == OTHER[name], name
     for name in {"alpha", "beta", "content_layers", "style_layers"} & known:
         assert seen[name] == OTHER[name], name
     assert (seen["method"], seen["bounds"]) == ("sgd", None)
     shape = (28, 36, 3) if use_case == "texture" else (30, 36, 3)
-    assert seen["x0"] == pytest.approx(np.random.default_rng(6).uniform(0.45, 0.55, shape))
+    coarse = {"transfer": [(16, 20, 3)], "texture": [(16, 20, 3)], "reconstruct": []}[use_case]
+    assert [x0.shape for x0 in starts] == [*coarse, shape]
+    assert starts[0] == pytest.approx(np.random.default_rng(6).uniform(0.45, 0.55, starts[0].shape))
     if use_case != "texture":
         assert seen["content"].shape == shape
     if use_case != "reconstruct":

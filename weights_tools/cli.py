@@ -22,7 +22,7 @@ from nsnumpy._version import __version__
 from nsnumpy.architecture import POOLINGS
 from nsnumpy.command import Parser, run_program
 from nsnumpy.files import check_folder
-from nsnumpy.weights import BUILTIN, DTYPES, builtin_file, cache_folder, find_weights
+from nsnumpy.weights import BUILTIN, BUILTIN_RANDOM, DTYPES, cache_folder, find_weights, read_weights
 
 from .compare import SAME, compare
 from .convert import NONE, Found, Overrides, describe, read_any, rounding_error
@@ -30,10 +30,12 @@ from .download import checksums
 from .fetch import FetchError, fetch
 from .normalize import mean_activations, normalize
 from .published import COLLECTIONS, PUBLISHED
+from .train.cli import add_train, run_train
+from .train.trainer import TrainingError
 
 PROG = "weights_tools"
 MOST_PIXELS = 2048  # of a picture's long side: 1.5 GB of features in the first layer of a full-width VGG
-_NAMED = f"or the name of a fetched one, or {BUILTIN!r}"
+_NAMED = f"or the name of a fetched one, or {BUILTIN!r}, or {BUILTIN_RANDOM!r}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,15 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         interrupted="interrupted; nothing was written, and what was downloaded so far is kept for the next time",
         out_of_memory="the file is larger than this machine can hold",
-        failures=(FetchError,),
+        failures=(FetchError, TrainingError),
     )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=f"python -m {PROG}",
-        description="VGG weight files for nsnumpy: fetched, converted, looked into. No framework is needed, and "
-        "nothing in a file is ever run.",
+        description="VGG weight files for nsnumpy: fetched, converted, looked into, trained. No framework is needed, "
+        "and nothing in a file is ever run.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
@@ -96,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--pooling", choices=POOLINGS, default="avg", help="with which the means are taken (avg)")
     _add_output(command)
     _add_overrides(command)
+
+    add_train(_add(commands, "train", lambda arguments: run_train(arguments, print), "train a network for painting"))
     return parser
 
 
@@ -253,8 +257,8 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
     if arguments.picture:
         means = mean_activations(file, [load_image(arguments.picture, arguments.size)], arguments.pooling)
     sha256 = ""
-    if arguments.file == BUILTIN:
-        print(f"{BUILTIN}: {found.format}")
+    if arguments.file == BUILTIN_RANDOM:
+        print(f"{BUILTIN_RANDOM}: {found.format}")
     else:
         path = _path(arguments.file)
         sha256, _, size = checksums(path)
@@ -287,17 +291,16 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
 
 
 def _path(source: str) -> Path:
-    """A file, or the cached weight file of that name."""
-    return Path(source) if Path(source).exists() else find_weights(source)
+    """A file, or the weight file of that name: the built-in or a fetched one."""
+    return Path(source) if source != BUILTIN and Path(source).exists() else find_weights(source)
 
 
 def _read(source: str, overrides: Overrides = NONE) -> Found:
-    """What a file holds, or the cached weight file of that name, or the built-in network."""
-    if source == BUILTIN:
-        file = builtin_file()
-        return Found(
-            replace(file, preprocessing=overrides.apply(file.preprocessing)), "the built-in network", "float32", []
-        )
+    """What a file holds, or the weight file of that name, or the random network."""
+    if source == BUILTIN_RANDOM:
+        file = read_weights(source)
+        file = replace(file, preprocessing=overrides.apply(file.preprocessing))
+        return Found(file, "made from a seed", "float32", [])
     return read_any(_path(source), overrides)
 
 

@@ -13,6 +13,7 @@ from .pool import avgpool_backward, avgpool_forward, maxpool_backward, maxpool_f
 from .relu import relu_backward, relu_forward
 from .winograd import (
     winograd_backward,
+    winograd_backward_weight,
     winograd_forward,
     winograd_relu_backward,
     winograd_relu_forward,
@@ -33,6 +34,7 @@ __all__ = [
     "relu_backward",
     "relu_forward",
     "winograd_backward",
+    "winograd_backward_weight",
     "winograd_forward",
     "winograd_relu_backward",
     "winograd_relu_forward",

@@ -32,28 +32,10 @@ from typing import NamedTuple
 
 from ..backend import Array, get_xp
 from ..workers import Scratch, Workers
-from .tiles import cut, cut_overlapping, lay, lay_columns, pool_tiles, windows
+from .tiles import cut, lay, pool_tiles
+from .winograd_tiles import forward_tiles, input_adjoint, input_transform, matrices, output_adjoint
 
-# The points of interpolation are 0, 1, -1, 2, -2 and infinity. Column k of A^T holds the powers of point k.
-_AT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
-_BT = (
-    (4, 0, -5, 0, 1, 0),
-    (0, -4, -4, 1, 1, 0),
-    (0, 4, -4, -1, 1, 0),
-    (0, -2, -1, 2, 1, 0),
-    (0, 2, -1, -2, 1, 0),
-    (0, 4, 0, -5, 0, 1),
-)
-_G = (
-    (1 / 4, 0, 0),
-    (-1 / 6, -1 / 6, -1 / 6),
-    (-1 / 6, 1 / 6, -1 / 6),
-    (1 / 24, 1 / 12, 1 / 6),
-    (1 / 24, -1 / 12, 1 / 6),
-    (0, 0, 1),
-)
-_ONES = 7  # the frequency (1, 1): A spreads it evenly, with weight one, over all 16 outputs
-_TILES = 128  # least number of tiles in a stripe: so many rows repay the reading of U[f], 1 MB with 512 channels
+_TILES = 128  # least number of tiles in a piece of work: so many rows repay the reading of U[f], 1 MB with 512 channels
 _ROWS = 2  # least number of tile rows in a stripe: two rows of pixels in 4 R + 2 are transformed by its neighbour, too
 
 
@@ -69,7 +51,7 @@ def winograd_weight(weight: Array) -> Array:
     U : array ``(36, C_in, C_out)`` of weight's dtype
     """
     xp = get_xp(weight)
-    G = xp.asarray(_G, "float64")
+    G = matrices(weight).G
     _, _, channels, filters = weight.shape
     U = xp.empty((6, 6, channels, filters), weight.dtype)
     for c in range(channels):  # in float64, but never a float64 copy of all of it
@@ -119,6 +101,57 @@ def winograd_backward(gy: Array, U: Array, workers: Workers | None = None) -> Ar
     return _backward(gy, U, gy.shape[-3:-1], None, workers, pool=False)
 
 
+# The map is linear in U, too; this gradient keeps x.
+def winograd_backward_weight(
+    gy: Array, x: Array, U: Array, workers: Workers | None = None
+) -> tuple[Array, Array, Array]:
+    """All three gradients of `winograd_forward`, which share most of their steps.
+
+    In the notation above, with g for gy, the gradient with respect to U[f] is the sum over tiles
+    ``(B^T d B)[f]^T @ (A g A^T)[f]``, and that with respect to the weight ``G^T gU G``.
+
+    Parameters
+    ----------
+    gy : array ``(..., H, W, C_out)``, float
+    x : array ``(..., H, W, C_in)``
+    U : array ``(36, C_in, C_out)``
+    workers : Workers, or None for one thread
+
+    Returns
+    -------
+    gx : array ``(..., H, W, C_in)``
+    gweight : array ``(3, 3, C_in, C_out)``
+    gbias : array ``(C_out,)``
+    """
+    xp = get_xp(gy, x, U)
+    workers = workers or Workers(1)
+    _check_channels(x, U)
+    *_, height, width, channels = x.shape
+    filters = gy.shape[-1]
+    pictures, gradients = x.reshape(-1, height, width, channels), gy.reshape(-1, height, width, filters)
+    gx = xp.empty(pictures.shape, x.dtype)
+    m = matrices(x)
+    seams = _Seams(gx)
+
+    def work(pieces: list[_Piece], scratch: Scratch) -> Array:
+        gU = xp.zeros(U.shape, x.dtype)
+        for piece in pieces:
+            shape = (4, 4, piece.last - piece.first, piece.stop - piece.start, -(-width // 4), filters)
+            tiles = cut(gradients[piece.pictures], 4 * piece.start, scratch.empty("even", shape, x))
+            M = output_adjoint(tiles, m, scratch)
+            V = input_transform(pictures[piece.pictures], piece.rows, m, scratch, "x ")
+            gU += xp.matmul(V.swapaxes(1, 2), M, out=scratch.empty("gU", U.shape, x))
+            seams.add(piece, input_adjoint(M, U, gx[piece.pictures], piece.rows, m, scratch))
+        return gU
+
+    pieces = _pieces(len(pictures), (height, width), U, workers)
+    shares = [pieces[k :: workers.threads] for k in range(min(workers.threads, len(pieces)))]
+    gU = sum(workers.map(work, shares)).reshape(6, 6, channels, filters)  # in this order, whichever was ready first
+    G = m.G.astype(x.dtype)
+    gweight = xp.tensordot(G, xp.tensordot(G, gU, (0, 1)), (0, 1))
+    return gx.reshape(x.shape), gweight, gy.reshape(-1, filters).sum(axis=0)
+
+
 # The backward keeps the picture's height and width, and one bit per element: where the ReLU was on, in the order of
 # tiles, stripe by stripe.
 def winograd_relu_forward(
@@ -165,23 +198,31 @@ def winograd_relu_backward(
     return _backward(gy, U, size, signs, workers, pool=pool)
 
 
-class _Plan(NamedTuple):
-    """What the stripes of one call share."""
+class _Piece(NamedTuple):
+    """The tile rows start ... stop of the pictures first ... last of the batch, without the last one of each."""
 
-    AT: Array
-    BT: Array
-    A: Array
-    B: Array
-    columns: int  # T, tiles side by side
-    stripes: list[tuple[int, int, int]]  # (picture of the batch, first tile row, last tile row + 1)
+    first: int
+    last: int
+    start: int
+    stop: int
+
+    @property
+    def pictures(self) -> slice:
+        return slice(self.first, self.last)
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        return self.start, self.stop
 
 
-def _plan(like: Array, batch: int, size: tuple[int, ...], U: Array, workers: Workers) -> _Plan:
-    xp = get_xp(like, U)
-    AT, BT = xp.asarray(_AT, like.dtype), xp.asarray(_BT, like.dtype)
-    columns, rows = winograd_stripes(size, U.shape[1] + U.shape[2], like.dtype.itemsize, workers)
-    stripes = [(n, start, stop) for n in range(batch) for start, stop in rows]
-    return _Plan(AT, BT, xp.ascontiguousarray(AT.T), xp.ascontiguousarray(BT.T), columns, stripes)
+def _pieces(batch: int, size: tuple[int, ...], U: Array, workers: Workers) -> list[_Piece]:
+    """How the work is cut up: a large picture into stripes, a batch of small ones into groups of whole pictures."""
+    columns, stripes = winograd_stripes(size, U.shape[1] + U.shape[2], U.dtype.itemsize, workers)
+    rows = -(-size[0] // 4)
+    bytes_each = columns * rows * 36 * (U.shape[1] + U.shape[2]) * U.dtype.itemsize
+    if batch == 1 or bytes_each > workers.block_bytes:
+        return [_Piece(n, n + 1, *stripe) for n in range(batch) for stripe in stripes]
+    return [_Piece(*group, 0, rows) for group in workers.blocks(batch, bytes_each, -(-_TILES // (columns * rows)))]
 
 
 def winograd_stripes(
@@ -215,27 +256,30 @@ def _forward(
     xp = get_xp(x, U, bias)
     workers = workers or Workers(1)
     *batch, height, width, channels = x.shape
-    if channels != U.shape[1]:
-        raise ValueError(f"{U.shape[1]} channels expected, {channels} given; x.shape={x.shape}")
+    _check_channels(x, U)
     x = x.reshape(-1, height, width, channels)
     k = 2 if pool else 4
     y = xp.empty((len(x), height * k // 4, width * k // 4, U.shape[2]), x.dtype)
-    plan = _plan(x, len(x), (height, width), U, workers)
+    m = matrices(x)
 
-    def stripe(job: tuple[int, int, int], scratch: Scratch) -> Array | None:
-        n, start, stop = job
-        tiles = _forward_tiles(x[n], (start, stop), U, bias, plan, scratch)
+    def work(piece: _Piece, scratch: Scratch) -> Array | None:
+        tiles = forward_tiles(x[piece.pictures], piece.rows, U, bias, m, scratch)
         signs = None
         if relu:
             signs = xp.packbits(tiles > 0)
             xp.maximum(tiles, scratch.zeros(tiles.shape, x), out=tiles)  # NumPy is slower with the scalar 0
         if pool:
             tiles = pool_tiles(tiles)
-        lay(tiles, y[n], k * start)
+        lay(tiles, y[piece.pictures], k * piece.start)
         return signs
 
-    signs = workers.map(stripe, plan.stripes)
+    signs = workers.map(work, _pieces(len(x), (height, width), U, workers))
     return y.reshape(*batch, *y.shape[1:]), signs
+
+
+def _check_channels(x: Array, U: Array) -> None:
+    if x.shape[-1] != U.shape[1]:
+        raise ValueError(f"{U.shape[1]} channels expected, {x.shape[-1]} given; x.shape={x.shape}")
 
 
 def _backward(
@@ -247,28 +291,16 @@ def _backward(
     batch, filters = gy.shape[:-3], gy.shape[-1]
     gy = gy.reshape(-1, *gy.shape[-3:])
     gx = xp.empty((len(gy), height, width, U.shape[1]), gy.dtype)
-    plan = _plan(gy, len(gy), size, U, workers)
+    m = matrices(gy)
     k = 2 if pool else 4
+    seams = _Seams(gx)
 
-    waiting: dict[tuple[int, int], Array | None] = {}  # by (picture, first row): overhangs onto rows, None for rows
-    lock = threading.Lock()
-
-    def meet(key: tuple[int, int], overhang: Array | None) -> None:
-        """Add an overhang to the two rows it falls on, once both are there."""
-        with lock:
-            if key not in waiting:
-                waiting[key] = overhang
-                return
-            other = waiting.pop(key)
-        n, row = key
-        rows = gx[n, row : row + 2]
-        rows += (overhang if other is None else other)[: len(rows)]
-
-    def stripe(job: tuple[int, tuple[int, int, int]], scratch: Scratch) -> None:
-        index, (n, start, stop) = job
-        shape = (stop - start, plan.columns, filters)
+    def work(job: tuple[int, _Piece], scratch: Scratch) -> None:
+        index, piece = job
+        shape = (piece.last - piece.first, piece.stop - piece.start, -(-width // 4), filters)
         tiles = scratch.empty("even", (4, 4, *shape), gy)
-        gy_tiles = cut(gy[n], k * start, scratch.empty("odd", (k, k, *shape), gy) if pool else tiles)
+        gy_tiles = scratch.empty("odd", (k, k, *shape), gy) if pool else tiles
+        cut(gy[piece.pictures], k * piece.start, gy_tiles)
         if signs is not None:
             on = xp.unpackbits(signs[index])[: tiles.size].reshape(tiles.shape)
             if pool:  # each input of a window gets a quarter of the window's gradient
@@ -277,83 +309,34 @@ def _backward(
                 xp.multiply(gy_tiles[:, None, :, None], on.reshape(split), out=tiles.reshape(split))
             else:
                 xp.multiply(tiles, on, out=tiles)
-        overhang = _backward_tiles(tiles, U, gx[n], (start, stop), plan, scratch)
-        if start:
-            meet((n, 4 * start - 1), None)
-        if 4 * stop < height:
-            meet((n, 4 * stop - 1), overhang)
+        M = output_adjoint(tiles, m, scratch)
+        seams.add(piece, input_adjoint(M, U, gx[piece.pictures], piece.rows, m, scratch))
 
-    workers.map(stripe, list(enumerate(plan.stripes)))
+    workers.map(work, list(enumerate(_pieces(len(gy), size, U, workers))))
     return gx.reshape(*batch, *gx.shape[1:])
 
 
-def _forward_tiles(x: Array, rows: tuple[int, int], U: Array, bias: Array, plan: _Plan, scratch: Scratch) -> Array:
-    """The outputs of the tile rows start ... stop: ``(4, 4, R, T, N)``, row and column within the tile first.
+class _Seams:
+    """The rows of gx on which two stripes of a picture fall: the second one to come adds the overhang."""
 
-    Two pieces of scratch memory take turns: each step reads the one and writes the other.
-    """
-    xp = get_xp(x)
-    _, channels, filters = U.shape
-    R, T = rows[1] - rows[0], plan.columns
-    d = scratch.empty("even", (6, 4 * R + 2, T, channels), x)
-    cut_overlapping(x, 4 * rows[0] - 1, d)
-    by_column = scratch.empty("odd", (6, 4 * R + 2, T * channels), x)
-    xp.matmul(plan.BT, d.reshape(6, -1), out=by_column.reshape(6, -1))
-    V = scratch.empty("even", (6, 6, R, T * channels), x)
-    xp.matmul(plan.BT, windows(by_column, R, 6), out=V.transpose(1, 2, 0, 3))
-    M = scratch.empty("odd", (36, R * T, filters), x)
-    xp.matmul(V.reshape(36, R * T, channels), U, out=M)
-    M[_ONES] += bias
-    by_row = scratch.empty("even", (4, 6, R * T * filters), x)
-    xp.matmul(plan.AT, M.reshape(6, -1), out=by_row.reshape(4, -1))
-    tiles = scratch.empty("odd", (4, 4, R, T, filters), x)
-    xp.matmul(plan.AT, by_row, out=tiles.reshape(4, 4, -1))
-    return tiles
+    def __init__(self, gx: Array) -> None:
+        self._gx = gx
+        self._waiting: dict[tuple[int, int], Array | None] = {}  # by (picture, row): overhangs onto it, None for rows
+        self._lock = threading.Lock()
 
+    def add(self, piece: _Piece, overhang: Array) -> None:
+        """The rows of a piece were written, and its overhang is there."""
+        if piece.start:
+            self._meet((piece.first, 4 * piece.start - 1), None)
+        if 4 * piece.stop < self._gx.shape[1]:
+            self._meet((piece.first, 4 * piece.stop - 1), overhang[0])
 
-def _backward_tiles(tiles: Array, U: Array, gx: Array, rows: tuple[int, int], plan: _Plan, scratch: Scratch) -> Array:
-    """Each step of `_forward_tiles` transposed, last to first; `tiles` lie in the scratch memory "even".
-
-    Writes the stripe's own rows of gx, and returns what falls on the first two rows of the stripe below.
-    """
-    xp = get_xp(gx)
-    _, channels, filters = U.shape
-    R, T = rows[1] - rows[0], plan.columns
-    by_row = scratch.empty("odd", (4, 6, R * T * filters), gx)
-    xp.matmul(plan.A, tiles.reshape(4, 4, -1), out=by_row)
-    M = scratch.empty("even", (36, R * T, filters), gx)
-    xp.matmul(plan.A, by_row.reshape(4, -1), out=M.reshape(6, -1))
-    V = scratch.empty("odd", (6, 6, R, T * channels), gx)
-    xp.matmul(M, U.swapaxes(1, 2), out=V.reshape(36, R * T, channels))
-
-    # B over rows: the first four of a tile's six rows are written, the other two added to those of the tile below.
-    V = V.transpose(1, 2, 0, 3)
-    by_column = scratch.empty("even", (6, 4 * R + 2, T * channels), gx)
-    by_column[:, 4 * R :] = 0
-    xp.matmul(plan.B[:4], V, out=by_column[:, : 4 * R].reshape(6, R, 4, -1))
-    last_two = scratch.empty("last two", (6, R, 2, T * channels), gx)
-    xp.matmul(plan.B[4:], V, out=last_two)
-    below = windows(by_column[:, 4:], R, 2)
-    below += last_two
-
-    # The same over columns. Tile t reaches from column 4t - 1 to 4t + 4: one of its six falls to the tile on its left,
-    # one to that on its right. d[:, :, t + 1] are the columns 4t ... 4t + 3, for t from -1 to T.
-    by_column = by_column.transpose(1, 0, 2)
-    d = scratch.empty("odd", (4, 4 * R + 2, T + 2, channels), gx)
-    inner, left = d[:3, :, 1:-1], d[3, :, :-2]
-    xp.matmul(plan.B[1:4], by_column, out=inner.reshape(3, 4 * R + 2, -1).transpose(1, 0, 2))
-    xp.matmul(plan.B[:1], by_column, out=left.reshape(4 * R + 2, 1, -1))
-    d[3, :, -2] = 0
-    last_two = scratch.empty("last two", (2, 4 * R + 2, T, channels), gx)
-    xp.matmul(plan.B[4:], by_column, out=last_two.reshape(2, 4 * R + 2, -1).transpose(1, 0, 2))
-    d[3, :, 1:-1] += last_two[0]
-    d[0, :, 2:-1] += last_two[1, :, :-1]  # the last one falls outside
-    d = d[:, :, 1:-1]
-
-    height, width, _ = gx.shape
-    top = 4 * rows[0] - 1
-    bottom = height if 4 * rows[1] >= height else 4 * rows[1] - 1
-    lay_columns(d[:, max(-top, 0) :], gx[max(top, 0) : bottom])
-    overhang = xp.empty((2, width, channels), gx.dtype)
-    lay_columns(d[:, 4 * R :], overhang)
-    return overhang
+    def _meet(self, key: tuple[int, int], overhang: Array | None) -> None:
+        with self._lock:
+            if key not in self._waiting:
+                self._waiting[key] = overhang
+                return
+            other = self._waiting.pop(key)
+        n, row = key
+        rows = self._gx[n, row : row + 2]
+        rows += (overhang if other is None else other)[: len(rows)]

@@ -1,4 +1,4 @@
-"""The built-in network: VGG-19 with random, calibrated weights, so that nothing need be downloaded.
+"""The network "builtin-random": VGG-19 with random, calibrated weights, what a style transfer does without training.
 
 Random filters see colour, edges and texture without having been trained; what they lack is knowledge of objects. They
 are made from a seed, and then, layer by layer, biases and scales are fitted to a set of pictures, so that every filter
@@ -25,14 +25,14 @@ PREPROCESSING = Preprocessing(mean=(0.45, 0.45, 0.45))  # so that the convolutio
 CALIBRATION = ("coast", "cutouts", "glass", "starry", "still-life")
 
 
-def builtin_weights() -> Weights:
-    """The weights of the built-in network, conv1_1 to conv5_1: the same ones on every call."""
+def random_network() -> Weights:
+    """Its weights, conv1_1 to conv5_1: the same ones on every call."""
     widths = [round(full * WIDTH) for full, _ in ARCHITECTURES["vgg19"]]
     pictures = [load_image(f"sample:{name}", 256) - np.float32(PREPROCESSING.mean) for name in CALIBRATION]
     return calibrate(random_weights(widths, SEED), pictures)
 
 
-def builtin_filters() -> dict[str, int]:
+def random_network_filters() -> dict[str, int]:
     """The number of filters of each of its convolutions."""
     names = layer_names("vgg19")
     widths = {f"conv{block}": round(full * WIDTH) for block, (full, _) in enumerate(ARCHITECTURES["vgg19"], start=1)}

@@ -2,22 +2,21 @@ import numpy as np
 import pytest
 
 from nsnumpy import layer_names, load_image, load_vgg, read_weights, sample_names, write_weights
-from nsnumpy.builtin import FAN_IN, _orthogonal, builtin_weights, random_weights
-from nsnumpy.weights import builtin_file
+from nsnumpy.random_network import FAN_IN, _orthogonal, random_network, random_weights
 
 
 @pytest.fixture(scope="module")
 def weights():
-    return builtin_weights()
+    return random_network()
 
 
 def test_it_is_the_same_on_every_call(weights):
-    again = builtin_weights()
+    again = random_network()
     assert all(np.array_equal(weights[name][k], again[name][k]) for name in weights for k in (0, 1))
 
 
 def test_every_filter_has_mean_activation_1_and_is_on_about_half_the_time(weights):
-    vgg = load_vgg("builtin")
+    vgg = load_vgg("builtin-random")
     names = [name for name in layer_names("vgg19") if name in weights]
     assert names[-1] == "conv5_1"
     total = dict.fromkeys(names, 0.0)
@@ -39,7 +38,7 @@ def test_other_seeds_make_other_networks():
 
 
 def test_it_becomes_an_ordinary_weight_file(tmp_path, weights):
-    write_weights(tmp_path / "builtin.h5", builtin_file(), "float16")
+    write_weights(tmp_path / "builtin.h5", read_weights("builtin-random"), "float16")
     back = read_weights(tmp_path / "builtin.h5")
     assert back.normalized
     assert back.weights["conv5_1"][0] == pytest.approx(weights["conv5_1"][0], rel=2e-3, abs=1e-4)

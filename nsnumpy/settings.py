@@ -1,0 +1,169 @@
+"""What can be set about a run, and the defaults: the one place for the API and for the command line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
+from typing import Any
+
+from .conventions import CONVENTIONS
+from .images import Picture
+from .objective import CONTENT_LAYERS, STYLE_LAYERS, Layers
+from .optimize import OPTIMIZERS
+
+USE_CASES = ("transfer", "texture", "reconstruct")
+INITS = ("noise", "content", "style")
+BOUNDS = {"box": (0.0, 1.0), "none": None}
+COARSEST = 128  # least long side of the scales that are chosen for you
+_WEIGHTED = "NAME[:WEIGHT],...; without weights, equal shares"
+_LIKE_CONVENTION = "default: by the convention"
+
+# Weights of the losses, by convention; those of "relative" by use case where they differ. The README reasons them.
+WEIGHTS: dict[str, dict[str, float]] = {
+    "relative": {"alpha": 1.0, "beta": 60.0, "tv": 20.0},
+    "paper": {"alpha": 1.0, "beta": 3e8, "tv": 100.0},
+}
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+
+
+def _setting(default: Any, help: str, only: tuple[str, ...] = USE_CASES) -> Any:
+    """A field of `Settings`: its default, its help text (the API's and the command line's), and who has it."""
+    return field(default=default, metadata={"help": help, "only": only})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be set about a run, with its defaults.
+
+    `DEFAULTS` holds the instance of each use case. ``field.metadata["help"]`` says what each setting means.
+    """
+
+    size: int | None = _setting(512, "long side of the result in pixels")
+    scales: Sequence[int] | None = _setting(
+        None,
+        "long sides, coarse to fine, each begun with the enlarged result of the one before; the last is --size "
+        "(default: --size, its half, its quarter, ... down to 128)",
+        ("transfer", "texture"),
+    )
+    style_size: int | None = _setting(
+        None, "long side of the style picture (as --size); smaller at smaller scales", ("transfer", "texture")
+    )
+    iterations: int | Sequence[int] = _setting(100, "iterations of the optimizer at each scale: N, or N,N,...")
+    optimizer: str = _setting(
+        "lbfgs-device", "lbfgs-device: L-BFGS of this package; lbfgs: scipy's L-BFGS-B; sgd: with momentum; adam"
+    )
+    bounds: str = _setting("box", "box: pixels stay in [0, 1]; none: clipped at the end only")
+    lr: float | None = _setting(None, "step of sgd (default: from the first gradient) and of adam (0.02)")
+    momentum: float = _setting(0.9, "momentum of sgd, 0 to below 1")
+    init: Picture = _setting("content", "where to start: noise, content, style, or a picture")
+    seed: int = _setting(0, "seed of the noise")
+    convention: str = _setting(
+        "relative", "the losses' normalisation: relative, the same for every size and network; paper, the paper's sums"
+    )
+    alpha: float | None = _setting(None, f"weight of the content loss ({_LIKE_CONVENTION})", ("transfer",))
+    beta: float | None = _setting(None, f"weight of the style loss ({_LIKE_CONVENTION})", ("transfer", "texture"))
+    tv: float | None = _setting(None, f"weight of the total variation loss ({_LIKE_CONVENTION})")
+    content_layers: Layers = _setting(CONTENT_LAYERS, f"layers of the content loss, {_WEIGHTED}", ("transfer",))
+    style_layers: Layers = _setting(STYLE_LAYERS, f"layers of the style loss, {_WEIGHTED}", ("transfer", "texture"))
+
+    def __post_init__(self) -> None:
+        for name, least in (("size", 1), ("style_size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not (value is None and "size" in name) and not _is_whole(value, least):
+                raise ValueError(f"{name} is a whole number, {least} or more; got {value!r}")
+        if not all(_is_whole(n, 0) for n in _listed(self.iterations)):
+            raise ValueError(f"iterations is a whole number, 0 or more, or one for each scale; got {self.iterations!r}")
+        if self.scales is not None:
+            scales = _listed(self.scales)
+            if not all(_is_whole(n, 1) for n in scales) or sorted(set(scales)) != scales:
+                raise ValueError(f"scales is a list of growing whole numbers, 1 or more; got {self.scales!r}")
+        for name in ("momentum", "alpha", "beta", "tv"):
+            value = getattr(self, name)
+            if value is None and name != "momentum":
+                continue
+            if not (isinstance(value, Real) and 0 <= value < math.inf):
+                raise ValueError(f"{name} is a number, 0 or more; got {value!r}")
+        if not self.momentum < 1:
+            raise ValueError(f"momentum is a number from 0 to below 1; got {self.momentum!r}")
+        choices = (("optimizer", OPTIMIZERS), ("bounds", tuple(BOUNDS)), ("convention", tuple(CONVENTIONS)))
+        for name, known in choices:
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose from {', '.join(known)}")
+
+    def weighted(self) -> Settings:
+        """The same with the weights of the losses that were left to the convention."""
+        missing = {n: value for n, value in WEIGHTS[self.convention].items() if getattr(self, n) is None}
+        return replace(self, **missing)
+
+    def sizes(self, long_side: int, short_sides: Sequence[float] = (math.inf,)) -> list[int]:
+        """The long sides to work at, coarse to fine.
+
+        Parameters
+        ----------
+        long_side : int
+            Of the result.
+        short_sides : floats
+            Of the result and of the style picture: scales that are chosen here leave each enough for every layer.
+
+        Raises
+        ------
+        ValueError
+            If a scale is larger than the result, or there are not as many iterations as scales.
+        """
+        if self.scales is not None:
+            scales = _listed(self.scales)
+            if scales and scales[-1] > long_side:
+                raise ValueError(f"scale {scales[-1]} is larger than the result, {long_side}: choose that size")
+            sizes = [n for n in scales if n < long_side] + [long_side]
+        else:
+            sizes = [long_side]
+            while self._goes_on(sizes[0] / 2, sizes[0] / 2 / long_side * min(short_sides)):
+                sizes.insert(0, sizes[0] // 2)
+        if len(_listed(self.iterations)) not in (1, len(sizes)):
+            raise ValueError(
+                f"iterations {self.iterations!r}: one number, or one for each of the scales "
+                f"{', '.join(map(str, sizes))}, expected"
+            )
+        return sizes
+
+    def _goes_on(self, long_side: float, short_side: float) -> bool:
+        """Whether a coarser scale is worth having: not for sums that depend on the size, nor for a picture that one
+        goes on from."""
+        by_name = isinstance(self.init, str) and self.init in INITS
+        return self.convention != "paper" and by_name and long_side >= COARSEST and short_side >= 32
+
+    def iterations_at(self, sizes: Sequence[int]) -> list[int]:
+        """How many iterations at each of the sizes."""
+        listed = _listed(self.iterations)
+        return listed * len(sizes) if len(listed) == 1 else listed
+
+
+DEFAULTS = {
+    "transfer": Settings(),
+    "texture": Settings(init="noise"),
+    "reconstruct": Settings(size=384, scales=(), init="noise"),
+}
+
+
+def settings_of(use_case: str, **changes: Any) -> Settings:
+    """The use case's defaults with some of them changed.
+
+    Raises
+    ------
+    TypeError
+        If the use case has no such setting.
+    """
+    known = [f.name for f in fields(Settings) if use_case in f.metadata["only"]]
+    for name in changes:
+        if name not in known:
+            raise TypeError(f"{use_case} has no setting {name!r}; it has {', '.join(known)}")
+    return replace(DEFAULTS[use_case], **changes)

@@ -1,0 +1,155 @@
+"""Coarse to fine: which scales, what is handed on from one to the next, and what a run says of them."""
+
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nsnumpy import Objective, plan, read_settings, texture, transfer
+from nsnumpy.cli import main
+from nsnumpy.images import fit_image
+from nsnumpy.optimize import minimize
+from nsnumpy.settings import Settings, settings_of
+from nsnumpy.transfer import scales_of
+
+
+@pytest.mark.parametrize(
+    ("settings", "long_side", "short_side", "sizes"),
+    [
+        ({}, 512, 300, [128, 256, 512]),
+        ({}, 384, 288, [192, 384]),
+        ({}, 1000, 700, [125 * 2, 500, 1000]),
+        ({}, 255, 255, [255]),
+        ({}, 512, 100, [256, 512]),  # at 128 the short side would be 25: two poolings from nothing
+        ({"init": "noise"}, 512, 512, [128, 256, 512]),
+        ({"init": "picture.png"}, 512, 512, [512]),  # to go on from it, not to make it coarse again
+        ({"convention": "paper"}, 512, 512, [512]),
+        ({"scales": (64, 200)}, 512, 512, [64, 200, 512]),
+        ({"scales": (64, 512)}, 512, 512, [64, 512]),
+        ({"scales": (512,)}, 512, 512, [512]),
+        ({"scales": ()}, 512, 512, [512]),
+    ],
+)
+def test_the_scales(settings, long_side, short_side, sizes):
+    assert Settings(**settings).sizes(long_side, (short_side,)) == sizes
+
+
+def test_scales_that_cannot_be(tiny_vgg, picture):
+    with pytest.raises(ValueError, match="scale 600 is larger than the result, 512: choose that size"):
+        Settings(scales=(600,)).sizes(512)
+    with pytest.raises(ValueError, match=r"one number, or one for each of the scales 128, 256, 512, expected"):
+        Settings(iterations=(3, 2)).sizes(512)
+    for scales in ((20, 10), (20, 20), (0,), "128", (10.5,)):
+        with pytest.raises(ValueError, match="scales is a list of growing whole numbers"):
+            Settings(scales=scales)
+
+
+def test_the_style_picture_shrinks_along_and_keeps_its_own_size_at_the_end():
+    s = settings_of("transfer", size=400, style_size=1000, scales=(100, 200))
+    shapes = {"content": (600, 800), "style": (500, 250)}
+    assert scales_of(s, shapes) == [(100, 250), (200, 500), (400, 1000)]
+    s = settings_of("transfer", size=None, scales=(100,))
+    assert scales_of(s, shapes) == [(100, 62), (None, None)]  # their own sizes, 800 and 500
+
+
+def test_each_scale_begins_with_the_enlarged_result_of_the_one_before(tiny_vgg, picture, monkeypatch):
+    runs = []
+
+    def minimise(f, x0, **options):
+        minimum = minimize(f, x0, **options)
+        runs.append((x0, minimum.x, options["iterations"]))
+        return minimum
+
+    styles = []
+
+    def objective(vgg, **options):
+        styles.append(options["style"].shape)
+        return Objective(vgg, **options)
+
+    monkeypatch.setattr(sys.modules["nsnumpy.transfer"], "minimize", minimise)
+    monkeypatch.setattr(sys.modules["nsnumpy.transfer"], "Objective", objective)
+    p, a = picture(64, 80).astype("float32"), picture(40, 48, 1).astype("float32")
+    result = transfer(p, a, vgg=tiny_vgg(dtype="float32"), size=80, scales=(20, 40), iterations=(3, 2, 1))
+    assert [x0.shape for x0, _, _ in runs] == [(16, 20, 3), (32, 40, 3), (64, 80, 3)]
+    assert styles == [(17, 20, 3), (33, 40, 3), (67, 80, 3)]
+    assert [count for _, _, count in runs] == [3, 2, 1]
+    for (_, x, _), (x0, _, _) in pairwise(runs):
+        assert np.array_equal(x0, fit_image(np.clip(x, 0, 1), x0.shape[:2]))
+    assert np.array_equal(result.image, np.clip(runs[-1][1], 0, 1))
+    assert [line["iteration"] for line in result.history] == [0, 1, 2, 3, 3, 4, 5, 5, 6]
+    assert [line["size"] for line in result.history] == [20] * 4 + [40] * 3 + [80] * 2
+    assert result.settings["scales"] == [20, 40, 80]
+    seconds = [line["seconds"] for line in result.history]
+    assert seconds == sorted(seconds)
+
+
+def test_an_interrupt_at_a_coarse_scale_still_makes_a_picture_of_the_size_asked_for(tiny_vgg, picture):
+    def interrupt(progress):
+        assert progress.iterations == 60
+        if progress.iteration == 2:
+            raise KeyboardInterrupt
+
+    result = texture(picture(60, 80), vgg=tiny_vgg(), size=64, scales=(32,), iterations=30, callback=interrupt)
+    assert result.interrupted
+    assert result.stopped == "interrupted after 2 of 30 iterations at 32 pixels"
+    assert result.image.shape == (48, 64, 3)
+    assert 0 <= result.image.min() <= result.image.max() <= 1
+    assert {line["size"] for line in result.history} == {32}
+
+
+def test_coarse_to_fine_gets_closer_than_one_scale(tiny_vgg, picture):
+    """Ten iterations at each of two scales against ten at the last one, from noise."""
+    options = {"vgg": tiny_vgg(dtype="float32"), "size": 96, "iterations": 10, "tv": 0}
+    losses = [texture(picture(96, 96), scales=scales, **options).settings["loss"] for scales in ((48,), ())]
+    assert losses[0] < losses[1]
+
+
+def test_the_plan_counts_all_scales(monkeypatch):
+    monkeypatch.setattr(
+        sys.modules["nsnumpy.plan"], "run_seconds", lambda network, run: run.size[0] * run.size[1] / 1e4
+    )
+    pictures = {"content": np.zeros((150, 200, 3), "float32"), "style": np.zeros((150, 200, 3), "float32")}
+    planned = plan("transfer", **pictures, size=200, scales=(100,), iterations=(30, 20))
+    assert planned.scales == [100, 200]
+    assert planned.iterations == 50
+    assert planned.seconds == pytest.approx(3.0)
+    assert planned.total_seconds == pytest.approx(30 * 0.75 + 20 * 3.0)
+
+
+def test_the_command_line_takes_scales(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = [
+        "transfer",
+        "sample:coast",
+        "sample:starry",
+        "--weights",
+        "builtin-random",
+        "--size",
+        "60",
+        "-o",
+        "o.png",
+    ]
+    assert main([*command, "--scales", "30,60", "--iterations", "2,1", "--save-every", "1", "--log", "l.jsonl"]) == 0
+    out = capsys.readouterr().out
+    assert "for 3 iterations at 30, 60 pixels" in out
+    assert "o.png: 60 x 45, 3 iterations in" in out
+    assert sorted(path.name for path in Path().glob("o-*")) == ["o-00001.png", "o-00002.png", "o-00003.png"]
+    assert [json.loads(line)["size"] for line in Path("l.jsonl").read_text().splitlines()] == [30, 30, 30, 60, 60]
+    settings = read_settings("o.png")
+    assert (settings["scales"], settings["iterations"], settings["convention"]) == ([30, 60], [2, 1], "relative")
+    for options, message in (
+        (["--scales", "30,x"], "a whole number, 1 or more, expected; 'x' given"),
+        (["--scales", "40,30"], "scales is a list of growing whole numbers"),
+        (["--scales", "70"], "scale 70 is larger than the result, 60: choose that size"),
+        (["--iterations", "5,5,5"], "one number, or one for each of the scales 60, expected"),
+    ):
+        try:
+            assert main([*command, *options]) == 1
+        except SystemExit as stop:  # of the option's type
+            assert stop.code == 2
+        err = capsys.readouterr().err
+        assert message in err
+        assert err.count("\n") == 1
