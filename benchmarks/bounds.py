@@ -25,12 +25,13 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=150)
     arguments = parser.parse_args()
     vgg = ns.load_vgg()
-    defaults = DEFAULTS["transfer"]
+    defaults = DEFAULTS["transfer"].weighted()
     print(f"{'pair':24}{'loss, box':>12}{'loss, none':>12}{'ratio':>8}{'s/it, box':>12}{'s/it, none':>12}{'ratio':>8}")
     for content, style in PAIRS:
         pictures = {"content": f"sample:{content}", "style": f"sample:{style}"}
         arrays = {name: ns.load_image(picture, arguments.size) for name, picture in pictures.items()}
-        objective = ns.Objective(vgg, **arrays, alpha=defaults.alpha, beta=defaults.beta, tv=defaults.tv)
+        weights = {name: getattr(defaults, name) for name in ("alpha", "beta", "tv", "content_layers", "convention")}
+        objective = ns.Objective(vgg, **arrays, **weights)
         losses, seconds = {}, {}
         for bounds in ("box", "none"):
             start = time.perf_counter()

@@ -24,6 +24,7 @@ from .ops import (
     relu_backward,
     relu_forward,
     winograd_backward,
+    winograd_backward_weight,
     winograd_forward,
     winograd_relu_backward,
     winograd_relu_forward,
@@ -81,9 +82,14 @@ def _op_checks(rng: Array) -> Iterator[Check]:
     _, winner = maxpool_forward(x)
     pooled = rng.standard_normal((2, 4, 3, 5))
     U = winograd_weight(weight)
+
+    def weight_forward(w: Array) -> Array:
+        return winograd_forward(x, winograd_weight(w), no_bias)
+
     for name, forward, backward, at, cotangent in (
         ("conv", lambda x: conv_forward(x, weight, no_bias), lambda gy: conv_backward(gy, weight), x, gy),
         ("conv, Winograd", lambda x: winograd_forward(x, U, no_bias), lambda gy: winograd_backward(gy, U), x, gy),
+        ("conv, Winograd, weight", weight_forward, lambda gy: winograd_backward_weight(gy, x, U)[1], weight, gy),
         ("conv, weight", lambda w: conv_forward(x, w, no_bias), lambda gy: conv_backward_weight(gy, x)[0], weight, gy),
         ("conv, bias", lambda b: conv_forward(zero, no_weight, b), lambda gy: conv_backward_weight(gy, x)[1], bias, gy),
         ("relu", lambda x: relu_forward(x)[0], lambda g: relu_backward(g, mask), x, rng.standard_normal(x.shape)),

@@ -44,6 +44,7 @@ def test_there_are_commands_and_they_begin_with_the_main_job():
         "inspect",
         "compare",
         "normalize",
+        "train",
     }
 
 
@@ -57,7 +58,7 @@ def test_every_file_that_is_linked_exists():
 
 def test_every_option_in_the_table_exists():
     run = vars(_parser().parse_args(["transfer", "a", "b", "-o", "c.png"]))
-    tools = [["fetch"], ["convert", "a", "-o", "b"]]
+    tools = [["fetch"], ["convert", "a", "-o", "b"], ["train", "a", "-o", "b"]]
     known = {name for command in tools for name in vars(_weights_parser().parse_args(command))} | run.keys()
     known |= {"bgr", "rgb"}  # two options for one thing
     for option in re.findall(r"`--([a-z0-9-]+)", README):

@@ -9,6 +9,7 @@ from nsnumpy.ops import (
     avgpool_backward,
     avgpool_forward,
     conv_backward,
+    conv_backward_weight,
     conv_forward,
     patches_relu_backward,
     patches_relu_forward,
@@ -16,6 +17,7 @@ from nsnumpy.ops import (
     relu_forward,
     winograd,
     winograd_backward,
+    winograd_backward_weight,
     winograd_forward,
     winograd_relu_backward,
     winograd_relu_forward,
@@ -122,3 +124,105 @@ def test_float32_stays_float32_and_is_accurate(make):
 def test_a_wrong_number_of_channels_is_named(make):
     with pytest.raises(ValueError, match=r"5 channels expected, 4 given; x.shape=\(6, 7, 4\)"):
         winograd_forward(make(6, 7, 4), winograd_weight(make(3, 3, 5, 2)), make(2))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("channels", "filters"), [(3, 4), (5, 2), (1, 1)])
+def test_all_three_gradients(make, workers, shape, channels, filters):
+    x, weight, bias = make(2, *shape, channels), make(3, 3, channels, filters), make(filters)
+    gy, U = make(2, *shape, filters), winograd_weight(weight)
+    gx, gweight, gbias = winograd_backward_weight(gy, x, U, workers)
+    close(gx, conv_backward(gy, weight))
+    expected = conv_backward_weight(gy, x)
+    close(gweight, expected[0])
+    close(gbias, expected[1])
+
+    def back(gy, index):
+        return winograd_backward_weight(gy, x, U, workers)[index]
+
+    def forward(x, weight, bias):
+        return winograd_forward(x, winograd_weight(weight), bias, workers)
+
+    assert check_adjoint(lambda x: forward(x, weight, 0 * bias), lambda gy: back(gy, 0), x, gy) < 1e-12
+    assert check_adjoint(lambda weight: forward(x, weight, 0 * bias), lambda gy: back(gy, 1), weight, gy) < 1e-12
+    assert check_adjoint(lambda bias: forward(0 * x, weight, bias), lambda gy: back(gy, 2), bias, gy) < 1e-12
+
+
+BATCHES = [
+    pytest.param((7, 5, 6), Workers(1, 1 << 23), id="one piece"),
+    pytest.param((9, 8, 5), Workers(1, 50_000), id="groups"),
+    pytest.param((11, 6, 9), Workers(3, 50_000), id="groups, threads"),
+    pytest.param((2, 4, 4), Workers(3, 1 << 23), id="fewer pictures than threads"),
+    pytest.param((3, 41, 7), Workers(3, 50_000), id="stripes, threads"),
+    pytest.param((5, 21, 18), Workers(3, 1 << 23), id="groups of larger ones, threads"),
+]
+
+
+@pytest.mark.parametrize(("shape", "workers"), BATCHES)
+def test_batches_of_pictures(make, monkeypatch, shape, workers):
+    """Of small ones several make a piece of work, of large ones a stripe does; the result is the same."""
+    monkeypatch.setattr(winograd, "_TILES", 1)
+    monkeypatch.setattr(winograd, "_ROWS", 1)
+    x, weight, bias, gy = make(*shape, 5), make(3, 3, 5, 4), make(4), make(*shape, 4)
+    U = winograd_weight(weight)
+    pre = conv_forward(x, weight, bias)
+    close(winograd_forward(x, U, bias, workers), pre)
+    close(winograd_backward(gy, U, workers), conv_backward(gy, weight))
+    got = winograd_backward_weight(gy, x, U, workers)
+    for gradient, expected in zip(got, (conv_backward(gy, weight), *conv_backward_weight(gy, x)), strict=True):
+        close(gradient, expected)
+    y, mask = relu_forward(pre)
+    for pool in (False, True):
+        z, signs = winograd_relu_forward(x, U, bias, workers, pool=pool)
+        close(z, avgpool_forward(y) if pool else y)
+        gz = make(*z.shape)
+        gx = winograd_relu_backward(gz, U, signs, shape[1:], workers, pool=pool)
+        close(gx, conv_backward(relu_backward(avgpool_backward(gz, y.shape) if pool else gz, mask), weight))
+
+
+def test_the_pieces_of_work_cover_every_tile_once():
+    U = np.zeros((36, 5, 4))
+    seen = set()
+    for batch in (1, 2, 7, 40):
+        for size in ((1, 1), (5, 6), (8, 40), (90, 30)):
+            for workers in (Workers(1, 1 << 23), Workers(1, 1), Workers(3, 50_000), Workers(4, 1 << 20)):
+                pieces = winograd._pieces(batch, size, U, workers)
+                tiles = [(n, row) for p in pieces for n in range(p.first, p.last) for row in range(p.start, p.stop)]
+                assert sorted(tiles) == [(n, row) for n in range(batch) for row in range(-(-size[0] // 4))]
+                seen |= {(p.last - p.first > 1, p.stop - p.start < -(-size[0] // 4)) for p in pieces}
+    assert seen == {(True, False), (False, True), (False, False)}  # several whole pictures, a part of one, a whole one
+    assert len(winograd._pieces(40, (8, 8), U, Workers(1, 1 << 20))) == 1  # 40 times 10 kB
+    assert len(winograd._pieces(2, (90, 30), U, Workers(1, 50_000))) > 2  # 477 kB each
+
+
+def test_the_gradients_are_the_same_bits_each_time(make, monkeypatch):
+    """Whichever thread is ready first."""
+    monkeypatch.setattr(winograd, "_TILES", 1)
+    for shape in ((13, 9, 10), (2, 61, 17)):
+        x, U, gy = make(*shape, 8), winograd_weight(make(3, 3, 8, 6)), make(*shape, 6)
+        first = winograd_backward_weight(gy, x, U, Workers(3, 30_000))
+        for _ in range(8):
+            again = winograd_backward_weight(gy, x, U, Workers(3, 30_000))
+            assert all(bool((a == b).all()) for a, b in zip(first, again, strict=True))
+
+
+def test_the_gradients_in_float32_are_accurate(make):
+    x, weight, gy = (make(*shape, dtype="float32") for shape in ((8, 18, 14, 32), (3, 3, 32, 24), (8, 18, 14, 24)))
+    got = winograd_backward_weight(gy, x, winograd_weight(weight), Workers(2, 1 << 20))
+    wide = [a.astype("float64") for a in (gy, x, weight)]
+    for gradient, expected in zip(
+        got, (conv_backward(wide[0], wide[2]), *conv_backward_weight(*wide[:2])), strict=True
+    ):
+        assert gradient.dtype == "float32"
+        assert np.linalg.norm(to_host(gradient - expected)) < 2e-5 * np.linalg.norm(to_host(expected))
+
+
+def test_leading_axes_of_the_gradients_are_a_batch(make, workers):
+    x, U, gy = make(2, 3, 6, 9, 3), winograd_weight(make(3, 3, 3, 4)), make(2, 3, 6, 9, 4)
+    gx, gweight, gbias = winograd_backward_weight(gy, x, U, workers)
+    one_by_one = [[winograd_backward_weight(gy[i, j], x[i, j], U, workers) for j in range(3)] for i in range(2)]
+    close(gx[1, 2], one_by_one[1][2][0])
+    for k, whole in ((1, gweight), (2, gbias)):
+        close(whole, sum(gradients[k] for row in one_by_one for gradients in row))
+    with pytest.raises(ValueError, match=r"3 channels expected, 4 given"):
+        winograd_backward_weight(gy, gy, U)

@@ -77,6 +77,7 @@ def add_train(command: argparse.ArgumentParser) -> None:
         type=Path,
         help="folder or HDF5 file of photographs over which each filter's mean activation is made 1 (DATA)",
     )
+    command.add_argument("--license", metavar="TEXT", default="", help="of the network, for the file to state")
     command.add_argument("--dtype", choices=DTYPES, default="float16", help="how to store the weights (float16)")
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
     command.add_argument("--threads", type=_whole, metavar="N", help="threads of the CPU (all usable cores)")
@@ -107,7 +108,7 @@ def run_train(arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
         return 128 + signal.SIGINT
     trainer.state.save(checkpoint, recipe)  # what follows may fail, for want of calibration pictures, say
     file = finish(trainer, arguments.calibrate or arguments.data, arguments.data.name)
-    write_weights(output, file, arguments.dtype)
+    write_weights(output, replace(file, license=arguments.license), arguments.dtype)
     checkpoint.unlink()
     say(f"{output}: {file.source}")
     return 0

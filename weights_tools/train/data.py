@@ -17,7 +17,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from nsnumpy.workers import usable_cores
 
@@ -147,8 +147,8 @@ def _reader(file: Path) -> Source:
 
 def _open(path: Path, index: int, source: Source) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(Image.open(source())).convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        return ImageOps.exif_transpose(Image.open(source(), formats=ENCODINGS)).convert("RGB")
+    except Exception as error:  # for broken data Pillow's readers raise nearly anything
         raise DataError(f"{path}: picture {index} cannot be read ({error})") from error
 
 

@@ -232,15 +232,15 @@ class Trainer:
         losses, gradients, statistics = zip(*parts, strict=True)
         return sum(losses) / len(parts), _mean(gradients), _mean(statistics)
 
-    def train(self, callback: Callable[[Report], object] | None = None) -> None:
-        """Go on to the last step.
+    def train(self, callback: Callable[[Report], object] | None = None, until: int | None = None) -> None:
+        """Go on to the last step, or until so many are done.
 
         Raises
         ------
         TrainingError
             If the loss is not finite.
         """
-        while self.state.step < self.steps:
+        while self.state.step < (self.steps if until is None else min(until, self.steps)):
             began = time.perf_counter()
             state, recipe = self.state, self.recipe
             rate = one_cycle(state.step / self.steps, recipe.rate)

@@ -1,0 +1,55 @@
+"""The network in the package: what it is, what it says of itself, and that it paints."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nsnumpy import load_image, load_vgg, read_weights, sample_names, transfer
+from nsnumpy.weights import find_weights
+
+
+def test_it_is_small_and_says_how_it_was_made():
+    path = find_weights("builtin")
+    assert path.stat().st_size < 4e6
+    file = read_weights("builtin")
+    assert {name: weight.shape[3] for name, (weight, _) in file.weights.items()} == {
+        "conv1_1": 24, "conv1_2": 24, "conv2_1": 48, "conv2_2": 48, "conv3_1": 96, "conv3_2": 96, "conv3_3": 96,
+        "conv3_4": 96, "conv4_1": 192, "conv4_2": 192, "conv4_3": 192, "conv4_4": 192, "conv5_1": 192,
+    }  # fmt: skip
+    assert (file.architecture, file.pooling, file.normalized) == ("vgg19", "avg", True)
+    assert file.source.startswith("trained by nsnumpy")
+    assert json.loads(file.source.partition("recipe ")[2])["radius"] > 0
+    assert file.license.startswith("MIT")
+
+
+def test_it_is_the_default():
+    default, named = load_vgg(), load_vgg("builtin")
+    assert default.source == named.source == "builtin"
+    assert all(np.array_equal(default.layers[name][0], named.layers[name][0]) for name in named.layers)
+    assert load_vgg("builtin-random").source == "builtin-random"
+
+
+def test_its_mean_activations_are_about_1_for_pictures_that_it_was_not_calibrated_on():
+    vgg = load_vgg()
+    sums = dict.fromkeys(vgg.layers, 0.0)
+    for name in sample_names():
+        for layer, F in vgg.forward(load_image(f"sample:{name}", 192), list(vgg.layers))[0].items():
+            sums[layer] += F.mean(axis=(0, 1)) / len(sample_names())
+    for layer, means in sums.items():
+        assert 0.4 < np.median(means) < 2.5, layer
+
+
+@pytest.mark.parametrize("style", ["starry", "glass"])
+def test_it_paints(style):
+    """A small picture: the painting's colours are taken over, and the photograph's light and shade stay."""
+    result = transfer("sample:coast", f"sample:{style}", size=128, iterations=25).image
+    photograph, painting = (load_image(f"sample:{name}", 128) for name in ("coast", style))
+
+    def far(image):
+        quantiles = np.linspace(0.05, 0.95, 19)
+        return np.abs(np.quantile(image, quantiles, (0, 1)) - np.quantile(painting, quantiles, (0, 1))).mean()
+
+    assert far(result) < 0.5 * far(photograph)
+    light = [image.mean(axis=2) - image.mean() for image in (result, photograph)]
+    assert (light[0] * light[1]).sum() > 0.2 * np.sqrt((light[0] ** 2).sum() * (light[1] ** 2).sum())
