@@ -20,6 +20,7 @@ from tqdm import tqdm
 from nsnumpy import load_image, write_weights
 from nsnumpy._version import __version__
 from nsnumpy.architecture import POOLINGS
+from nsnumpy.backend import DeviceError
 from nsnumpy.command import Parser, run_program
 from nsnumpy.files import check_folder
 from nsnumpy.weights import BUILTIN, BUILTIN_RANDOM, DTYPES, cache_folder, find_weights, read_weights
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         interrupted="interrupted; nothing was written, and what was downloaded so far is kept for the next time",
         out_of_memory="the file is larger than this machine can hold",
-        failures=(FetchError, TrainingError),
+        failures=(DeviceError, FetchError, TrainingError),
     )
 
 
@@ -99,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_output(command)
     _add_overrides(command)
 
-    add_train(_add(commands, "train", lambda arguments: run_train(arguments, print), "train a network for painting"))
+    add_train(_add(commands, "train", run_train, "train a network for painting"))
     return parser
 
 

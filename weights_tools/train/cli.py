@@ -8,26 +8,30 @@ import json
 import math
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from nsnumpy import WeightFile, load_image, write_weights
 from nsnumpy._version import __version__
-from nsnumpy.architecture import ARCHITECTURES
+from nsnumpy.architecture import ARCHITECTURES, minimum_size
 from nsnumpy.backend import DEVICES
 from nsnumpy.files import check_folder
 from nsnumpy.weights import DTYPES
 
 from ..normalize import normalize
-from .data import encoded_pictures, read_pictures
+from .classifier import network_layers
+from .data import DataError, encoded_pictures, read_pictures
 from .trainer import Recipe, Report, Stage, Trainer, TrainingError, load_state
 
 CALIBRATION = 400  # pictures over which the mean activations are taken
+_CALIBRATION_SIZE = 384  # their greatest long side
 _SAVE_SECONDS = 300
 _DEFAULT = Recipe()
 
@@ -42,7 +46,9 @@ def add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("data", metavar="DATA", type=Path, help="labelled pictures, see below")
     command.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the weight file, .h5")
     command.add_argument("--width", type=_width, metavar="W", default="3/8", help="of VGG-19's filters (3/8)")
-    command.add_argument("--last", metavar="LAYER", default=_DEFAULT.last, help="the deepest convolution (conv5_1)")
+    command.add_argument(
+        "--last", type=_last, metavar="LAYER", default=_DEFAULT.last, help="the deepest convolution (conv5_1)"
+    )
     command.add_argument(
         "--stages",
         type=_stages,
@@ -55,8 +61,8 @@ def add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--group", type=_whole, metavar="N", default=_DEFAULT.group, help="how many are normalised together (32)"
     )
-    command.add_argument("--rate", type=_number, default=_DEFAULT.rate, help="greatest learning rate (0.2)")
-    command.add_argument("--momentum", type=_number, default=_DEFAULT.momentum, help="0 to below 1 (0.9)")
+    command.add_argument("--rate", type=_positive, default=_DEFAULT.rate, help="greatest learning rate (0.2)")
+    command.add_argument("--momentum", type=_momentum, default=_DEFAULT.momentum, help="0 to below 1 (0.9)")
     command.add_argument("--weight-decay", type=_number, default=_DEFAULT.weight_decay, help="(3e-4)")
     command.add_argument(
         "--radius",
@@ -67,9 +73,13 @@ def add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--attack-steps", type=_whole, metavar="N", default=_DEFAULT.steps, help="steps of each perturbation (1)"
     )
-    command.add_argument("--seed", type=int, default=_DEFAULT.seed, help="of everything random (0)")
+    command.add_argument("--seed", type=_natural, default=_DEFAULT.seed, help="of everything random (0)")
     command.add_argument(
-        "--held-out", type=int, metavar="N", default=2000, help="pictures at the end, kept to measure accuracy (2000)"
+        "--held-out",
+        type=_natural,
+        metavar="N",
+        default=2000,
+        help="the last pictures, kept to measure accuracy (2000)",
     )
     command.add_argument(
         "--calibrate",
@@ -85,39 +95,50 @@ def add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per step to FILE")
 
 
-def run_train(arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
-    """Train, fold, normalize, write; `say` prints a line. Exit status as of the program."""
+def run_train(arguments: argparse.Namespace) -> int:
+    """Train, fold, normalize, write. Exit status as of the program."""
     output: Path = arguments.output
     checkpoint = Path(f"{output}.checkpoint")
-    for path in filter(None, (output, checkpoint, arguments.log)):
+    written = [path for path in (output, checkpoint, arguments.log) if path]
+    for path in written:
         check_folder(path)
+        others = [other for other in (*written, arguments.data, arguments.calibrate) if other and other is not path]
+        if path.resolve() in [other.resolve() for other in others]:
+            raise ValueError(f"{path}: named twice in this command, once to be written; choose another name for it")
     if checkpoint.exists() and not arguments.resume:
         raise TrainingError(f"{checkpoint}: of a training that was not finished: --resume goes on; or remove it")
     recipe = _recipe(arguments)
+    if arguments.calibrate:
+        check_calibration(arguments.calibrate, recipe.last)
     pictures, held_out = read_pictures(arguments.data, arguments.side, recipe.seed).split(arguments.held_out)
     trainer = Trainer(pictures, held_out, recipe, device=arguments.device, threads=arguments.threads)
+    if not arguments.calibrate:
+        check_calibration(arguments.data, recipe.last)
     if arguments.resume:
-        trainer.state = load_state(checkpoint, recipe, trainer.xp)
-    say(f"{len(pictures):,} pictures of {pictures.classes} classes, {trainer.steps:,} steps of {recipe.batch}")
+        trainer.state = load_state(checkpoint, recipe, trainer.xp, trainer.fingerprint)
+    print(f"{len(pictures):,} pictures of {pictures.classes} classes, {trainer.steps:,} steps of {recipe.batch}")
     try:
         with _reporter(arguments, trainer, checkpoint) as report:
             trainer.train(report)
+        trainer.state.save(checkpoint, recipe, trainer.fingerprint)  # what follows may fail
+        file = finish(trainer, arguments.calibrate or arguments.data, arguments.data.name)
     except KeyboardInterrupt:
-        trainer.state.save(checkpoint, recipe)
-        say(f"interrupted after {trainer.state.step:,} of {trainer.steps:,} steps; --resume goes on from {checkpoint}")
+        trainer.state.save(checkpoint, recipe, trainer.fingerprint)
+        done = f"{trainer.state.step:,} of {trainer.steps:,} steps"
+        print(f"weights_tools: interrupted after {done}; --resume goes on from {checkpoint}", file=sys.stderr)
         return 128 + signal.SIGINT
-    trainer.state.save(checkpoint, recipe)  # what follows may fail, for want of calibration pictures, say
-    file = finish(trainer, arguments.calibrate or arguments.data, arguments.data.name)
-    write_weights(output, replace(file, license=arguments.license), arguments.dtype)
-    checkpoint.unlink()
-    say(f"{output}: {file.source}")
+    try:
+        write_weights(output, replace(file, license=arguments.license), arguments.dtype)
+    except ValueError as error:  # of a filter that is hardly ever on, and was scaled up
+        raise TrainingError(f"{error}; --resume --dtype float32 stores them") from error
+    checkpoint.unlink(missing_ok=True)
+    print(f"{output}: {file.source}")
     return 0
 
 
 def finish(trainer: Trainer, calibration: Path, data: str) -> WeightFile:
     """The trained network, folded and with mean activations of 1 over calibration pictures, and how it was made."""
-    images = (load_image(image) for image in encoded_pictures(calibration, CALIBRATION))
-    file, _ = normalize(trainer.network(), images)
+    file, _ = normalize(trainer.network(), _calibration_images(calibration))
     recipe, accuracy = trainer.recipe, trainer.accuracy()
     against = f"against perturbations of radius {recipe.radius:g}" if recipe.radius else "without perturbations"
     made = (
@@ -126,6 +147,20 @@ def finish(trainer: Trainer, calibration: Path, data: str) -> WeightFile:
         f"recipe {json.dumps(asdict(recipe))}"
     )
     return replace(file, source=made)
+
+
+def _calibration_images(path: Path) -> Iterator[np.ndarray]:
+    for image in encoded_pictures(path, CALIBRATION):
+        yield load_image(image, min(max(image.size), _CALIBRATION_SIZE))
+
+
+def check_calibration(path: Path, last: str) -> None:
+    """DataError, before the training, if the pictures cannot be read or are too small for the network."""
+    least = minimum_size("vgg19", [last])
+    for image in _calibration_images(path):
+        if min(image.shape[:2]) < least:
+            size = f"{image.shape[1]} x {image.shape[0]}"
+            raise DataError(f"{path}: a picture of {size} pixels; {last} needs {least}: --calibrate with larger ones")
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
@@ -157,7 +192,7 @@ def _reporter(arguments: argparse.Namespace, trainer: Trainer, checkpoint: Path)
                 log.write(json.dumps(progress.record()) + "\n")
                 log.flush()
             if time.monotonic() - saved > _SAVE_SECONDS:
-                trainer.state.save(checkpoint, trainer.recipe)
+                trainer.state.save(checkpoint, trainer.recipe, trainer.fingerprint)
                 saved = time.monotonic()
 
         yield report
@@ -173,6 +208,8 @@ def _stages(text: str) -> tuple[Stage, ...]:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)@(\d+)(/2)?", part)
         if not match:
             raise argparse.ArgumentTypeError(f"EPOCHS@CROP or EPOCHS@CROP/2, with commas, expected; {text!r} given")
+        if not float(match[1]):
+            raise argparse.ArgumentTypeError(f"epochs above 0 expected; {text!r} given")
         stages.append(Stage(float(match[1]), int(match[2]), bool(match[3])))
     return tuple(stages)
 
@@ -187,10 +224,34 @@ def _width(text: str) -> Fraction:
     return width
 
 
-def _whole(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number, 1 or more, expected; {text!r} given")
+def _last(text: str) -> str:
+    try:
+        network_layers(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _natural(text: str, least: int = 0) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"a whole number, {least} or more, expected; {text!r} given")
     return int(text)
+
+
+def _whole(text: str) -> int:
+    return _natural(text, 1)
+
+
+def _positive(text: str) -> float:
+    if not (value := _number(text)):
+        raise argparse.ArgumentTypeError(f"a number above 0 expected; {text!r} given")
+    return value
+
+
+def _momentum(text: str) -> float:
+    if (value := _number(text)) >= 1:
+        raise argparse.ArgumentTypeError(f"a number from 0 to below 1 expected; {text!r} given")
+    return value
 
 
 def _number(text: str) -> float:

@@ -17,13 +17,20 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nsnumpy.workers import usable_cores
 
 ENCODINGS = ("webp", "jpeg", "png")
 SUFFIXES = (".webp", ".jpg", ".jpeg", ".png")
-Source = Callable[[], io.BytesIO]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture as it is stored: how messages call it, and its bytes."""
+
+    name: str
+    read: Callable[[], bytes]
 
 
 class DataError(ValueError):
@@ -82,9 +89,10 @@ def read_pictures(path: str | os.PathLike[str], side: int = 64, seed: int = 0) -
         sources = list(_sources(path, h5))
         if "label" not in h5:
             raise DataError(f"{path}: no dataset 'label': a class for each picture is needed")
-        labels = h5["label"][()]
-        if labels.shape != (len(sources),) or labels.dtype.kind not in "iu" or labels.min() < 0:
-            raise DataError(f"{path}: dataset 'label': {len(sources)} whole numbers, 0 or more, expected")
+        labels = _whole_numbers(path, h5, "label")
+        if len(labels) != len(sources) or labels.min() < 0 or labels.max() >= len(sources):
+            many = len(sources)
+            raise DataError(f"{path}: dataset 'label': {many} whole numbers, 0 or more and below {many}, expected")
     return _decode(path, sources, labels.astype(np.int64), side)
 
 
@@ -97,14 +105,14 @@ def encoded_pictures(path: str | os.PathLike[str], most: int) -> Iterator[Image.
     """
     path = Path(path)
     if path.is_dir():
-        sources = [_reader(file) for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
+        sources = [_of_file(file) for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
     else:
         with _opened(path) as h5:
             sources = list(_sources(path, h5))
     if not sources:
         raise DataError(f"{path}: no pictures in it ({', '.join(SUFFIXES)})")
     for k in np.unique(np.linspace(0, len(sources) - 1, min(most, len(sources))).astype(int)):
-        yield _open(path, k, sources[k])
+        yield _open(sources[k])
 
 
 def _opened(path: Path) -> h5py.File:
@@ -120,17 +128,28 @@ def _sources(path: Path, h5: h5py.File) -> Iterator[Source]:
     name = next((name for name in ENCODINGS if name in h5), None)
     if name is None or "offset" not in h5:
         raise DataError(f"{path}: datasets 'offset' and one of {', '.join(ENCODINGS)} expected")
-    offsets, data = h5["offset"][()].astype(np.int64), h5[name][()].tobytes()
+    offsets, data = _whole_numbers(path, h5, "offset"), _whole_numbers(path, h5, name, "u1").tobytes()
     if len(offsets) < 2 or offsets[0] < 0 or (np.diff(offsets) < 0).any() or offsets[-1] > len(data):
         raise DataError(f"{path}: dataset 'offset' does not fit to {name!r}")
-    for start, stop in itertools.pairwise(offsets):
-        yield lambda start=start, stop=stop: io.BytesIO(data[start:stop])
+    for k, (start, stop) in enumerate(itertools.pairwise(offsets.tolist())):
+        yield Source(f"{path}: picture {k}", lambda start=start, stop=stop: data[start:stop])
+
+
+def _whole_numbers(path: Path, h5: h5py.File, name: str, dtype: str = "") -> np.ndarray:
+    """A dataset that is a list of whole numbers, of the given type if there is one."""
+    dataset = h5[name]
+    kind = f"of {np.dtype(dtype).name}" if dtype else "of whole numbers"
+    if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 1 or dataset.dtype.kind not in "iu":
+        raise DataError(f"{path}: dataset {name!r}: a list {kind} expected")
+    if dtype and dataset.dtype != np.dtype(dtype):
+        raise DataError(f"{path}: dataset {name!r}: a list {kind} expected, {dataset.dtype} given")
+    return dataset[()]
 
 
 def _of_folder(path: Path, seed: int) -> tuple[list[Source], np.ndarray]:
     folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
     found = [
-        (_reader(file), label)
+        (_of_file(file), label)
         for label, folder in enumerate(folders)
         for file in sorted(folder.rglob("*"))
         if file.suffix.lower() in SUFFIXES
@@ -141,15 +160,17 @@ def _of_folder(path: Path, seed: int) -> tuple[list[Source], np.ndarray]:
     return [found[k][0] for k in order], np.array([found[k][1] for k in order])
 
 
-def _reader(file: Path) -> Source:
-    return lambda: io.BytesIO(file.read_bytes())
+def _of_file(file: Path) -> Source:
+    return Source(str(file), file.read_bytes)
 
 
-def _open(path: Path, index: int, source: Source) -> Image.Image:
+def _open(source: Source) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(Image.open(source(), formats=ENCODINGS)).convert("RGB")
+        return ImageOps.exif_transpose(Image.open(io.BytesIO(source.read()), formats=ENCODINGS)).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise DataError(f"{source.name} cannot be read: no WebP, JPEG or PNG picture") from error
     except Exception as error:  # for broken data Pillow's readers raise nearly anything
-        raise DataError(f"{path}: picture {index} cannot be read ({error})") from error
+        raise DataError(f"{source.name} cannot be read ({error})") from error
 
 
 def _decode(path: Path, sources: Sequence[Source], labels: np.ndarray, side: int) -> Pictures:
@@ -159,7 +180,7 @@ def _decode(path: Path, sources: Sequence[Source], labels: np.ndarray, side: int
     pixels = np.empty((len(sources), side, side, 3), np.uint8)
 
     def decode(k: int) -> None:
-        image = _open(path, k, sources[k])
+        image = _open(sources[k])
         if image.size != (side, side):
             image = ImageOps.fit(image, (side, side), Image.Resampling.BOX if min(image.size) > side else 3)
         pixels[k] = image

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import math
 import os
@@ -19,7 +21,7 @@ from nsnumpy.files import atomic_path
 from nsnumpy.workers import Scratch, Workers
 
 from .attack import perturb, random_in_ball
-from .classifier import Arrays, Classifier, initial_parameters
+from .classifier import Arrays, Classifier, initial_parameters, network_layers
 from .data import Pictures, halved, middle_crops, random_crops
 from .optimizer import one_cycle, sgd_step
 
@@ -113,23 +115,24 @@ class State:
     velocities: Arrays
     statistics: Arrays = field(default_factory=dict)
 
-    def save(self, path: Path, recipe: Recipe) -> None:
-        """Write it all, or nothing."""
+    def save(self, path: Path, recipe: Recipe, pictures: str = "") -> None:
+        """Write it all, or nothing; `pictures` is their fingerprint."""
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as h5:
             h5.attrs["step"], h5.attrs["recipe"] = self.step, json.dumps(asdict(recipe))
+            h5.attrs["pictures"] = pictures
             for kind in ("parameters", "velocities", "statistics"):
                 h5.create_group(kind)  # empty before the first step
                 for name, array in getattr(self, kind).items():
                     h5.create_dataset(f"{kind}/{name}", data=to_host(array))
 
 
-def load_state(path: str | os.PathLike[str], recipe: Recipe, xp: Any = np) -> State:
+def load_state(path: str | os.PathLike[str], recipe: Recipe, xp: Any = np, pictures: str = "") -> State:
     """The state that `State.save` wrote.
 
     Raises
     ------
     TrainingError
-        If there is none, or it belongs to another recipe.
+        If there is none, or it belongs to another recipe or, where their fingerprint is given, to other pictures.
     """
     try:
         with h5py.File(path) as h5:
@@ -138,6 +141,11 @@ def load_state(path: str | os.PathLike[str], recipe: Recipe, xp: Any = np) -> St
             if theirs != ours:
                 other = ", ".join(f"{name} {theirs.get(name)!r}" for name in ours if ours[name] != theirs.get(name))
                 raise TrainingError(f"{path}: of a training with {other}; give the same options, or begin anew")
+            if pictures and h5.attrs.get("pictures") != pictures:
+                raise TrainingError(
+                    f"{path}: of a training with other pictures (or another side, or other ones held out); give the "
+                    "same, or begin anew"
+                )
             kinds: dict[str, Arrays] = {"parameters": {}, "velocities": {}, "statistics": {}}
             for kind, arrays in kinds.items():
                 h5[kind].visititems(
@@ -148,7 +156,7 @@ def load_state(path: str | os.PathLike[str], recipe: Recipe, xp: Any = np) -> St
             order = list(initial_parameters(recipe.widths, 2, 0, recipe.last))
             kinds["parameters"] = {name: kinds["parameters"][name] for name in order}
             return State(int(h5.attrs["step"]), **kinds)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise TrainingError(f"{path}: no checkpoint that can be read; begin without --resume") from error
 
 
@@ -184,9 +192,18 @@ class Trainer:
         self.epoch_steps = len(pictures) // recipe.batch
         self.stage_steps = [round(stage.epochs * self.epoch_steps) for stage in recipe.stages]
         self.steps = sum(self.stage_steps)
+        if not self.steps:
+            raise ValueError(f"{len(pictures)} pictures: no step at all in these stages; choose more epochs")
         parameters = initial_parameters(recipe.widths, pictures.classes, recipe.seed, recipe.last)
         parameters = {name: self.xp.asarray(array) for name, array in parameters.items()}
         self.state = State(0, parameters, {name: self.xp.zeros_like(array) for name, array in parameters.items()})
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of the pictures that it trains on, and their classes: a checkpoint belongs to them."""
+        digest = hashlib.blake2b(np.ascontiguousarray(self.pictures.pixels).data)
+        digest.update(np.ascontiguousarray(self.pictures.labels).data)
+        return f"{self.pictures.pixels.shape} {self.pictures.classes} {digest.hexdigest()}"
 
     def stage(self, step: int) -> Stage:
         """The stage that a step belongs to."""
@@ -244,7 +261,8 @@ class Trainer:
             began = time.perf_counter()
             state, recipe = self.state, self.recipe
             rate = one_cycle(state.step / self.steps, recipe.rate)
-            loss, gradients, statistics = self.gradients(state.step)
+            with np.errstate(all="ignore"):  # what is not finite is told below
+                loss, gradients, statistics = self.gradients(state.step)
             if not math.isfinite(loss):
                 raise TrainingError(f"step {state.step}: the loss is {loss}: choose a rate below {recipe.rate}")
             parameters, velocities = sgd_step(
@@ -284,6 +302,7 @@ class Trainer:
 
 def check_recipe(recipe: Recipe, pictures: Pictures) -> None:
     """ValueError if the recipe cannot be followed with these pictures."""
+    network_layers(recipe.last)
     if recipe.batch % recipe.group:
         raise ValueError(f"batch {recipe.batch} is not a multiple of group {recipe.group}")
     if len(pictures) < recipe.batch:
