@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=150)
     arguments = parser.parse_args()
     vgg = ns.load_vgg()
-    defaults = DEFAULTS["transfer"].weighted()
+    defaults = DEFAULTS["transfer"].completed("transfer")
     print(f"{'pair':24}{'loss, box':>12}{'loss, none':>12}{'ratio':>8}{'s/it, box':>12}{'s/it, none':>12}{'ratio':>8}")
     for content, style in PAIRS:
         pictures = {"content": f"sample:{content}", "style": f"sample:{style}"}

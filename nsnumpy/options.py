@@ -9,7 +9,7 @@ from typing import Any
 from .architecture import ARCHITECTURES, POOLINGS, canonical_layer, layer_names
 from .conventions import CONVENTIONS
 from .optimize import OPTIMIZERS
-from .settings import BOUNDS, DEFAULTS, Settings
+from .settings import BOUNDS, BY_CONVENTION, DEFAULTS, Settings
 from .weights import BUILTIN
 
 
@@ -108,6 +108,9 @@ def add_settings(command: argparse.ArgumentParser, name: str) -> None:
         if name in setting.metadata["only"]:
             default = getattr(DEFAULTS[name], setting.name)
             shown = "" if default is None else f" ({_shown(default)})"
+            if setting.name in BY_CONVENTION[DEFAULTS[name].convention][name]:
+                values = {c: _shown(defaults[name][setting.name]) for c, defaults in BY_CONVENTION.items()}
+                shown = f" ({'; '.join(f'{convention}: {value}' for convention, value in values.items())})"
             command.add_argument(
                 f"--{setting.name.replace('_', '-')}",
                 default=default,

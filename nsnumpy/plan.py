@@ -95,7 +95,7 @@ def plan(
         raise ValueError(f"{use_case} takes a {' and a '.join(_PICTURES[use_case])} picture")
     if threads is not None and threads < 1:
         raise ValueError(f"threads is 1 or more, not {threads}")
-    s = settings_of(use_case, **settings)
+    s = settings_of(use_case, **settings).completed(use_case)
     network = read_network(weights, pooling, dtype)
     shapes = {name: image_shape(pictures[name]) for name in _PICTURES[use_case]}
     content_layers = {"transfer": layer_weights(s.content_layers), "reconstruct": {layer: 1.0}}.get(use_case, {})

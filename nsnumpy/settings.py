@@ -18,12 +18,20 @@ INITS = ("noise", "content", "style")
 BOUNDS = {"box": (0.0, 1.0), "none": None}
 COARSEST = 128  # least long side of the scales that are chosen for you
 _WEIGHTED = "NAME[:WEIGHT],...; without weights, equal shares"
-_LIKE_CONVENTION = "default: by the convention"
 
-# Weights of the losses, by convention; those of "relative" by use case where they differ. The README reasons them.
-WEIGHTS: dict[str, dict[str, float]] = {
-    "relative": {"alpha": 1.0, "beta": 60.0, "tv": 20.0},
-    "paper": {"alpha": 1.0, "beta": 3e8, "tv": 100.0},
+# The defaults that depend on the convention, by use case. Those of "relative" were chosen with the built-in network (see
+# the README), those of "paper" with builtin-random at 384 pixels.
+BY_CONVENTION: dict[str, dict[str, dict[str, Any]]] = {
+    "relative": {
+        "transfer": {"alpha": 1.0, "beta": 20.0, "tv": 60.0, "content_layers": ("conv3_2", "conv4_2")},
+        "texture": {"beta": 20.0, "tv": 10.0},
+        "reconstruct": {"tv": 1.0},
+    },
+    "paper": {
+        "transfer": {"alpha": 1.0, "beta": 3e8, "tv": 100.0, "content_layers": CONTENT_LAYERS},
+        "texture": {"beta": 3e8, "tv": 100.0},
+        "reconstruct": {"tv": 1.0},
+    },
 }
 
 
@@ -57,7 +65,7 @@ class Settings:
     style_size: int | None = _setting(
         None, "long side of the style picture (as --size); smaller at smaller scales", ("transfer", "texture")
     )
-    iterations: int | Sequence[int] = _setting(100, "iterations of the optimizer at each scale: N, or N,N,...")
+    iterations: int | Sequence[int] = _setting(80, "iterations of the optimizer at each scale: N, or N,N,...")
     optimizer: str = _setting(
         "lbfgs-device", "lbfgs-device: L-BFGS of this package; lbfgs: scipy's L-BFGS-B; sgd: with momentum; adam"
     )
@@ -69,10 +77,10 @@ class Settings:
     convention: str = _setting(
         "relative", "the losses' normalisation: relative, the same for every size and network; paper, the paper's sums"
     )
-    alpha: float | None = _setting(None, f"weight of the content loss ({_LIKE_CONVENTION})", ("transfer",))
-    beta: float | None = _setting(None, f"weight of the style loss ({_LIKE_CONVENTION})", ("transfer", "texture"))
-    tv: float | None = _setting(None, f"weight of the total variation loss ({_LIKE_CONVENTION})")
-    content_layers: Layers = _setting(CONTENT_LAYERS, f"layers of the content loss, {_WEIGHTED}", ("transfer",))
+    alpha: float | None = _setting(None, "weight of the content loss", ("transfer",))
+    beta: float | None = _setting(None, "weight of the style loss", ("transfer", "texture"))
+    tv: float | None = _setting(None, "weight of the total variation loss")
+    content_layers: Layers | None = _setting(None, f"layers of the content loss, {_WEIGHTED}", ("transfer",))
     style_layers: Layers = _setting(STYLE_LAYERS, f"layers of the style loss, {_WEIGHTED}", ("transfer", "texture"))
 
     def __post_init__(self) -> None:
@@ -99,10 +107,10 @@ class Settings:
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose from {', '.join(known)}")
 
-    def weighted(self) -> Settings:
-        """The same with the weights of the losses that were left to the convention."""
-        missing = {n: value for n, value in WEIGHTS[self.convention].items() if getattr(self, n) is None}
-        return replace(self, **missing)
+    def completed(self, use_case: str) -> Settings:
+        """The same with what was left to the convention, None."""
+        defaults = BY_CONVENTION[self.convention][use_case]
+        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
 
     def sizes(self, long_side: int, short_sides: Sequence[float] = (math.inf,)) -> list[int]:
         """The long sides to work at, coarse to fine.

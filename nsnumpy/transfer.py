@@ -128,7 +128,7 @@ def transfer(
     FloatingPointError
         If the loss is not finite at the start.
     """
-    s = settings_of("transfer", **settings).weighted()
+    s = settings_of("transfer", **settings).completed("transfer")
     vgg = vgg or load_vgg()
 
     def objective(size: int | None, style_size: int | None) -> tuple[Objective, np.ndarray]:
@@ -154,7 +154,7 @@ def texture(style: Picture, *, vgg: VGG | None = None, callback: Callback | None
     Parameters, returns and errors as for `transfer`; init is "noise" unless set, and cannot be "content". The result
     has the style picture's aspect ratio.
     """
-    s = settings_of("texture", **settings).weighted()
+    s = settings_of("texture", **settings).completed("texture")
     vgg = vgg or load_vgg()
 
     def objective(size: int | None, style_size: int | None) -> tuple[Objective, np.ndarray]:
@@ -177,7 +177,7 @@ def reconstruct(
 
     Parameters, returns and errors as for `transfer`; init is "noise" unless set, and cannot be "style".
     """
-    s = settings_of("reconstruct", **settings).weighted()
+    s = settings_of("reconstruct", **settings).completed("reconstruct")
     vgg = vgg or load_vgg()
 
     def objective(size: int | None, _: int | None) -> tuple[Objective, np.ndarray]:
