@@ -19,8 +19,8 @@ BOUNDS = {"box": (0.0, 1.0), "none": None}
 COARSEST = 128  # least long side of the scales that are chosen for you
 _WEIGHTED = "NAME[:WEIGHT],...; without weights, equal shares"
 
-# The defaults that depend on the convention, by use case. Those of "relative" were chosen with the built-in network (see
-# the README), those of "paper" with builtin-random at 384 pixels.
+# The defaults that depend on the convention, by use case. Those of "relative" were chosen with the built-in network
+# (see the README), those of "paper" with builtin-random at 384 pixels.
 BY_CONVENTION: dict[str, dict[str, dict[str, Any]]] = {
     "relative": {
         "transfer": {"alpha": 1.0, "beta": 20.0, "tv": 60.0, "content_layers": ("conv3_2", "conv4_2")},
