@@ -98,7 +98,8 @@ def plan(
     s = settings_of(use_case, **settings).completed(use_case)
     network = read_network(weights, pooling, dtype)
     shapes = {name: image_shape(pictures[name]) for name in _PICTURES[use_case]}
-    content_layers = {"transfer": layer_weights(s.content_layers), "reconstruct": {layer: 1.0}}.get(use_case, {})
+    content_layers = {"transfer": s.content_layers, "reconstruct": [layer]}.get(use_case)
+    content_layers = layer_weights(content_layers) if content_layers else {}
     style_layers = {} if use_case == "reconstruct" else layer_weights(s.style_layers)
 
     def run(size: int | None, style_size: int | None = None) -> Run:

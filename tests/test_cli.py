@@ -348,7 +348,7 @@ def test_gradcheck_prints_a_row_each_and_passes(capsys):
     status, out, err = call(capsys, "gradcheck")
     rows = out.splitlines()[1:]
     assert (status, err) == (0, "")
-    assert len(rows) == 17
+    assert len(rows) == 18
     assert all(row.endswith("  ok") for row in rows)
 
 

@@ -130,7 +130,8 @@ def test_settings_are_whole_and_serialisable(tiny_vgg, p, a, tmp_path):
     assert settings["content"] == "photo.png"
     assert settings["style"] == "ndarray"
     assert settings["style_layers"] == {"conv1_1": 1.0}
-    assert settings["content_layers"] == {"conv4_2": 1.0}
+    assert settings["content_layers"] == {"conv3_2": 0.5, "conv4_2": 0.5}
+    assert (settings["alpha"], settings["beta"], settings["tv"]) == (1.0, 20.0, 60.0)
     assert (settings["seed"], settings["pooling"], settings["size"]) == (9, "max", 32)
     assert settings["python"] == platform.python_version()
     assert settings["numpy"] == np.__version__
