@@ -313,6 +313,8 @@ def run(arguments: argparse.Namespace) -> int:
         seconds = time.perf_counter() - start
         if made.interrupted:
             raise KeyboardInterrupt
+        if made.failed:
+            raise ValueError(f"{network}, {', '.join(pair)}: {made.stopped}")
         if made.stopped:
             bar.write(f"{network}, {', '.join(pair)}: {made.stopped}", file=sys.stderr)
         row = dict(zip(("photograph", "painting"), pair, strict=True))

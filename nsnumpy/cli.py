@@ -27,9 +27,9 @@ from .gradcheck import KinkError
 from .images import PictureError, check_output, sample_names, save_image
 from .options import add_settings, layer, natural, positive
 from .plan import Plan, plan
-from .settings import Settings
+from .settings import INITS, Settings
 from .transfer import Progress, Result, reconstruct, texture, transfer
-from .weights import load_vgg
+from .weights import BUILTIN, BUILTIN_RANDOM, load_vgg
 
 PROG = "nsnumpy"
 
@@ -139,7 +139,7 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
     if arguments.device == "cpu" and not (arguments.force and arguments.quiet):
         planned = _plan(arguments, name)
         if not planned.fits and not arguments.force:
-            _say(f"error: {_does_not_fit(planned)}; or --force to try all the same")
+            _say(f"error: {_does_not_fit(planned, arguments)}; or --force to try all the same")
             return 1
         if not arguments.quiet:
             print(_planned(planned), flush=True)
@@ -184,9 +184,11 @@ def _planned(planned: Plan) -> str:
     )
 
 
-def _does_not_fit(planned: Plan) -> str:
+def _does_not_fit(planned: Plan, arguments: argparse.Namespace) -> str:
     height, width = planned.size
     mend = f"choose --size {planned.largest_size} or less" if planned.largest_size else "no size would fit"
+    if planned.largest_size and getattr(arguments, "scales", None):
+        mend += ", and --scales up to it"
     return (
         f"{width} x {height} would take about {planned.peak_bytes / 1e9:.2f} GB of memory, and "
         f"{planned.available_bytes / 1e9:.2f} GB are to be had: {mend}"
@@ -203,7 +205,7 @@ def _run_plan(arguments: argparse.Namespace) -> int:
     for name, size in planned.parts.items():
         print(f"  {name:10}{size / 1e6:8.0f} MB")
     if not planned.fits:
-        _say(f"error: {_does_not_fit(planned)}")
+        _say(f"error: {_does_not_fit(planned, arguments)}")
     return int(not planned.fits)
 
 
@@ -211,6 +213,7 @@ def _check_distinct(arguments: argparse.Namespace, output: Path) -> None:
     """PictureError if the picture or the log would be written over each other or over what the run reads."""
     written = [output, arguments.log] if arguments.log else [output]
     read = [getattr(arguments, name, None) for name in ("content", "style", "init", "weights")]
+    read = [name for name in read if name not in (*INITS, BUILTIN, BUILTIN_RANDOM)]
     for path in written:
         others = [other for other in [*written, *read] if other is not None and other is not path]
         if path.resolve() in [Path(other).resolve() for other in others]:
@@ -243,17 +246,18 @@ def _reporter(arguments: argparse.Namespace, output: Path) -> Iterator[Callable[
         dynamic_ncols=True,
     ) as bar:
         log: Path | None = arguments.log
-        saved = 0
+        begun, saved = False, 0
 
         def report(progress: Progress) -> None:
-            nonlocal log, saved
+            nonlocal log, begun, saved
             bar.total = progress.iterations
             bar.set_postfix_str(f"loss {progress.loss:.4g}", refresh=False)
             bar.update(progress.iteration - bar.n)
             if log:
                 try:  # an old log is emptied by the first line, not by a run that never begins
-                    with log.open("a" if progress.iteration else "w", encoding="utf-8") as file:
+                    with log.open("a" if begun else "w", encoding="utf-8") as file:
                         file.write(json.dumps(progress.record()) + "\n")
+                    begun = True
                 except OSError as error:
                     _say(f"note: {log}: {error.strerror}; the log ends here")
                     log = None
@@ -269,7 +273,8 @@ def _reporter(arguments: argparse.Namespace, output: Path) -> Iterator[Callable[
 
 def _summary(output: Path, result: Result) -> str:
     height, width = result.image.shape[:2]
-    first, last = result.history[0], result.history[-1]
+    last = result.history[-1]
+    first = next(line for line in result.history if line["size"] == last["size"])
     return (
         f"{output}: {width} x {height}, {last['iteration']} iterations in {last['seconds']:.1f} s, "
         f"loss {first['loss']:.4g} -> {result.settings['loss']:.4g}"

@@ -119,6 +119,8 @@ def plan(
     scales = scales_of(s, shapes)
     runs = [run(*sides) for sides in scales]
     asked = runs[-1]
+    for coarse in runs[:-1]:
+        run_memory(network, coarse)  # raises where a scale is too small for the network
     each = [run_seconds(network, run) for run in runs]
     counts = s.iterations_at(scales)
     total = sum(seconds * count for seconds, count in zip(each, counts, strict=True))

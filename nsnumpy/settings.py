@@ -59,13 +59,14 @@ class Settings:
     scales: Sequence[int] | None = _setting(
         None,
         "long sides, coarse to fine, each begun with the enlarged result of the one before; the last is --size "
-        "(default: --size, its half, its quarter, ... down to 128)",
+        "(default: --size, its half, its quarter, ... down to 128; --size alone with --convention paper or a picture "
+        "as --init)",
         ("transfer", "texture"),
     )
     style_size: int | None = _setting(
         None, "long side of the style picture (as --size); smaller at smaller scales", ("transfer", "texture")
     )
-    iterations: int | Sequence[int] = _setting(80, "iterations of the optimizer at each scale: N, or N,N,...")
+    iterations: int | Sequence[int] = _setting(80, "iterations of the optimizer; N,N,...: one number for each scale")
     optimizer: str = _setting(
         "lbfgs-device", "lbfgs-device: L-BFGS of this package; lbfgs: scipy's L-BFGS-B; sgd: with momentum; adam"
     )
@@ -86,26 +87,37 @@ class Settings:
     def __post_init__(self) -> None:
         for name, least in (("size", 1), ("style_size", 1), ("seed", 0)):
             value = getattr(self, name)
-            if not (value is None and "size" in name) and not _is_whole(value, least):
+            if value is None and "size" in name:
+                continue
+            if not _is_whole(value, least):
                 raise ValueError(f"{name} is a whole number, {least} or more; got {value!r}")
+            self._set(name, int(value))
         if not all(_is_whole(n, 0) for n in _listed(self.iterations)):
             raise ValueError(f"iterations is a whole number, 0 or more, or one for each scale; got {self.iterations!r}")
+        numbers = tuple(int(n) for n in _listed(self.iterations))
+        self._set("iterations", numbers if isinstance(self.iterations, Sequence) else numbers[0])
         if self.scales is not None:
             scales = _listed(self.scales)
             if not all(_is_whole(n, 1) for n in scales) or sorted(set(scales)) != scales:
                 raise ValueError(f"scales is a list of growing whole numbers, 1 or more; got {self.scales!r}")
+            self._set("scales", tuple(int(n) for n in scales))
         for name in ("momentum", "alpha", "beta", "tv"):
             value = getattr(self, name)
             if value is None and name != "momentum":
                 continue
             if not (isinstance(value, Real) and 0 <= value < math.inf):
                 raise ValueError(f"{name} is a number, 0 or more; got {value!r}")
+            self._set(name, float(value))
         if not self.momentum < 1:
             raise ValueError(f"momentum is a number from 0 to below 1; got {self.momentum!r}")
         choices = (("optimizer", OPTIMIZERS), ("bounds", tuple(BOUNDS)), ("convention", tuple(CONVENTIONS)))
         for name, known in choices:
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose from {', '.join(known)}")
+
+    def _set(self, name: str, value: Any) -> None:
+        """The same value as one of Python's own types, which a result's record needs."""
+        object.__setattr__(self, name, value)
 
     def completed(self, use_case: str) -> Settings:
         """The same with what was left to the convention, None."""

@@ -79,11 +79,11 @@ class Result:
     settings : dict
         All that was set, with versions; JSON-serialisable.
     stopped : str
-        Empty if every iteration that was asked for ran; else why not.
+        Empty if every iteration that was asked for ran, at every scale; else why not.
     interrupted : bool
         Whether Ctrl-C stopped it.
     failed : bool
-        Whether a loss that is not finite stopped it.
+        Whether a loss that is not finite stopped it, or want of memory at a scale after the first.
     """
 
     image: np.ndarray = field(repr=False)
@@ -145,7 +145,7 @@ def transfer(
             convention=s.convention,
         ), p
 
-    return _run("transfer", objective, s, {"content": content, "style": style}, {}, callback)
+    return _run("transfer", vgg, objective, s, {"content": content, "style": style}, {}, callback)
 
 
 def texture(style: Picture, *, vgg: VGG | None = None, callback: Callback | None = None, **settings: Any) -> Result:
@@ -162,7 +162,7 @@ def texture(style: Picture, *, vgg: VGG | None = None, callback: Callback | None
         made = Objective(vgg, style=a, beta=s.beta, tv=s.tv, style_layers=s.style_layers, convention=s.convention)
         return made, load_image(style, size)
 
-    return _run("texture", objective, s, {"style": style}, {}, callback)
+    return _run("texture", vgg, objective, s, {"style": style}, {}, callback)
 
 
 def reconstruct(
@@ -184,11 +184,12 @@ def reconstruct(
         p = load_image(content, size)
         return Objective(vgg, content=p, tv=s.tv, content_layers={layer: 1.0}, convention=s.convention), p
 
-    return _run("reconstruct", objective, s, {"content": content}, {"layer": layer}, callback)
+    return _run("reconstruct", vgg, objective, s, {"content": content}, {"layer": layer}, callback)
 
 
 def _run(
     use_case: str,
+    vgg: VGG,
     objective_at: Callable[[int | None, int | None], tuple[Objective, np.ndarray]],
     s: Settings,
     pictures: dict[str, Picture],
@@ -202,42 +203,49 @@ def _run(
     iterations = s.iterations_at(scales)
     history: list[dict[str, Any]] = []
     image: np.ndarray | None = None
-    for (size, style_size), before, count in zip(scales, _sums(iterations), iterations, strict=True):
-        objective, like = objective_at(size, style_size)
-        vgg = objective.vgg
-        x = _start(s, like, pictures) if image is None else fit_image(image, like.shape[:2])
-        if s.optimizer != "lbfgs":  # scipy's works on the host; these follow the network to its device
-            x = asarray(x, vgg.xp, vgg.dtype)
+    stops: list[str] = []
+    done, loss, interrupted, failed = 0, 0.0, False, False
 
-        def on_iterate(iterate: Iterate, before: int = before, objective: Objective = objective) -> None:
-            progress = Progress(
-                before + iterate.iteration,
-                sum(iterations),
-                iterate.loss,
-                objective.terms,
-                time.perf_counter() - began,
-                iterate.x,
-            )
-            history.append(progress.record())
-            if callback:
-                callback(progress)
-
-        minimum = minimize(
-            objective,
-            x,
-            method=s.optimizer,
-            iterations=count,
-            bounds=BOUNDS[s.bounds],
-            lr=s.lr,
-            momentum=s.momentum,
-            callback=on_iterate,
+    def on_iterate(iterate: Iterate) -> None:
+        seconds = time.perf_counter() - began
+        progress = Progress(
+            done + iterate.iteration, sum(iterations), iterate.loss, objective.terms, seconds, iterate.x
         )
-        image = to_image(minimum.x)
-        if minimum.interrupted or minimum.failed:
+        history.append(progress.record())
+        if callback:
+            callback(progress)
+
+    for (size, style_size), count in zip(scales, iterations, strict=True):
+        try:
+            objective, like = objective_at(size, style_size)
+            x = _start(s, like, pictures) if image is None else fit_image(image, like.shape[:2])
+            if s.optimizer != "lbfgs":  # scipy's works on the host; these follow the network to its device
+                x = asarray(x, vgg.xp, vgg.dtype)
+            minimum = minimize(
+                objective,
+                x,
+                method=s.optimizer,
+                iterations=count,
+                bounds=BOUNDS[s.bounds],
+                lr=s.lr,
+                momentum=s.momentum,
+                callback=on_iterate,
+            )
+        except (KeyboardInterrupt, FloatingPointError, MemoryError) as error:
+            if image is None:
+                raise
+            interrupted = isinstance(error, KeyboardInterrupt)
+            failed = not interrupted
+            stops.append("interrupted" if interrupted else str(error) or "out of memory")
+            stops[-1] += f", before the first iterate at {size or 'full'} pixels"
             break
-    stopped = minimum.stopped
-    if stopped and len(scales) > 1:
-        stopped += f" at {max(image.shape)} pixels"
+        image, loss = to_image(minimum.x), minimum.loss
+        done += minimum.iterations
+        interrupted, failed = minimum.interrupted, minimum.failed
+        if minimum.stopped:
+            stops.append(minimum.stopped + (f" at {max(image.shape)} pixels" if len(scales) > 1 else ""))
+        if interrupted or failed:
+            break
     final = fit_size(image_shape(pictures.get("content", pictures.get("style"))), s.size)
     used = {f.name: getattr(s, f.name) for f in fields(s) if use_case in f.metadata["only"]}
     used |= {name: layer_weights(used[name]) for name in ("content_layers", "style_layers") if name in used}
@@ -245,8 +253,8 @@ def _run(
     if "scales" in used:
         used["scales"] = [max(final) if size is None else size for size, _ in scales]
     named = {name: _name(picture) for name, picture in pictures.items()}
-    settings = {"command": use_case, **named, **names, **used, **_versions(vgg), "loss": minimum.loss}
-    return Result(fit_image(image, final), history, settings, stopped, minimum.interrupted, minimum.failed)
+    settings = {"command": use_case, **named, **names, **used, **_versions(vgg), "loss": loss}
+    return Result(fit_image(image, final), history, settings, "; ".join(stops), interrupted, failed)
 
 
 def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[tuple[int | None, int | None]]:
@@ -269,11 +277,6 @@ def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[tuple[
     sizes = s.sizes(max(result), (min(result), min(style)))
     coarse = [(size, max(1, round(max(style) * size / max(result)))) for size in sizes[:-1]]
     return [*coarse, (s.size, style_size)]
-
-
-def _sums(counts: list[int]) -> list[int]:
-    """How many came before each."""
-    return [sum(counts[:k]) for k in range(len(counts))]
 
 
 def _start(s: Settings, like: np.ndarray, pictures: Mapping[str, Picture]) -> np.ndarray:

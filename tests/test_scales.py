@@ -101,6 +101,67 @@ def test_an_interrupt_at_a_coarse_scale_still_makes_a_picture_of_the_size_asked_
     assert {line["size"] for line in result.history} == {32}
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KeyboardInterrupt(), "interrupted, before the first iterate at 64 pixels"),
+        (FloatingPointError("the loss is not finite"), "the loss is not finite, before the first iterate at 64 pixels"),
+        (MemoryError(), "out of memory, before the first iterate at 64 pixels"),
+    ],
+)
+@pytest.mark.parametrize("where", ["made", "called"])
+def test_what_stops_a_finer_scale_before_it_has_a_picture_loses_nothing(
+    tiny_vgg, picture, monkeypatch, error, words, where
+):
+    class Broken(Objective):
+        def __init__(self, vgg, **options):
+            super().__init__(vgg, **options)
+            self.last = options["style"].shape[1] == 64
+            if where == "made" and self.last:
+                raise error
+
+        def __call__(self, x):
+            if self.last:
+                raise error
+            return super().__call__(x)
+
+    vgg = tiny_vgg(dtype="float32")
+    coarse = texture(picture(60, 80), vgg=vgg, size=32, scales=(), iterations=3)
+    monkeypatch.setattr(sys.modules["nsnumpy.transfer"], "Objective", Broken)
+    result = texture(picture(60, 80), vgg=vgg, size=64, scales=(32,), iterations=3)
+    assert result.stopped == words
+    assert (result.interrupted, result.failed) == (words.startswith("int"), not words.startswith("int"))
+    assert np.array_equal(result.image, fit_image(coarse.image, (48, 64)))
+    assert result.settings["loss"] == coarse.settings["loss"]
+    with pytest.raises(type(error)):
+        texture(picture(60, 80), vgg=vgg, size=64, scales=(), iterations=3)
+
+
+def test_a_coarse_scale_that_stops_early_is_told_and_iterations_are_counted_as_they_ran(tiny_vgg, picture):
+    p = picture(64, 64).astype("float32")
+    result = transfer(p, p, vgg=tiny_vgg(dtype="float32"), size=64, scales=(32,), tv=0, iterations=3)
+    assert result.stopped.startswith("no lower loss found after 0 of 3 iterations")
+    assert " at 32 pixels" in result.stopped
+    assert [line["iteration"] for line in result.history] == [0, *range(len(result.history) - 1)]
+
+
+def test_numbers_of_numpy_are_as_good_as_any(tiny_vgg, picture, tmp_path):
+    result = transfer(
+        picture(48, 64), picture(48, 64, 1), vgg=tiny_vgg(), size=np.int64(64), scales=[np.int64(32)],
+        iterations=range(1, 3), alpha=np.float32(0.5), seed=np.int16(3),
+    )  # fmt: skip
+    result.save(tmp_path / "o.png")
+    settings = read_settings(tmp_path / "o.png")
+    assert (settings["size"], settings["scales"], settings["iterations"]) == (64, [32, 64], [1, 2])
+    assert (settings["alpha"], settings["seed"]) == (0.5, 3)
+
+
+def test_a_scale_that_is_too_small_for_the_network_is_planned_as_it_would_run():
+    pictures = {"content": np.zeros((150, 200, 3), "float32"), "style": np.zeros((150, 200, 3), "float32")}
+    with pytest.raises(ValueError, match="conv"):
+        plan("transfer", **pictures, size=128, scales=(8, 64))
+
+
 def test_coarse_to_fine_gets_closer_than_one_scale(tiny_vgg, picture):
     """Ten iterations at each of two scales against ten at the last one, from noise."""
     options = {"vgg": tiny_vgg(dtype="float32"), "size": 96, "iterations": 10, "tv": 0}
@@ -139,8 +200,10 @@ def test_the_command_line_takes_scales(tmp_path, monkeypatch, capsys):
     assert "o.png: 60 x 45, 3 iterations in" in out
     assert sorted(path.name for path in Path().glob("o-*")) == ["o-00001.png", "o-00002.png", "o-00003.png"]
     assert [json.loads(line)["size"] for line in Path("l.jsonl").read_text().splitlines()] == [30, 30, 30, 60, 60]
+    assert main([*command, "--scales", "30", "--iterations", "0,1", "--log", "m.jsonl"]) == 0
+    assert [json.loads(line)["size"] for line in Path("m.jsonl").read_text().splitlines()] == [30, 60, 60]
     settings = read_settings("o.png")
-    assert (settings["scales"], settings["iterations"], settings["convention"]) == ([30, 60], [2, 1], "relative")
+    assert (settings["scales"], settings["iterations"], settings["convention"]) == ([30, 60], [0, 1], "relative")
     for options, message in (
         (["--scales", "30,x"], "a whole number, 1 or more, expected; 'x' given"),
         (["--scales", "40,30"], "scales is a list of growing whole numbers"),

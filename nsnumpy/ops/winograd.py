@@ -27,6 +27,7 @@ References
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import NamedTuple
 
@@ -127,8 +128,11 @@ def winograd_backward_weight(
     workers = workers or Workers(1)
     _check_channels(x, U)
     *_, height, width, channels = x.shape
-    filters = gy.shape[-1]
-    pictures, gradients = x.reshape(-1, height, width, channels), gy.reshape(-1, height, width, filters)
+    filters = U.shape[2]
+    if gy.shape != (*x.shape[:-1], filters):
+        raise ValueError(f"gy of shape {(*x.shape[:-1], filters)} expected, {gy.shape} given")
+    batch = math.prod(x.shape[:-3])
+    pictures, gradients = x.reshape(batch, height, width, channels), gy.reshape(batch, height, width, filters)
     gx = xp.empty(pictures.shape, x.dtype)
     m = matrices(x)
     seams = _Seams(gx)
@@ -146,7 +150,8 @@ def winograd_backward_weight(
 
     pieces = _pieces(len(pictures), (height, width), U, workers)
     shares = [pieces[k :: workers.threads] for k in range(min(workers.threads, len(pieces)))]
-    gU = sum(workers.map(work, shares)).reshape(6, 6, channels, filters)  # in this order, whichever was ready first
+    gU = sum(workers.map(work, shares), xp.zeros(U.shape, x.dtype))  # in this order, whichever was ready first
+    gU = gU.reshape(6, 6, channels, filters)
     G = m.G.astype(x.dtype)
     gweight = xp.tensordot(G, xp.tensordot(G, gU, (0, 1)), (0, 1))
     return gx.reshape(x.shape), gweight, gy.reshape(-1, filters).sum(axis=0)

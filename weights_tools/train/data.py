@@ -129,7 +129,7 @@ def _sources(path: Path, h5: h5py.File) -> Iterator[Source]:
     if name is None or "offset" not in h5:
         raise DataError(f"{path}: datasets 'offset' and one of {', '.join(ENCODINGS)} expected")
     offsets, data = _whole_numbers(path, h5, "offset"), _whole_numbers(path, h5, name, "u1").tobytes()
-    if len(offsets) < 2 or offsets[0] < 0 or (np.diff(offsets) < 0).any() or offsets[-1] > len(data):
+    if len(offsets) < 2 or offsets[0] < 0 or (offsets[1:] < offsets[:-1]).any() or offsets[-1] > len(data):
         raise DataError(f"{path}: dataset 'offset' does not fit to {name!r}")
     for k, (start, stop) in enumerate(itertools.pairwise(offsets.tolist())):
         yield Source(f"{path}: picture {k}", lambda start=start, stop=stop: data[start:stop])
