@@ -22,9 +22,9 @@ from .backend import DEVICES, DeviceError
 from .blas import restart_with_better_kernel
 from .checks import run_checks
 from .command import Parser, os_error, run_program, say
-from .files import check_folder
+from .files import check_distinct, check_folder
 from .gradcheck import KinkError
-from .images import PictureError, check_output, sample_names, save_image
+from .images import check_output, sample_names, save_image
 from .options import add_settings, layer, natural, positive
 from .plan import Plan, plan
 from .settings import INITS, Settings
@@ -128,8 +128,13 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
         output = check_output(arguments.output)
         if arguments.log:
             check_folder(arguments.log)
-        _check_distinct(arguments, output)
-    except PictureError as error:
+        read = [getattr(arguments, name, None) for name in ("content", "style", "init", "weights")]
+        named = (None, *INITS, BUILTIN, BUILTIN_RANDOM)
+        check_distinct(
+            [path for path in (output, arguments.log) if path],
+            [picture for picture in read if picture not in named],
+        )
+    except ValueError as error:
         _say(f"error: {error}")
         return 2
     except OSError as error:
@@ -207,17 +212,6 @@ def _run_plan(arguments: argparse.Namespace) -> int:
     if not planned.fits:
         _say(f"error: {_does_not_fit(planned, arguments)}")
     return int(not planned.fits)
-
-
-def _check_distinct(arguments: argparse.Namespace, output: Path) -> None:
-    """PictureError if the picture or the log would be written over each other or over what the run reads."""
-    written = [output, arguments.log] if arguments.log else [output]
-    read = [getattr(arguments, name, None) for name in ("content", "style", "init", "weights")]
-    read = [name for name in read if name not in (*INITS, BUILTIN, BUILTIN_RANDOM)]
-    for path in written:
-        others = [other for other in [*written, *read] if other is not None and other is not path]
-        if path.resolve() in [Path(other).resolve() for other in others]:
-            raise PictureError(f"{path}: named twice in this command, once to be written; choose another name for it")
 
 
 @contextlib.contextmanager

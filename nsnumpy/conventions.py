@@ -12,7 +12,7 @@ style's Gram matrix over its M_a positions:
 "paper" is [1]. Its content loss grows with the number of positions and with the scale of the features, and its style
 loss with the fourth power of that scale: so a good beta belongs to one size and one network. The terms of "relative"
 have no units. A content or style loss of 1 means features, or Gram matrices, as wrong as zeros would be; the same
-weights do for every size, and for every network, whether its filters are normalised or not.
+weights can serve every size and every network, whether its filters are normalised or not.
 
 References
 ----------

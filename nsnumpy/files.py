@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,6 +24,14 @@ def check_folder(path: Path) -> None:
         temporary = _temporary(path)
         temporary.touch()
         temporary.unlink()
+
+
+def check_distinct(written: Sequence[Path], read: Iterable[str | os.PathLike[str]]) -> None:
+    """ValueError if a file that is to be written is another one of them, or one that is read."""
+    for path in written:
+        others = [other for other in (*written, *read) if other is not path]
+        if path.resolve() in [Path(other).resolve() for other in others]:
+            raise ValueError(f"{path}: named twice in this command, once to be written; choose another name for it")
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def _positives(text: str) -> list[int]:
     return [positive(part) for part in text.split(",")]
 
 
-def _weight(text: str) -> float:
+def non_negative(text: str) -> float:
     """A finite number, 0 or more."""
     try:
         value = float(text)
@@ -52,9 +52,9 @@ def _weight(text: str) -> float:
     return value
 
 
-def _step(text: str) -> float:
+def above_zero(text: str) -> float:
     """A finite number above 0."""
-    if not (value := _weight(text)):
+    if not (value := non_negative(text)):
         raise argparse.ArgumentTypeError(f"a number above 0 expected; {text!r} given")
     return value
 
@@ -72,7 +72,7 @@ def _layers(text: str) -> dict[str, float | None]:
     layers = {}
     for part in text.split(","):
         name, colon, weight = part.partition(":")
-        layers[layer(name.strip())] = _weight(weight) if colon else None
+        layers[layer(name.strip())] = non_negative(weight) if colon else None
     return layers
 
 
@@ -84,13 +84,13 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "convention": {"choices": tuple(CONVENTIONS)},
     "optimizer": {"choices": OPTIMIZERS},
     "bounds": {"choices": tuple(BOUNDS)},
-    "lr": {"type": _step, "metavar": "STEP"},
-    "momentum": {"type": _weight, "metavar": "GAMMA"},
+    "lr": {"type": above_zero, "metavar": "STEP"},
+    "momentum": {"type": non_negative, "metavar": "GAMMA"},
     "init": {"metavar": "START"},
     "seed": {"type": natural, "metavar": "N"},
-    "alpha": {"type": _weight, "metavar": "WEIGHT"},
-    "beta": {"type": _weight, "metavar": "WEIGHT"},
-    "tv": {"type": _weight, "metavar": "WEIGHT"},
+    "alpha": {"type": non_negative, "metavar": "WEIGHT"},
+    "beta": {"type": non_negative, "metavar": "WEIGHT"},
+    "tv": {"type": non_negative, "metavar": "WEIGHT"},
     "content_layers": {"type": _layers, "metavar": "LAYERS"},
     "style_layers": {"type": _layers, "metavar": "LAYERS"},
 }

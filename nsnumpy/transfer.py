@@ -199,7 +199,8 @@ def _run(
     """Scale after scale; `objective_at` takes the long sides of the result and of the style picture, and returns the
     objective, and a picture of the result's shape."""
     began = time.perf_counter()
-    scales = scales_of(s, {name: image_shape(picture) for name, picture in pictures.items()})
+    shapes = {name: image_shape(picture) for name, picture in pictures.items()}
+    scales = scales_of(s, shapes)
     iterations = s.iterations_at(scales)
     history: list[dict[str, Any]] = []
     image: np.ndarray | None = None
@@ -246,7 +247,7 @@ def _run(
             stops.append(minimum.stopped + (f" at {max(image.shape)} pixels" if len(scales) > 1 else ""))
         if interrupted or failed:
             break
-    final = fit_size(image_shape(pictures.get("content", pictures.get("style"))), s.size)
+    final = fit_size(next(iter(shapes.values())), s.size)
     used = {f.name: getattr(s, f.name) for f in fields(s) if use_case in f.metadata["only"]}
     used |= {name: layer_weights(used[name]) for name in ("content_layers", "style_layers") if name in used}
     used["init"] = _name(s.init)

@@ -178,11 +178,11 @@ def write_weights(path: str | os.PathLike[str], file: WeightFile, dtype: str = "
 def read_weights(source: str | os.PathLike[str]) -> WeightFile:
     """Read a weight file and check it: names, shapes, types, finite values.
 
+    The HDF5 library itself is not proof against a file made to attack it: read files from sources that you trust.
+
     Parameters
     ----------
     source : as for `load_vgg`
-
-    The HDF5 library itself is not proof against a file made to attack it: read files from sources that you trust.
 
     Raises
     ------

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from weights_tools.train import DataError, Pictures, read_pictures
-from weights_tools.train.data import encoded_pictures, halved, middle_crops, random_crops
+from weights_tools.train.data import halved, middle_crops, open_pictures, random_crops
 
 SIDE = 16
 LOSSLESS = {"png": {}, "webp": {"lossless": True}}
@@ -209,7 +209,7 @@ def test_calibration_pictures_are_spread_and_need_no_labels(tmp_path, kind):
     else:
         path = write_folder(tmp_path / "p", pixels, [0] * 4 + [1] * 5)
     for most, expected in ((3, [0, 4, 8]), (9, range(9)), (100, range(9)), (1, [0])):
-        images = list(encoded_pictures(path, most))
+        images = list(open_pictures(path, most))
         assert len(images) == len(expected)
         for k, image in zip(expected, images, strict=True):
             assert image.mode == "RGB"
@@ -218,11 +218,11 @@ def test_calibration_pictures_are_spread_and_need_no_labels(tmp_path, kind):
 
 def test_calibration_pictures_may_lie_in_one_folder_and_there_must_be_some(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(random_pixels(1)[0]))
-    assert len(list(encoded_pictures(tmp_path, 5))) == 1
+    assert len(list(open_pictures(tmp_path, 5))) == 1
     (tmp_path / "a.png").rename(tmp_path / "a.bmp")
     for path, words in ((tmp_path, "no pictures in it"), (tmp_path / "no", "no such file or folder")):
         with pytest.raises(DataError, match=words):
-            next(encoded_pictures(path, 5))
+            next(open_pictures(path, 5))
 
 
 # What cannot be read.
@@ -286,7 +286,7 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path, kind, cut):
         read_pictures(write_h5(tmp_path / "p.h5", pictures, [0, 1, 0, 1], kind), SIDE)
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match=r"p\.h5: picture 2 cannot be read"):
-        list(encoded_pictures(tmp_path / "p.h5", 4))
+        list(open_pictures(tmp_path / "p.h5", 4))
 
 
 def test_what_is_no_picture_is_an_error_too(tmp_path):

@@ -22,7 +22,7 @@ from nsnumpy._version import __version__
 from nsnumpy.architecture import POOLINGS
 from nsnumpy.backend import DeviceError
 from nsnumpy.command import Parser, run_program
-from nsnumpy.files import check_folder
+from nsnumpy.files import check_distinct, check_folder
 from nsnumpy.weights import BUILTIN, BUILTIN_RANDOM, DTYPES, cache_folder, find_weights, read_weights
 
 from .compare import SAME, compare
@@ -226,8 +226,7 @@ def _run_convert(arguments: argparse.Namespace) -> int:
 def _check_output(arguments: argparse.Namespace, read: Sequence[str]) -> None:
     """Before the work: that it can be written, and is nothing that is read."""
     check_folder(arguments.output)
-    if any(arguments.output.resolve() == Path(name).resolve() for name in read):
-        raise ValueError(f"{arguments.output}: named twice in this command, once to be written; choose another name")
+    check_distinct([arguments.output], read)
 
 
 def _print_found(path: Path, found: Found) -> None:

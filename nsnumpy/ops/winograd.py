@@ -123,6 +123,11 @@ def winograd_backward_weight(
     gx : array ``(..., H, W, C_in)``
     gweight : array ``(3, 3, C_in, C_out)``
     gbias : array ``(C_out,)``
+
+    Raises
+    ------
+    ValueError
+        If x has another number of channels than U, or gy is not of `winograd_forward`'s shape.
     """
     xp = get_xp(gy, x, U)
     workers = workers or Workers(1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import re
 import signal
 import sys
@@ -22,12 +21,13 @@ from nsnumpy import WeightFile, load_image, write_weights
 from nsnumpy._version import __version__
 from nsnumpy.architecture import ARCHITECTURES, minimum_size
 from nsnumpy.backend import DEVICES
-from nsnumpy.files import check_folder
+from nsnumpy.files import check_distinct, check_folder
+from nsnumpy.options import above_zero, natural, non_negative, positive
 from nsnumpy.weights import DTYPES
 
 from ..normalize import normalize
 from .classifier import network_layers
-from .data import DataError, encoded_pictures, read_pictures
+from .data import DataError, open_pictures, read_pictures
 from .trainer import Recipe, Report, Stage, Trainer, TrainingError, load_state
 
 CALIBRATION = 400  # pictures over which the mean activations are taken
@@ -56,27 +56,29 @@ def add_train(command: argparse.ArgumentParser) -> None:
         default=_DEFAULT.stages,
         help=f"random crops of so many pixels, /2 of the halved pictures ({_shown(_DEFAULT.stages)})",
     )
-    command.add_argument("--side", type=_whole, metavar="PIXELS", default=64, help="to which pictures are scaled (64)")
-    command.add_argument("--batch", type=_whole, metavar="N", default=_DEFAULT.batch, help="pictures a step (128)")
     command.add_argument(
-        "--group", type=_whole, metavar="N", default=_DEFAULT.group, help="how many are normalised together (32)"
+        "--side", type=positive, metavar="PIXELS", default=64, help="to which pictures are scaled (64)"
     )
-    command.add_argument("--rate", type=_positive, default=_DEFAULT.rate, help="greatest learning rate (0.2)")
+    command.add_argument("--batch", type=positive, metavar="N", default=_DEFAULT.batch, help="pictures a step (128)")
+    command.add_argument(
+        "--group", type=positive, metavar="N", default=_DEFAULT.group, help="how many are normalised together (32)"
+    )
+    command.add_argument("--rate", type=above_zero, default=_DEFAULT.rate, help="greatest learning rate (0.2)")
     command.add_argument("--momentum", type=_momentum, default=_DEFAULT.momentum, help="0 to below 1 (0.9)")
-    command.add_argument("--weight-decay", type=_number, default=_DEFAULT.weight_decay, help="(3e-4)")
+    command.add_argument("--weight-decay", type=non_negative, default=_DEFAULT.weight_decay, help="(3e-4)")
     command.add_argument(
         "--radius",
-        type=_number,
+        type=non_negative,
         default=_DEFAULT.radius,
         help="L2 norm of the perturbation of 64 x 64 pixels in [0, 1]; 0 is plain training (1.2)",
     )
     command.add_argument(
-        "--attack-steps", type=_whole, metavar="N", default=_DEFAULT.steps, help="steps of each perturbation (1)"
+        "--attack-steps", type=positive, metavar="N", default=_DEFAULT.steps, help="steps of each perturbation (1)"
     )
-    command.add_argument("--seed", type=_natural, default=_DEFAULT.seed, help="of everything random (0)")
+    command.add_argument("--seed", type=natural, default=_DEFAULT.seed, help="of everything random (0)")
     command.add_argument(
         "--held-out",
-        type=_natural,
+        type=natural,
         metavar="N",
         default=2000,
         help="the last pictures, kept to measure accuracy (2000)",
@@ -90,7 +92,7 @@ def add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--license", metavar="TEXT", default="", help="of the network, for the file to state")
     command.add_argument("--dtype", choices=DTYPES, default="float16", help="how to store the weights (float16)")
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
-    command.add_argument("--threads", type=_whole, metavar="N", help="threads of the CPU (all usable cores)")
+    command.add_argument("--threads", type=positive, metavar="N", help="threads of the CPU (all usable cores)")
     command.add_argument("--resume", action="store_true", help="go on from OUT.checkpoint")
     command.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per step to FILE")
 
@@ -102,9 +104,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     written = [path for path in (output, checkpoint, arguments.log) if path]
     for path in written:
         check_folder(path)
-        others = [other for other in (*written, arguments.data, arguments.calibrate) if other and other is not path]
-        if path.resolve() in [other.resolve() for other in others]:
-            raise ValueError(f"{path}: named twice in this command, once to be written; choose another name for it")
+    check_distinct(written, [path for path in (arguments.data, arguments.calibrate) if path])
     if checkpoint.exists() and not arguments.resume:
         raise TrainingError(f"{checkpoint}: of a training that was not finished: --resume goes on; or remove it")
     recipe = _recipe(arguments)
@@ -150,7 +150,7 @@ def finish(trainer: Trainer, calibration: Path, data: str) -> WeightFile:
 
 
 def _calibration_images(path: Path) -> Iterator[np.ndarray]:
-    for image in encoded_pictures(path, CALIBRATION):
+    for image in open_pictures(path, CALIBRATION):
         yield load_image(image, min(max(image.size), _CALIBRATION_SIZE))
 
 
@@ -232,33 +232,7 @@ def _last(text: str) -> str:
     return text
 
 
-def _natural(text: str, least: int = 0) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"a whole number, {least} or more, expected; {text!r} given")
-    return int(text)
-
-
-def _whole(text: str) -> int:
-    return _natural(text, 1)
-
-
-def _positive(text: str) -> float:
-    if not (value := _number(text)):
-        raise argparse.ArgumentTypeError(f"a number above 0 expected; {text!r} given")
-    return value
-
-
 def _momentum(text: str) -> float:
-    if (value := _number(text)) >= 1:
+    if (value := non_negative(text)) >= 1:
         raise argparse.ArgumentTypeError(f"a number from 0 to below 1 expected; {text!r} given")
-    return value
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"a number, 0 or more, expected; {text!r} given")
     return value

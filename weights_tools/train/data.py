@@ -96,7 +96,7 @@ def read_pictures(path: str | os.PathLike[str], side: int = 64, seed: int = 0) -
     return _decode(path, sources, labels.astype(np.int64), side)
 
 
-def encoded_pictures(path: str | os.PathLike[str], most: int) -> Iterator[Image.Image]:
+def open_pictures(path: str | os.PathLike[str], most: int) -> Iterator[Image.Image]:
     """Up to `most` pictures, spread over an HDF5 file or a folder and its folders; labels are not needed.
 
     Raises
@@ -182,7 +182,9 @@ def _decode(path: Path, sources: Sequence[Source], labels: np.ndarray, side: int
     def decode(k: int) -> None:
         image = _open(sources[k])
         if image.size != (side, side):
-            image = ImageOps.fit(image, (side, side), Image.Resampling.BOX if min(image.size) > side else 3)
+            image = ImageOps.fit(
+                image, (side, side), Image.Resampling.BOX if min(image.size) > side else Image.Resampling.BICUBIC
+            )
         pixels[k] = image
 
     with ThreadPoolExecutor(usable_cores()) as pool:

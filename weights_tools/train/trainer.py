@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from nsnumpy import WeightFile
 from nsnumpy.backend import Array, asarray, device_namespace, to_host
 from nsnumpy.files import atomic_path
 from nsnumpy.workers import Scratch, Workers
@@ -218,9 +219,9 @@ class Trainer:
         recipe, stage = self.recipe, self.stage(step)
         epoch, place = divmod(step, self.epoch_steps)
         order = np.random.default_rng([recipe.seed, 1, epoch]).permutation(len(self.pictures))
-        chosen = np.sort(order[place * recipe.batch : (place + 1) * recipe.batch])
         rng = np.random.default_rng([recipe.seed, 2, step])
-        chosen = rng.permutation(chosen)
+        # Sorted and shuffled again: needless, but so were the batches of the built-in network, which this makes again.
+        chosen = rng.permutation(np.sort(order[place * recipe.batch : (place + 1) * recipe.batch]))
         x = random_crops((self._half if stage.halved else self.pictures.pixels)[chosen], stage.crop, rng)
         d = random_in_ball(rng, x.shape, self._radius(stage))
         return x - self.mean.astype(np.float32), self.pictures.labels[chosen], d
@@ -293,7 +294,7 @@ class Trainer:
         starts = range(0, len(self.held_out), self.recipe.group)
         return sum(self.workers.map(right, starts)) / len(self.held_out)
 
-    def network(self) -> Any:
+    def network(self) -> WeightFile:
         """The trained convolutions as a `WeightFile`, normalisations folded in."""
         host = {name: asarray(array, np, "float32") for name, array in self.state.parameters.items()}
         statistics = {name: asarray(array, np, "float32") for name, array in self.state.statistics.items()}
