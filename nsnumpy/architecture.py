@@ -22,7 +22,7 @@ ARCHITECTURES: dict[str, tuple[tuple[int, int], ...]] = {
 
 FIRST = "conv1_1"
 POOLINGS = ("avg", "max")
-CONVOLUTIONS = ("winograd", "direct")
+CONVOLUTIONS = ("winograd", "direct", "fastest")
 MOST_FILTERS = 4096  # of a layer; eight times VGG's. A file that claims more is not believed
 
 

@@ -6,8 +6,11 @@ because somebody asked for that device by name (`device_namespace`, `asarray`).
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
+from collections.abc import Iterator
+from numbers import Real
 from types import ModuleType
 from typing import Any
 
@@ -81,6 +84,31 @@ def device_namespace(device: str) -> ModuleType:
     return cupy
 
 
+@contextlib.contextmanager
+def tf32_products(cupy: ModuleType) -> Iterator[None]:
+    """Within it, matrix products in float32 may round their factors to TF32 (11 bits instead of 24; tensor cores).
+
+    The setting belongs to cuBLAS's handle of the calling thread, and is set back afterwards.
+    """
+    cublas, handle = cupy.cuda.cublas, cupy.cuda.Device().cublas_handle
+    before = cublas.getMathMode(handle)
+    cublas.setMathMode(handle, cublas.CUBLAS_TF32_TENSOR_OP_MATH)
+    try:
+        yield
+    finally:
+        cublas.setMathMode(handle, before)
+
+
+def free_device_bytes(cupy: ModuleType) -> int:
+    """The GPU memory that new arrays can have: what the card has left, and what CuPy's pool holds for reuse."""
+    return cupy.cuda.Device().mem_info[0] + cupy.get_default_memory_pool().free_bytes()
+
+
+def on_host(array: Array) -> bool:
+    """Whether an array is NumPy's."""
+    return get_xp(array) is np
+
+
 def asarray(array: Array, xp: ModuleType, dtype: Any) -> Array:
     """`array` as an array of namespace `xp` and of `dtype`; copied only where one of the two differs."""
     if xp is np:
@@ -90,4 +118,11 @@ def asarray(array: Array, xp: ModuleType, dtype: Any) -> Array:
 
 def to_host(array: Array) -> np.ndarray:
     """`array` as a NumPy array; an array that is one already is returned as it is."""
-    return array if get_xp(array) is np else array.get()
+    return array if on_host(array) else array.get()
+
+
+def to_floats(*values: Any) -> list[float]:
+    """Numbers of any kind as Python's; those on a device come in one transfer, which waits until they are computed."""
+    if all(isinstance(value, Real | np.bool_ | np.ndarray) for value in values):
+        return [float(value) for value in values]
+    return to_host(get_xp(*values).stack([value.astype("float64") for value in values])).tolist()

@@ -1,7 +1,7 @@
 """What a run will take: its memory by parts, and its time per evaluation.
 
-Memory is counted by walking through a run as it will happen (`vgg.VGG` and `objective.Objective`, on the CPU, by
-Winograd's way) with shapes in place of arrays. Time is extrapolated from two small layers that are run on the spot.
+Memory is counted by walking through a run as it will happen (`vgg.VGG` and `objective.Objective`, by Winograd's way)
+with shapes in place of arrays. Time is extrapolated from two small layers that are run on the spot.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from types import ModuleType
 
 from .architecture import FIRST, Step, canonical_layer, check_size, network_steps, resolve_layers
+from .backend import device_namespace, to_floats
 from .lbfgs import MEMORY
 from .ops import winograd_relu_backward, winograd_relu_forward, winograd_stripes, winograd_weight
-from .workers import Workers
+from .workers import DEVICE_BLOCK_BYTES, Workers
+
+_CUBLAS_BYTES = 32 << 20  # its workspace on the largest cards, by its documentation; 4 MiB on others
 
 Size = tuple[int, int]
 """(H, W)"""
@@ -55,17 +57,22 @@ class Run:
     optimizer: str
     threads: int
     memory: int = MEMORY
+    device: str = "cpu"
+
+    @property
+    def xp(self) -> ModuleType:
+        return device_namespace(self.device)
 
 
 def run_memory(network: Network, run: Run) -> dict[str, int]:
-    """The parts of a run's peak memory, beside Python and the libraries; their sum is the peak.
+    """The parts of a run's peak memory on its device, beside Python and the libraries; their sum is the peak.
 
     Returns
     -------
     parts : dict from str to int, in bytes
-        "weights": as given and transformed. "scratch": what the threads work in. "targets": content features and Gram
-        matrices. "features": what passes through the network, and what its backward keeps, at the worst moment.
-        "optimizer": its vectors.
+        "weights": transformed, and on the CPU as given, too. "scratch": what the threads work in. "targets": content
+        features and Gram matrices. "features": what passes through the network, and what its backward keeps, at the
+        worst moment. "optimizer": its vectors.
 
     Raises
     ------
@@ -75,7 +82,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     given = transformed = 0
     channels = 3
     for name, filters in network.filters.items():
-        given += 9 * channels * filters * network.itemsize
+        given += 9 * channels * filters * network.itemsize if run.device == "cpu" else 0
         transformed += (9 if name == FIRST else 36) * channels * filters * network.itemsize
         channels = filters
     content, style = network.resolve(run.content_layers), network.resolve(run.style_layers)
@@ -98,7 +105,9 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
             evaluation = max(
                 evaluation, seen + _forward(network, network.steps(asked), size, set(), set(), keep=False)[0]
             )
-    scratch = max(_scratch(network, network.steps(layers), size, run.threads) for size in (run.size, run.style) if size)
+    scratch_of = _scratch if run.device == "cpu" else _device_scratch
+    steps = network.steps(layers)
+    scratch = max(scratch_of(network, steps, size, run.threads) for size in (run.size, run.style) if size)
     vectors = {
         "lbfgs-device": (2 * run.memory + 8) * network.itemsize,
         "lbfgs": (4 * run.memory + 18) * 8,  # scipy's workspace and the copies that it makes at the end, in float64
@@ -116,7 +125,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
 
 def run_seconds(network: Network, run: Run) -> float:
     """Seconds for one evaluation of loss and gradient, after running two small layers; takes a few tenths itself."""
-    per_product, per_element, per_step = _rates(run.threads)
+    per_product, per_element, per_step = _rates(run.xp, run.threads)
     layers = [*run.content_layers, *run.style_layers]
     style = set(map(canonical_layer, run.style_layers))
     products, elements, channels = 0.0, 0.0, 3
@@ -227,28 +236,47 @@ def _scratch(network: Network, steps: list[Step], size: Size, threads: int) -> i
         }
         pieces = {name: max(pieces.get(name, 0), want) for name, want in wants.items()}
         channels = N
-    first = network.filters[FIRST]
-    rows = -(-workers.block_bytes // (size[1] * (28 + 2 * first) * network.itemsize))
-    pieces["first layer"] = min(size[0], rows) * size[1] * (28 + 3 * first)
+    pieces["first layer"] = _first_layer(network, size, workers)
     return threads * sum(pieces.values()) * network.itemsize
 
 
-def _rates(threads: int) -> tuple[float, float, float]:
+def _device_scratch(network: Network, steps: list[Step], size: Size, _: int) -> int:
+    """The same on a GPU, with the copy of U^T that its products make; and what cuBLAS itself takes."""
+    workers = Workers(1, DEVICE_BLOCK_BYTES)
+    channels = 3
+    V = M = U = 0
+    for step, (height, width), N in _walk(network, steps, size):
+        if step.conv and step.conv != FIRST:
+            T, stripes = winograd_stripes((height, width), channels + N, network.itemsize, workers)
+            tiles = max(stop - start for start, stop in stripes) * T
+            V, M, U = max(V, 36 * tiles * channels), max(M, 36 * tiles * N), max(U, 36 * channels * N)
+        channels = N
+    return (V + M + U + _first_layer(network, size, workers)) * network.itemsize + _CUBLAS_BYTES
+
+
+def _first_layer(network: Network, size: Size, workers: Workers) -> int:
+    first = network.filters[FIRST]
+    rows = -(-workers.block_bytes // (size[1] * (28 + 2 * first) * network.itemsize))
+    return min(size[0], rows) * size[1] * (28 + 3 * first)
+
+
+def _rates(xp: ModuleType, threads: int) -> tuple[float, float, float]:
     """Seconds per product of the matrix products, per element that the transforms move, and per step whatever its size.
 
     All forward and backward. A tiny layer gives the last; two layers, one with few and one with many filters, give two
     equations for the others.
     """
-    workers = Workers(threads)
+    workers = Workers.on(xp, threads)
     equations, times = [], []
     for height, width, filters in ((4, 4, 8), (128, 256, 64), (64, 64, 256)):
-        x = np.ones((height, width, filters), np.float32)
-        U, bias = winograd_weight(np.zeros((3, 3, filters, filters), np.float32)), np.zeros(filters, np.float32)
+        x = xp.ones((height, width, filters), "float32")
+        U, bias = winograd_weight(xp.zeros((3, 3, filters, filters), "float32")), xp.zeros(filters, "float32")
         seconds = math.inf
         for _ in range(3):
             start = time.perf_counter()
             y, signs = winograd_relu_forward(x, U, bias, workers)
-            winograd_relu_backward(y, U, signs, (height, width), workers)
+            gx = winograd_relu_backward(y, U, signs, (height, width), workers)
+            to_floats(gx[0, 0, 0])  # a GPU is done only now
             seconds = min(seconds, time.perf_counter() - start)
         tiles = height * width / 16
         equations.append((2 * 36 * tiles * filters**2, 16 * tiles * 2 * filters))

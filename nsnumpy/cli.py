@@ -21,7 +21,7 @@ from ._version import __version__
 from .backend import DEVICES, DeviceError
 from .blas import restart_with_better_kernel
 from .checks import run_checks
-from .command import Parser, os_error, run_program, say
+from .command import Parser, one_line, os_error, run_program, say
 from .files import check_distinct, check_folder
 from .gradcheck import KinkError
 from .images import check_output, sample_names, save_image
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "plan",
         help="say what a transfer would take, and whether it fits",
-        description="The memory and the time that `nsnumpy transfer` would take with the same options, on the CPU.",
+        description="The memory and the time that `nsnumpy transfer` would take with the same options.",
         allow_abbrev=False,
     )
     command.add_argument("content", metavar="CONTENT", help="the picture to paint")
@@ -101,7 +101,7 @@ def _add_run(commands: Any, name: str, help: str, run: Callable[[argparse.Namesp
     command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False)
     command.add_argument("-o", "--output", metavar="OUT", required=True, help="the result: png, jpg, webp or tif")
     add_settings(command, name)
-    command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
+    command.add_argument("--tf32", action="store_true", help="gpu: faster products of float32, factors of 11 bits")
     command.add_argument("--save-every", metavar="K", type=positive, help="write OUT-00050.png, ... every K iterations")
     command.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per iteration to FILE")
     command.add_argument("--force", action="store_true", help="run even if memory will not suffice")
@@ -125,6 +125,8 @@ def _run_reconstruct(arguments: argparse.Namespace) -> int:
 def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: str) -> int:
     """Run a use case under a progress bar, and write what it makes."""
     try:
+        if arguments.tf32 and (arguments.device, arguments.dtype) != ("gpu", "float32"):
+            raise ValueError("--tf32 is a GPU's precision: it goes with --device gpu and --dtype float32")
         output = check_output(arguments.output)
         if arguments.log:
             check_folder(arguments.log)
@@ -141,22 +143,28 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
         _say(f"error: {os_error(error)}")
         return 2
     settings = _settings(arguments, name)
-    if arguments.device == "cpu" and not (arguments.force and arguments.quiet):
-        planned = _plan(arguments, name)
-        if not planned.fits and not arguments.force:
-            _say(f"error: {_does_not_fit(planned, arguments)}; or --force to try all the same")
-            return 1
-        if not arguments.quiet:
-            print(_planned(planned), flush=True)
-    vgg = load_vgg(
-        arguments.weights,
-        pooling=arguments.pooling,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        threads=arguments.threads,
-    )
-    with _reporter(arguments, output) as report:
-        result = use_case(vgg=vgg, callback=report, **settings)
+    planned = None if arguments.force and arguments.quiet else _plan(arguments, name)
+    if planned and not planned.fits and not arguments.force:
+        _say(f"error: {_does_not_fit(planned, arguments)}; or --force to try all the same")
+        return 1
+    if planned and not arguments.quiet:
+        print(_planned(planned), flush=True)
+    try:
+        vgg = load_vgg(
+            arguments.weights,
+            pooling=arguments.pooling,
+            device=arguments.device,
+            dtype=arguments.dtype,
+            threads=arguments.threads,
+            tf32=arguments.tf32,
+        )
+        with _reporter(arguments, output) as report:
+            result = use_case(vgg=vgg, callback=report, **settings)
+    except MemoryError as error:
+        planned = planned or _plan(arguments, name)
+        mend = "choose a smaller --size" if planned.fits else _mend(planned, arguments)
+        _say(f"error: out of memory; {mend} ({one_line(error) or 'no details'})")
+        return 1
     with _uninterrupted():
         result.save(output)
         if not arguments.quiet:
@@ -175,7 +183,7 @@ def _plan(arguments: argparse.Namespace, name: str) -> Plan:
     return plan(
         name,
         **{key: given[key] for key in ("content", "style", "layer") if key in given},
-        **{key: given[key] for key in ("weights", "pooling", "dtype", "threads")},
+        **{key: given[key] for key in ("weights", "pooling", "dtype", "threads", "device")},
         **_settings(arguments, name),
     )
 
@@ -191,13 +199,17 @@ def _planned(planned: Plan) -> str:
 
 def _does_not_fit(planned: Plan, arguments: argparse.Namespace) -> str:
     height, width = planned.size
+    return (
+        f"{width} x {height} would take about {planned.peak_bytes / 1e9:.2f} GB of memory, and "
+        f"{planned.available_bytes / 1e9:.2f} GB are to be had: {_mend(planned, arguments)}"
+    )
+
+
+def _mend(planned: Plan, arguments: argparse.Namespace) -> str:
     mend = f"choose --size {planned.largest_size} or less" if planned.largest_size else "no size would fit"
     if planned.largest_size and getattr(arguments, "scales", None):
         mend += ", and --scales up to it"
-    return (
-        f"{width} x {height} would take about {planned.peak_bytes / 1e9:.2f} GB of memory, and "
-        f"{planned.available_bytes / 1e9:.2f} GB are to be had: {mend}"
-    )
+    return mend
 
 
 def _duration(seconds: float) -> str:

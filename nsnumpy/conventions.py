@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .backend import Array
+from .backend import Array, to_floats
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Convention:
 
 
 def _mean_square(x: Array) -> float:
-    return float((x * x).mean(dtype="float64")) or 1.0  # zeros, of a black picture, say, cannot be a unit
+    return to_floats((x * x).mean(dtype="float64"))[0] or 1.0  # zeros, of a black picture, say, cannot be a unit
 
 
 def _differences(shape: tuple[int, ...]) -> int:

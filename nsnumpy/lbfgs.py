@@ -1,5 +1,8 @@
 """L-BFGS in a box, on the device and in the precision of its x: nothing but sums, products and inner products.
 
+The numbers that a decision hangs on are fetched from the device together, a few times an iteration; the two loops over
+the pairs fetch none.
+
 scipy's L-BFGS-B works on float64 copies on the host and finds the generalised Cauchy point, which for a million pixels
 costs as much as a third of the network's own time, and some sixty float64 vectors. Here a projection takes its place:
 pixels that lie on a bound and want to go beyond it are left out of the step, and the rest is searched along the path
@@ -17,7 +20,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .backend import Array, get_xp
+from .backend import Array, get_xp, to_floats
 
 MEMORY = 10  # pairs, unless told otherwise
 DECREASE, CURVATURE = 1e-4, 0.9  # c1 and c2 of the Wolfe conditions, as [1] advises for quasi-Newton methods
@@ -27,6 +30,7 @@ IDLE = 5  # iterations in a row that win nothing end a run
 
 Function = Callable[[Array], tuple[float, Array]]
 Bounds = tuple[float, float] | None
+Curvature = tuple[float, float]
 
 
 class Pairs:
@@ -35,19 +39,23 @@ class Pairs:
     def __init__(self, memory: int) -> None:
         self.memory = memory
         self._pairs: list[tuple[Array, Array]] = []
+        self._curvatures: list[Curvature | None] = []  # each pair's, where all variables are free
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def add(self, s: Array, y: Array) -> None:
         """Remember a pair, unless the curvature along s is not safely positive."""
-        if _curvature(s, y):
+        (curvature,) = _curvatures([(s, y)], None)
+        if curvature:
             if len(self._pairs) == self.memory:
-                del self._pairs[0]
+                del self._pairs[0], self._curvatures[0]
             self._pairs.append((s, y))
+            self._curvatures.append(curvature)
 
     def clear(self) -> None:
         self._pairs.clear()
+        self._curvatures.clear()
 
     def times(self, g: Array, free: Array | None) -> tuple[Array, bool]:
         """``H g`` by the two-loop recursion, within the free variables (all of them if None); whether a pair was used.
@@ -56,23 +64,23 @@ class Pairs:
         """
         q = _within(g, free)
         q = q.copy() if q is g else q
-        used: list[tuple[Array, Array, float, float]] = []
+        dot = get_xp(g).vdot
+        used: list[tuple[Array, Array, float, Array]] = []
         scale = 1.0
-        for s, y in reversed(self._pairs):
-            within = _within(y, free)
-            curvature = _curvature(_within(s, free), within)
+        curvatures = self._curvatures if free is None else _curvatures(self._pairs, free)
+        for (s, y), curvature in zip(reversed(self._pairs), reversed(curvatures), strict=True):
             if not curvature:
                 continue
             sy, yy = curvature
             if not used:
                 scale = sy / yy
-            a = _dot(s, q) / sy  # q has no part outside the free variables
-            q -= a * within
+            a = dot(s, q) / sy  # q has no part outside the free variables
+            q -= a * _within(y, free)
             used.append((s, y, sy, a))
         q *= scale
         for s, y, sy, a in reversed(used):
-            q += (a - _dot(y, q) / sy) * _within(s, free)
-        return q, bool(used)
+            q += (a - dot(y, q) / sy) * _within(s, free)
+        return q, len(used) > 0
 
 
 @dataclass
@@ -111,9 +119,9 @@ def lbfgs(f: Function, x: Array, *, bounds: Bounds, memory: int, accept: Callabl
     while accept(x, loss):
         if idle == IDLE:
             return f"for {IDLE} iterations the loss has changed by no more than its rounding"
-        if not (largest := float(abs(gradient).max())):
+        largest, free = _survey(x, gradient, bounds)
+        if not largest:
             return "the gradient is zero"
-        free = _free(x, gradient, bounds)
         found = None
         for _ in range(2):
             direction, curved = pairs.times(gradient, free)
@@ -134,13 +142,15 @@ def lbfgs(f: Function, x: Array, *, bounds: Bounds, memory: int, accept: Callabl
     return ""
 
 
-def _free(x: Array, gradient: Array, bounds: Bounds) -> Array | None:
-    """Where x may move downhill, as a mask; None if that is everywhere."""
+def _survey(x: Array, gradient: Array, bounds: Bounds) -> tuple[float, Array | None]:
+    """The gradient's largest magnitude; and where x may move downhill, as a mask, or None if that is everywhere."""
+    largest = abs(gradient).max()
     if bounds is None:
-        return None
+        return to_floats(largest)[0], None
     low, high = bounds
     held = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
-    return None if not held.any() else ~held
+    size, some = to_floats(largest, held.any())
+    return size, ~held if some else None
 
 
 def _search(f: Function, start: Point, direction: Array, t: float, bounds: Bounds) -> Point | None:
@@ -205,10 +215,16 @@ def _slope(x: Array, gradient: Array, direction: Array, t: float, bounds: Bounds
     return _dot(gradient, direction * inside)
 
 
-def _curvature(s: Array, y: Array) -> tuple[float, float] | None:
-    """``(<s, y>, <y, y>)`` if the curvature along s is safely positive."""
-    sy, yy = _dot(s, y), _dot(y, y)
-    return (sy, yy) if yy > 0 and sy > 1e-10 * (_dot(s, s) * yy) ** 0.5 else None
+def _curvatures(pairs: list[tuple[Array, Array]], free: Array | None) -> list[Curvature | None]:
+    """Of each pair within the free variables: ``(<s, y>, <y, y>)`` if the curvature along s is safely positive."""
+    products = []
+    for s, y in pairs:
+        dot = get_xp(s, y).vdot
+        s, y = _within(s, free), _within(y, free)
+        products += [dot(s, y), dot(y, y), dot(s, s)]
+    numbers = iter(to_floats(*products))
+    each = zip(numbers, numbers, numbers, strict=True)
+    return [(sy, yy) if yy > 0 and sy > 1e-10 * (ss * yy) ** 0.5 else None for sy, yy, ss in each]
 
 
 def _within(v: Array, free: Array | None) -> Array:
@@ -221,4 +237,4 @@ def _noise(loss: float, x: Array) -> float:
 
 
 def _dot(a: Array, b: Array) -> float:
-    return float(get_xp(a, b).vdot(a, b))
+    return to_floats(get_xp(a, b).vdot(a, b))[0]

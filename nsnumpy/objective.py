@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from .architecture import canonical_layer
-from .backend import Array, asarray, get_xp, to_host
+from .backend import Array, asarray, get_xp, to_floats
 from .conventions import CONVENTIONS
 from .losses import content_loss, gram_loss, gram_matrix, tv_loss
 from .vgg import VGG, Visit
@@ -144,9 +144,9 @@ class Objective:
         xp = self.vgg.xp
         with np.errstate(over="ignore", invalid="ignore"):  # reported below, by name
             values, gradient = self._evaluate(asarray(x, xp, self.vgg.dtype))
-            finite = xp.isfinite(gradient).all().astype("float64")
+            finite = xp.isfinite(gradient).all()
         self.evaluations += 1
-        *terms, finite = to_host(xp.stack([*values.values(), finite])).tolist()  # one transfer for all
+        *terms, finite = to_floats(*values.values(), finite)  # one transfer for all
         self.terms = dict(zip(values, terms, strict=True))
         loss = sum(terms)
         if not (finite and np.isfinite(loss)):

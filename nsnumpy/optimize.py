@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.optimize
 
-from .backend import Array, get_xp, to_host
+from .backend import Array, get_xp, to_floats, to_host
 from .lbfgs import MEMORY, Bounds, Function, lbfgs
 
 OPTIMIZERS = ("lbfgs-device", "lbfgs", "sgd", "adam")
@@ -271,4 +271,4 @@ def _adam(run: _Run, x0: Array, lr: float, beta1: float = 0.9, beta2: float = 0.
 
 def _largest(gradient: Array) -> float:
     """The largest magnitude in it, or 1 if all of it is zero."""
-    return float(abs(gradient).max()) or 1.0
+    return to_floats(abs(gradient).max())[0] or 1.0

@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from .architecture import ARCHITECTURES, POOLINGS, canonical_layer, layer_names
+from .backend import DEVICES
 from .conventions import CONVENTIONS
 from .optimize import OPTIMIZERS
 from .settings import BOUNDS, BY_CONVENTION, DEFAULTS, Settings
@@ -122,4 +123,5 @@ def add_settings(command: argparse.ArgumentParser, name: str) -> None:
     )
     command.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
     command.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (float32)")
+    command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
     command.add_argument("--threads", metavar="N", type=positive, help="threads of the CPU (all usable cores)")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .backend import device_namespace, free_device_bytes
 from .budget import Run, run_memory, run_seconds
 from .images import Picture, fit_size, image_shape
 from .objective import layer_weights
@@ -27,7 +28,7 @@ class Plan:
     ----------
     size : (H, W) of the result
     peak_bytes : int
-        Of the whole process.
+        Of the whole process; on a GPU, of what the run adds to the memory that is taken already.
     parts : dict from str to int
         What the peak is made of, in bytes.
     scales : list of int
@@ -39,7 +40,8 @@ class Plan:
     total_seconds : float
         One evaluation for each iteration of all scales.
     available_bytes : int, or None
-        What the machine can give this process, itself included; None if that cannot be told.
+        What the machine can give this process, itself included, or what is free on the GPU; None if that cannot be
+        told.
     largest_size : int, or None
         If the run does not fit, the largest long side with which it would, 0 if there is none.
     """
@@ -69,15 +71,16 @@ def plan(
     pooling: str = "avg",
     dtype: str = "float32",
     threads: int | None = None,
+    device: str = "cpu",
     **settings: Any,
 ) -> Plan:
-    """What a run on the CPU would take, before anything is allocated for it.
+    """What a run would take of its device, before anything is allocated for it.
 
     Parameters
     ----------
     use_case : "transfer", "texture" or "reconstruct"
     content, style, layer, settings : as the use case takes them
-    weights, pooling, dtype, threads : as `load_vgg` takes them
+    weights, pooling, dtype, threads, device : as `load_vgg` takes them
 
     Returns
     -------
@@ -87,7 +90,10 @@ def plan(
     ------
     ValueError
         If a picture, a weight file or a setting cannot be used.
+    DeviceError
+        If the device cannot be had.
     """
+    xp = device_namespace(device)
     if use_case not in _PICTURES:
         raise ValueError(f"unknown use case {use_case!r}: choose from {', '.join(_PICTURES)}")
     pictures = {"content": content, "style": style}
@@ -114,6 +120,7 @@ def plan(
             style_layers=tuple(style_layers),
             optimizer=s.optimizer,
             threads=threads or usable_cores(),
+            device=device,
         )
 
     scales = scales_of(s, shapes)
@@ -124,8 +131,11 @@ def plan(
     each = [run_seconds(network, run) for run in runs]
     counts = s.iterations_at(scales)
     total = sum(seconds * count for seconds, count in zip(each, counts, strict=True))
-    program, available = resident_bytes(), available_bytes()
-    parts = {"program": program} | run_memory(network, asked)
+    if device == "cpu":
+        program, available = resident_bytes(), available_bytes()
+    else:
+        program, available = 0, free_device_bytes(xp)
+    parts = ({"program": program} if program else {}) | run_memory(network, asked)
     peak, largest = sum(parts.values()), None
     if available is not None and peak > available:
 

@@ -307,6 +307,7 @@ def _versions(vgg: VGG) -> dict[str, Any]:
         "dtype": str(vgg.dtype),
         "backend": vgg.xp.__name__,
         "convolution": vgg.convolution,
+        "tf32": vgg.tf32,
         "threads": vgg.workers.threads,
         "nsnumpy": __version__,
         "python": platform.python_version(),

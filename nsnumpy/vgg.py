@@ -2,12 +2,14 @@
 
 Two ways to convolve, which agree to rounding: ``"direct"`` is the definition, written with the ops of conv.py, relu.py
 and pool.py one after the other; ``"winograd"`` is the fast path, where a convolution, its ReLU and the average pooling
-after it are one step (ops/winograd.py; ops/patches.py for the first layer).
+after it are one step (ops/winograd.py; ops/patches.py for the first layer). ``"fastest"`` tries both on each layer,
+once for each size, and goes on with the faster one. See convolution.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -25,23 +27,10 @@ from .architecture import (
     network_steps,
     resolve_layers,
 )
-from .backend import Array, asarray
-from .ops import (
-    avgpool_backward,
-    avgpool_forward,
-    conv_backward,
-    conv_forward,
-    maxpool_backward,
-    maxpool_forward,
-    patches_relu_backward,
-    patches_relu_forward,
-    relu_backward,
-    relu_forward,
-    winograd_relu_backward,
-    winograd_relu_forward,
-    winograd_weight,
-)
-from .workers import BLOCK_BYTES, Scratch, Workers, one_blas_thread
+from .backend import Array, asarray, tf32_products
+from .convolution import WAYS, Patches
+from .ops import avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward
+from .workers import Scratch, Workers, one_blas_thread
 
 Visit = Callable[[str, Array], object]
 
@@ -76,12 +65,16 @@ class VGG:
     threads : int, or None
         How many threads to share the work of a pass; None takes the cores that this process may use. During a pass
         NumPy's BLAS is held to one thread, and set back afterwards. A GPU takes one.
-    convolution : "winograd" or "direct"
+    convolution : "winograd", "direct" or "fastest"
+        The last one may choose otherwise in another run, which then differs by rounding.
+    tf32 : bool
+        Whether a GPU's matrix products in float32 may round their factors to TF32, 11 bits, which is faster.
 
     Raises
     ------
     ValueError
-        If a layer is missing or unknown, a shape does not fit, a weight is not finite, or a name is unknown.
+        If a layer is missing or unknown, a shape does not fit, a weight is not finite, a name is unknown, or tf32 is
+        asked of NumPy or of float64.
     """
 
     def __init__(
@@ -96,6 +89,7 @@ class VGG:
         source: str = "",
         threads: int | None = None,
         convolution: str = "winograd",
+        tf32: bool = False,
     ) -> None:
         check_choices(pooling=pooling, dtype=dtype, convolution=convolution)
         check_weights(weights, architecture)
@@ -106,17 +100,17 @@ class VGG:
         self.xp = xp
         self.dtype = xp.dtype(dtype)
         self.convolution = convolution
-        on_host = xp.__name__ == "numpy"
-        self.workers = Workers(threads if on_host else 1, BLOCK_BYTES if on_host else 32 * BLOCK_BYTES)
-        self.layers: dict[str, tuple[Array, Array]] = {}  # (weight, bias), or (U, bias) where Winograd's way is taken
+        if tf32 and (xp.__name__ == "numpy" or dtype != "float32"):
+            raise ValueError("tf32 is a GPU's precision: it goes with device 'gpu' and dtype 'float32'")
+        self.tf32 = tf32
+        self.workers = Workers.on(xp, threads)
+        self._fused = convolution != "direct"
+        self.layers: dict[str, Any] = {}  # each convolution's way
         for name, arrays in weights.items():
-            weight, bias = (asarray(array, xp, self.dtype) for array in arrays)
-            self.layers[name] = (winograd_weight(weight) if self._is_winograd(name) else weight, bias)
+            way = Patches if self._fused and name == FIRST else WAYS[convolution]
+            self.layers[name] = way(*(asarray(array, xp, self.dtype) for array in arrays), self.workers)
         self._gain, self._offset = (xp.asarray(v, self.dtype) for v in self.preprocessing.affine())
         self._channels = slice(None, None, -1 if self.preprocessing.channel_order == "BGR" else 1)
-
-    def _is_winograd(self, conv: str) -> bool:
-        return self.convolution == "winograd" and conv != FIRST
 
     def resolve(self, layers: Iterable[str]) -> list[str]:
         """The canonical names of `layers`; ValueError if this network does not have one of them."""
@@ -132,8 +126,7 @@ class VGG:
 
     def steps(self, layers: Iterable[str]) -> list[Step]:
         """The steps of a forward pass that makes the features of `layers`; see `network_steps`."""
-        fuse = self.convolution == "winograd"
-        return network_steps(self.architecture, self.resolve(layers), self.pooling, fuse=fuse)
+        return network_steps(self.architecture, self.resolve(layers), self.pooling, fuse=self._fused)
 
     def forward(
         self, x: Array, layers: Iterable[str], visit: Visit | None = None, *, keep: bool = True
@@ -167,13 +160,13 @@ class VGG:
         features: dict[str, Array] = {}
         trace = Trace()
         x = x[..., self._channels] * self._gain + self._offset
-        with one_blas_thread:
+        with self._products():
             for step in self.steps(layers):
                 x, kept = self._forward_step(step, x)
                 if keep:
                     trace.steps.append((step, kept))
                 if step.name in asked.values():
-                    if keep and not (self.convolution == "winograd" and step.name == FIRST):
+                    if keep and not (self._fused and step.name == FIRST):
                         trace.features[step.name] = x
                     if visit:
                         visit(step.name, x)
@@ -217,12 +210,12 @@ class VGG:
         if keep:
             steps, features = steps[:], dict(features)
         ran = {step.name for step, _ in steps}
-        kept_features = features.keys() | ({FIRST} & ran if self.convolution == "winograd" else set())
+        kept_features = features.keys() | ({FIRST} & ran if self._fused else set())
         if not (pending or grams) or not ran >= pending.keys() or not kept_features >= grams.keys():
             given = ", ".join([*gradients, *(gram_gradients or ())])
             raise ValueError(f"gradients of layers that the forward pass ran expected; got {given or 'none'}")
         gy: Array | None = None
-        with one_blas_thread:
+        with self._products():
             while steps:
                 step, kept = steps.pop()
                 F, K = features.pop(step.name, None), grams.get(step.name)
@@ -238,6 +231,12 @@ class VGG:
                 del kept
         return (gy * self._gain)[..., self._channels]  # the adjoint of the preprocessing's linear part
 
+    @contextlib.contextmanager
+    def _products(self) -> Iterator[None]:
+        """How matrix products are made during a pass."""
+        with one_blas_thread, tf32_products(self.xp) if self.tf32 else contextlib.nullcontext():
+            yield
+
     def _forward_step(self, step: Step, x: Array) -> tuple[Array, Any]:
         """The step's output, and what its backward needs."""
         if not step.conv:
@@ -245,24 +244,14 @@ class VGG:
                 return avgpool_forward(x), x.shape
             y, winner = maxpool_forward(x)
             return y, (winner, x.shape)
-        weight, bias = self.layers[step.conv]
-        if self.convolution == "direct":
-            return relu_forward(conv_forward(x, weight, bias))
-        if step.conv == FIRST:
-            return patches_relu_forward(x, weight, bias, self.workers), x
-        y, signs = winograd_relu_forward(x, weight, bias, self.workers, pool=step.pool)
-        return y, (signs, x.shape[-3:-1])
+        return self.layers[step.conv].forward(x, step.pool)
 
     def _backward_step(self, step: Step, gy: Array | None, kept: Any, K: Array | None) -> Array:
         """The gradient with respect to the step's input; K is only given where the step makes its F again."""
         if not step.conv:
             return avgpool_backward(gy, kept) if self.pooling == "avg" else maxpool_backward(gy, *kept)
-        weight, bias = self.layers[step.conv]
-        if self.convolution == "direct":
-            return conv_backward(relu_backward(gy, kept), weight)
-        if step.conv == FIRST:
-            return patches_relu_backward(gy, kept, weight, bias, K, self.workers)
-        return winograd_relu_backward(gy, weight, *kept, self.workers, pool=step.pool)
+        way = self.layers[step.conv]
+        return way.backward(gy, kept, step.pool) if K is None else way.backward(gy, kept, step.pool, K)
 
     def _add_gram_gradient(self, gy: Array, F: Array, K: Array) -> Array:
         """``gy += F K``, a block of positions at a time; returns gy."""

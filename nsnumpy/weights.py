@@ -84,6 +84,7 @@ def load_vgg(
     dtype: str = "float32",
     threads: int | None = None,
     convolution: str = "winograd",
+    tf32: bool = False,
 ) -> VGG:
     """A VGG network, ready to use.
 
@@ -99,7 +100,10 @@ def load_vgg(
     dtype : "float32" or "float64"
     threads : int, or None
         How many threads; None takes the cores that this process may use.
-    convolution : "winograd", the fast path, or "direct", the definition
+    convolution : "winograd", the fast path; "direct", the definition; or "fastest", for each layer and size the faster
+        one, found by trying both
+    tf32 : bool
+        Whether a GPU's matrix products in float32 may round their factors to TF32, 11 bits, which is faster.
 
     Raises
     ------
@@ -129,6 +133,7 @@ def load_vgg(
         source=os.fspath(source) if os.fspath(source) in (BUILTIN, BUILTIN_RANDOM) else Path(source).name,
         threads=threads,
         convolution=convolution,
+        tf32=tf32,
     )
 
 

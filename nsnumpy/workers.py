@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +25,7 @@ Job = TypeVar("Job")
 Done = TypeVar("Done")
 
 BLOCK_BYTES = 8 << 20  # of scratch memory for a block; on several processors 4 to 32 MiB made no difference
+DEVICE_BLOCK_BYTES = 256 << 20  # the same on a GPU, which wants its work in few large pieces
 
 
 def usable_cores() -> int:
@@ -44,18 +46,19 @@ class Scratch:
 
     def empty(self, name: str, shape: Sequence[int], like: Array) -> Array:
         """An array of the given shape, of like's dtype and namespace; whatever was in `name` before is lost."""
-        return self._get(name, shape, like, get_xp(like).empty)
+        return self._get(name, shape, like, "empty")
 
     def zeros(self, shape: Sequence[int], like: Array) -> Array:
         """An array of zeros, not to be written to."""
-        return self._get("", shape, like, get_xp(like).zeros)
+        return self._get("", shape, like, "zeros")
 
-    def _get(self, name: str, shape: Sequence[int], like: Array, make: Callable[..., Array]) -> Array:
-        size = math.prod(shape)
-        memory = self._memory.get((name, like.dtype))
+    def _get(self, name: str, shape: Sequence[int], like: Array, make: str) -> Array:
+        xp, size = get_xp(like), math.prod(shape)
+        key = (name, like.dtype, xp)
+        memory = self._memory.get(key)
         if memory is None or memory.size < size:
-            self._memory.pop((name, like.dtype), None)  # the old one goes before the new one comes
-            memory = self._memory[name, like.dtype] = make(size, like.dtype)
+            self._memory.pop(key, None)  # the old one goes before the new one comes
+            memory = self._memory[key] = getattr(xp, make)(size, like.dtype)
         return memory[:size].reshape(shape)
 
 
@@ -182,6 +185,11 @@ class Workers:
                     future.cancel()
                 concurrent.futures.wait(futures)
                 raise
+
+    @classmethod
+    def on(cls, xp: ModuleType, threads: int | None = None) -> Workers:
+        """The workers for arrays of namespace xp: on a GPU it is one thread that launches large pieces of work."""
+        return cls(threads) if xp is np else cls(1, DEVICE_BLOCK_BYTES)
 
     def _running_pool(self) -> concurrent.futures.ThreadPoolExecutor:
         with self._lock:

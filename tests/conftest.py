@@ -1,9 +1,17 @@
-"""Fixtures: every backend that is present, and arrays that may not be written to."""
+"""Fixtures: the backends, and arrays that may not be written to.
+
+A test that asks for `xp` runs on NumPy and on a strict stand-in for CuPy (strict_cupy.py), which needs CuPy but no GPU;
+with ``--backend cupy`` the same test runs on the GPU instead.
+"""
 
 from __future__ import annotations
 
+import functools
+import sys
+
 import numpy as np
 import pytest
+import strict_cupy
 
 from nsnumpy.backend import DeviceError, device_namespace
 from nsnumpy.random_network import calibrate, random_weights
@@ -12,31 +20,68 @@ from nsnumpy.vgg import VGG
 
 def pytest_addoption(parser):
     parser.addoption("--fuzz", type=int, default=200, help="how many damaged files of each format to read (200)")
+    parser.addoption(
+        "--backend",
+        choices=("numpy", "stand-in", "cupy"),
+        help="where the tests that take a backend run; cupy needs a GPU (numpy and stand-in)",
+    )
 
 
-def _backends():
-    yield pytest.param(np, id="numpy")
-    try:
-        yield pytest.param(device_namespace("gpu"), id="cupy")
-    except DeviceError as error:
-        yield pytest.param(None, id="cupy", marks=pytest.mark.skip(reason=str(error)))
+def pytest_configure(config):
+    if config.getoption("--backend") == "cupy":
+        try:
+            device_namespace("gpu")
+        except DeviceError as error:
+            raise pytest.UsageError(str(error)) from error
 
 
-@pytest.fixture(params=_backends())
+def pytest_generate_tests(metafunc):
+    if "xp" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--backend")
+        metafunc.parametrize("xp", [chosen] if chosen else ["numpy", "stand-in"], indirect=True)
+
+
+_stand_in = functools.cache(strict_cupy.make)  # one for all tests: kernels are compiled once
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """The stand-in as `cupy`, for ``device="gpu"``."""
+    if strict_cupy.REASON:
+        pytest.skip(strict_cupy.REASON)
+    if not strict_cupy.COMPILER:
+        pytest.skip("no C++ compiler to run the kernels with")
+    module = _stand_in()
+    module.transfers.reset()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    return module
+
+
+@pytest.fixture
 def xp(request):
-    """Each array namespace that works here."""
-    return request.param
+    """The array namespace of each backend."""
+    if request.param == "numpy":
+        return np
+    return device_namespace("gpu") if request.param == "cupy" else request.getfixturevalue("stand_in")
+
+
+@pytest.fixture
+def device(xp):
+    """The device whose arrays are xp's."""
+    return "cpu" if xp is np else "gpu"
 
 
 @pytest.fixture
 def make(xp):
-    """make(*shape, dtype=...) gives a random array of the backend that refuses to be written to (NumPy's can)."""
+    """make(*shape, dtype=...) gives a random array of the backend that refuses to be written to (CuPy's cannot)."""
     rng = np.random.default_rng(7)
 
     def make(*shape, dtype="float64"):
         array = xp.asarray(rng.standard_normal(shape).astype(dtype))
         if xp is np:
             array.flags.writeable = False
+        elif type(xp).__module__ == "strict_cupy":
+            strict_cupy.freeze(array)
         return array
 
     return make

@@ -26,7 +26,7 @@ def test_it_is_small_and_says_how_it_was_made():
 def test_it_is_the_default():
     default, named = load_vgg(), load_vgg("builtin")
     assert default.source == named.source == "builtin"
-    assert all(np.array_equal(default.layers[name][0], named.layers[name][0]) for name in named.layers)
+    assert all(np.array_equal(default.layers[name].arrays[0], named.layers[name].arrays[0]) for name in named.layers)
     assert load_vgg("builtin-random").source == "builtin-random"
 
 

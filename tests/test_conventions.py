@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nsnumpy import Objective, check_gradient, write_weights
+from nsnumpy.backend import to_host
 from nsnumpy.conventions import CONVENTIONS
 from nsnumpy.losses import gram_matrix
 from nsnumpy.weights import WeightFile, load_vgg
@@ -14,13 +15,16 @@ LAYERS = {"content_layers": {"conv2_2": 0.7}, "style_layers": {"conv1_1": 0.3, "
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_each_term_is_its_formula(tiny_vgg, picture, convention):
-    vgg = tiny_vgg()
+def test_each_term_is_its_formula(tiny_vgg, picture, xp, convention):
+    vgg = tiny_vgg(xp)
     p, a, x = picture(17, 23), picture(26, 19, 1), picture(17, 23, 2)
     objective = Objective(vgg, content=p, style=a, alpha=3.0, beta=5.0, tv=7.0, convention=convention, **LAYERS)
     objective(x)
     names = ["conv1_1", "conv2_2", "conv3_1"]
-    P, A, F = (vgg.forward(picture, names)[0] for picture in (p, a, x))
+    P, A, F = (
+        {name: to_host(features) for name, features in vgg.forward(xp.asarray(image), names)[0].items()}
+        for image in (p, a, x)
+    )
     residual = F["conv2_2"] - P["conv2_2"]
     content = {
         "paper": (residual**2).sum() / 2,
@@ -42,12 +46,12 @@ def test_each_term_is_its_formula(tiny_vgg, picture, convention):
 
 
 @pytest.mark.parametrize("heavy", ["alpha", "beta", "tv"])
-def test_the_gradient_is_that_of_the_normalised_loss(tiny_vgg, picture, heavy):
+def test_the_gradient_is_that_of_the_normalised_loss(tiny_vgg, picture, xp, heavy):
     """Each term by itself, or nearly: an error of 0.1 % in one must not hide behind the others."""
     p, a, x = picture(17, 16), picture(20, 18, 1), picture(17, 16, 2)
     weights = {"alpha": 1e-6, "beta": 1e-6, "tv": 1e-6} | {heavy: 1.0}
-    objective = Objective(tiny_vgg(), content=p, style=a, convention="relative", **weights, **LAYERS)
-    assert check_gradient(objective, x, step=3e-7, tolerance=1e-4) < 1e-4
+    objective = Objective(tiny_vgg(xp), content=p, style=a, convention="relative", **weights, **LAYERS)
+    assert check_gradient(objective, xp.asarray(x), step=3e-7, tolerance=1e-4) < 1e-4
 
 
 def test_relative_losses_do_not_depend_on_the_scale_of_the_filters(tmp_path, picture):

@@ -15,13 +15,15 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max"])
-def test_the_loss_is_the_papers(tiny_vgg, picture, pooling):
-    vgg = tiny_vgg(pooling=pooling)
-    p, a, x = picture(37, 26), picture(24, 41, 1), picture(37, 26, 2)
+def test_the_loss_is_the_papers(tiny_vgg, picture, xp, pooling):
+    vgg = tiny_vgg(xp, pooling=pooling)
+    p, a, x = (xp.asarray(image) for image in (picture(37, 26), picture(24, 41, 1), picture(37, 26, 2)))
     objective = Objective(vgg, content=p, style=a, alpha=1e-2, beta=3.0, tv=0.5, **LAYERS)
     loss, _ = objective(x)
     names = [*LAYERS["content_layers"], *LAYERS["style_layers"]]
-    F, P, A = (vgg.forward(image, names)[0] for image in (x, p, a))
+    F, P, A = (
+        {name: to_host(features) for name, features in vgg.forward(image, names)[0].items()} for image in (x, p, a)
+    )
     expected = {}
     for name, w in LAYERS["content_layers"].items():
         expected[f"content/{name}"] = 1e-2 * w * 0.5 * ((F[name] - P[name]) ** 2).sum()
@@ -30,7 +32,7 @@ def test_the_loss_is_the_papers(tiny_vgg, picture, pooling):
         M, M_a = (f[name].shape[0] * f[name].shape[1] for f in (F, A))
         G, target = reference.gram(F[name]), reference.gram(A[name]) * M / M_a
         expected[f"style/{name}"] = 3.0 * w * ((G - target) ** 2).sum() / (4 * N**2 * M**2)
-    expected["tv"] = 0.5 * reference.total_variation(x)
+    expected["tv"] = 0.5 * reference.total_variation(to_host(x))
     assert objective.terms == pytest.approx(expected, rel=1e-10)
     assert loss == sum(objective.terms.values())
     assert objective.evaluations == 1
@@ -56,11 +58,11 @@ def test_a_gradient_without_total_variation_in_the_loss_would_fail(tiny_vgg, pic
     assert check_gradient(as_they_do, picture(19, 23, 2), step=1e-7, tolerance=1) > 1e-3
 
 
-def test_the_target_reached_is_a_zero_of_loss_and_gradient(tiny_vgg, picture):
-    p = picture(20, 18)
-    loss, gradient = Objective(tiny_vgg(), content=p, style=p, **LAYERS)(p)
+def test_the_target_reached_is_a_zero_of_loss_and_gradient(tiny_vgg, picture, xp):
+    p = xp.asarray(picture(20, 18))
+    loss, gradient = Objective(tiny_vgg(xp), content=p, style=p, **LAYERS)(p)
     assert loss < 1e-25
-    assert np.abs(gradient).max() < 1e-12
+    assert np.abs(to_host(gradient)).max() < 1e-12
 
 
 def test_gradient_comes_back_as_the_image_was_given(tiny_vgg, picture, xp):
@@ -74,10 +76,15 @@ def test_gradient_comes_back_as_the_image_was_given(tiny_vgg, picture, xp):
         assert (gradient.dtype, gradient.shape, get_xp(gradient)) == (x.dtype, x.shape, get_xp(x))
 
 
-def test_float32_follows_float64(tiny_vgg, picture):
+def test_every_backend_follows_numpy_in_float64(tiny_vgg, picture, xp):
     pictures = {"content": picture(33, 40), "style": picture(40, 31, 1)}
     x = picture(33, 40, 2)
-    exact, rough = (Objective(tiny_vgg(dtype=dtype), **pictures, tv=1e-3)(x) for dtype in ("float64", "float32"))
+    exact, same, rough = (
+        Objective(tiny_vgg(space, dtype=dtype), **pictures, tv=1e-3)(x)
+        for space, dtype in ((np, "float64"), (xp, "float64"), (xp, "float32"))
+    )
+    assert same[0] == pytest.approx(exact[0], rel=1e-12)
+    assert np.linalg.norm(same[1] - exact[1]) < 1e-11 * np.linalg.norm(exact[1])
     assert rough[0] == pytest.approx(exact[0], rel=1e-5)
     assert np.linalg.norm(rough[1] - exact[1]) < 1e-4 * np.linalg.norm(exact[1])
 
@@ -109,8 +116,8 @@ def test_what_cannot_be_an_objective(tiny_vgg, picture):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
-def test_a_loss_that_is_not_finite_is_named(tiny_vgg, picture, bad):
-    objective = Objective(tiny_vgg(), content=picture(16, 16))
+def test_a_loss_that_is_not_finite_is_named(tiny_vgg, picture, xp, bad):
+    objective = Objective(tiny_vgg(xp), content=picture(16, 16))
     x = picture(16, 16, 1)
     x[3, 4] = bad
     with pytest.raises(FloatingPointError, match="evaluation 1: the loss is not finite, first in content/conv4_2"):

@@ -56,86 +56,93 @@ def test_a_pooling_that_nobody_looks_into_is_done_with_its_convolution(tiny_vgg)
         assert steps(["pool1"], **option) == ["conv1_1", "conv1_2", "pool1"]
 
 
-def test_relu_names_are_the_same_layers(tiny_vgg, picture):
-    vgg, x = tiny_vgg(), picture(20, 20)
+def test_relu_names_are_the_same_layers(tiny_vgg, picture, xp):
+    vgg, x = tiny_vgg(xp), xp.asarray(picture(20, 20))
     features, trace = vgg.forward(x, ["relu2_1", "conv2_1"])
     assert features["relu2_1"] is features["conv2_1"]
-    gradient = np.random.default_rng(0).random(features["relu2_1"].shape)
-    assert np.array_equal(vgg.backward(trace, {"relu2_1": gradient}), vgg.backward(trace, {"conv2_1": gradient}))
-    both = vgg.backward(trace, {"relu2_1": gradient, "conv2_1": gradient})
-    assert both == pytest.approx(2 * vgg.backward(trace, {"conv2_1": gradient}))
+    gradient = xp.asarray(np.random.default_rng(0).random(features["relu2_1"].shape))
+
+    def backward(**gradients):
+        return to_host(vgg.backward(trace, gradients))
+
+    assert np.array_equal(backward(relu2_1=gradient), backward(conv2_1=gradient))
+    assert backward(relu2_1=gradient, conv2_1=gradient) == pytest.approx(2 * backward(conv2_1=gradient))
 
 
 @pytest.mark.parametrize("convolution", CONVOLUTIONS)
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 @pytest.mark.parametrize("layers", [["conv1_1"], ["pool1", "conv2_2"], ["conv1_2", "conv3_3", "conv5_1"]])
-def test_backward_is_the_gradient_of_any_function_of_the_features(tiny_vgg, picture, pooling, layers, convolution):
-    vgg = tiny_vgg(pooling=pooling, convolution=convolution)
+def test_backward_is_the_gradient_of_any_function_of_the_features(tiny_vgg, picture, xp, pooling, layers, convolution):
+    vgg = tiny_vgg(xp, pooling=pooling, convolution=convolution)
     weights = {}
 
     def f(x):
         features, trace = vgg.forward(x, layers)
         value, gradients = 0.0, {}
         for name, F in features.items():
-            c = weights.setdefault(name, np.random.default_rng(len(name)).standard_normal(F.shape))
+            c = weights.setdefault(name, xp.asarray(np.random.default_rng(len(name)).standard_normal(F.shape)))
             value += (c * F**2).sum()
             gradients[name] = 2 * c * F
         return value, vgg.backward(trace, gradients)
 
-    assert check_gradient(f, picture(19, 17), step=3e-7) < 1e-6
+    assert check_gradient(f, xp.asarray(picture(19, 17)), step=3e-7) < 1e-6
 
 
-def test_backward_adds_up_what_each_layer_sends(tiny_vgg, picture):
-    vgg = tiny_vgg()
-    features, trace = vgg.forward(picture(18, 22), ["conv1_2", "conv2_1", "pool1"])
+def test_backward_adds_up_what_each_layer_sends(tiny_vgg, picture, xp):
+    vgg = tiny_vgg(xp)
+    features, trace = vgg.forward(xp.asarray(picture(18, 22)), ["conv1_2", "conv2_1", "pool1"])
     rng = np.random.default_rng(1)
-    gradients = {name: rng.standard_normal(F.shape) for name, F in features.items()}
+    gradients = {name: xp.asarray(rng.standard_normal(F.shape)) for name, F in features.items()}
     separate = sum(vgg.backward(trace, {name: gradient}) for name, gradient in gradients.items())
-    assert vgg.backward(trace, gradients) == pytest.approx(separate, rel=1e-12, abs=1e-14)
+    assert to_host(vgg.backward(trace, gradients)) == pytest.approx(to_host(separate), rel=1e-12, abs=1e-14)
 
 
 @pytest.mark.parametrize("convolution", CONVOLUTIONS)
 @pytest.mark.parametrize("layers", [["conv1_1", "conv3_1"], ["conv2_2"], ["pool1", "conv1_1"]])
-def test_the_gradient_of_a_gram_matrix_is_a_matrix_times_the_features(tiny_vgg, picture, convolution, layers):
-    vgg, x = tiny_vgg(convolution=convolution), picture(18, 23)
+def test_the_gradient_of_a_gram_matrix_is_a_matrix_times_the_features(tiny_vgg, picture, xp, convolution, layers):
+    vgg, x = tiny_vgg(xp, convolution=convolution), xp.asarray(picture(18, 23))
     features, trace = vgg.forward(x, layers)
     rng = np.random.default_rng(3)
-    grams = {name: rng.standard_normal((F.shape[-1],) * 2) for name, F in features.items()}
+    grams = {name: xp.asarray(rng.standard_normal((F.shape[-1],) * 2)) for name, F in features.items()}
     dense = {name: F @ grams[name] for name, F in features.items()}
-    expected = vgg.backward(trace, dense)
-    assert vgg.backward(trace, {}, grams) == pytest.approx(expected, rel=1e-11, abs=1e-13)
-    assert vgg.backward(trace, dense, grams) == pytest.approx(2 * expected, rel=1e-11, abs=1e-13)
-    assert all(np.array_equal(F @ grams[name], dense[name]) for name, F in features.items())  # nothing written into
-    if convolution == "winograd":
+    before = {name: to_host(gradient).copy() for name, gradient in dense.items()}
+    expected = to_host(vgg.backward(trace, dense))
+    assert to_host(vgg.backward(trace, {}, grams)) == pytest.approx(expected, rel=1e-11, abs=1e-13)
+    assert to_host(vgg.backward(trace, dense, grams)) == pytest.approx(2 * expected, rel=1e-11, abs=1e-13)
+    for name, F in features.items():  # nothing was written into
+        assert np.array_equal(to_host(dense[name]), before[name])
+        assert np.array_equal(to_host(F @ grams[name]), before[name])
+    if convolution != "direct":
         assert "conv1_1" not in trace.features  # they are made again
     vgg.backward(trace, dense, grams, keep=False)
     assert (trace.steps, trace.features) == ([], {})
 
 
-def test_features_can_be_visited_as_they_come(tiny_vgg, picture):
-    vgg, x = tiny_vgg(), picture(20, 24)
+def test_features_can_be_visited_as_they_come(tiny_vgg, picture, xp):
+    vgg, x = tiny_vgg(xp), xp.asarray(picture(20, 24))
     features, _ = vgg.forward(x, ["conv2_1", "conv1_1"])
     seen = {}
     returned, trace = vgg.forward(x, ["relu2_1", "conv1_1"], seen.__setitem__, keep=False)
     assert (returned, trace.steps, trace.features) == ({}, [], {})
     assert list(seen) == ["conv1_1", "conv2_1"]
-    assert all(np.array_equal(seen[name], features[name]) for name in seen)
+    assert all(np.array_equal(to_host(seen[name]), to_host(features[name])) for name in seen)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("pooling", ["avg", "max"])
-def test_the_fast_path_is_the_definition(tiny_vgg, picture, pooling, dtype):
-    """Features and pixel gradients of both, at an odd size; PyTorch's are in test_torch and test_frozen."""
+def test_the_fast_path_is_the_definition(tiny_vgg, picture, xp, pooling, dtype):
+    """Features and pixel gradients of both, at an odd size, the definition's from NumPy; PyTorch's are in test_torch
+    and test_frozen."""
     layers = ["conv1_1", "conv2_1", "conv3_4", "conv4_2", "conv5_1"]
     x, gradients = picture(45, 37).astype(dtype), {}
     results = []
-    for convolution, precision in (("direct", "float64"), ("winograd", dtype)):
-        vgg = tiny_vgg(pooling=pooling, convolution=convolution, dtype=precision, threads=2)
-        features, trace = vgg.forward(x.astype(precision), layers)
+    for space, convolution, precision in ((np, "direct", "float64"), (xp, "winograd", dtype)):
+        vgg = tiny_vgg(space, pooling=pooling, convolution=convolution, dtype=precision, threads=2)
+        features, trace = vgg.forward(asarray(x, space, precision), layers)
         for name, F in features.items():
             gradients.setdefault(name, np.random.default_rng(len(gradients)).standard_normal(F.shape))
-        gx = vgg.backward(trace, {name: g.astype(precision) for name, g in gradients.items()})
-        results.append([*features.values(), gx])
+        gx = vgg.backward(trace, {name: asarray(g, space, precision) for name, g in gradients.items()})
+        results.append([to_host(array) for array in (*features.values(), gx)])
     for exact, fast in zip(*results, strict=True):
         error = np.linalg.norm(fast - exact) / np.linalg.norm(exact)
         assert error < (2e-5 if dtype == "float32" else 1e-13)
@@ -149,31 +156,31 @@ def test_the_fast_path_is_the_definition(tiny_vgg, picture, pooling, dtype):
         Preprocessing("BGR", 255.0, (103.939, 116.779, 123.68)),
     ],
 )
-def test_preprocessing_and_its_gradient(tiny_weights, picture, preprocessing):
-    vgg = VGG(tiny_weights, xp=np, preprocessing=preprocessing, dtype="float64")
-    plain = VGG(tiny_weights, xp=np, dtype="float64")
+def test_preprocessing_and_its_gradient(tiny_weights, picture, xp, preprocessing):
+    vgg = VGG(tiny_weights, xp=xp, preprocessing=preprocessing, dtype="float64")
+    plain = VGG(tiny_weights, xp=xp, dtype="float64")
     x = picture(9, 12)
     z = x[..., ::-1] if preprocessing.channel_order == "BGR" else x
     z = (preprocessing.pixel_scale * z - preprocessing.mean) / preprocessing.std
-    F = vgg.forward(x, ["conv2_1"])[0]["conv2_1"]
-    assert F == pytest.approx(plain.forward(z, ["conv2_1"])[0]["conv2_1"], rel=1e-12, abs=1e-12)
+    F, expected = (to_host(n.forward(xp.asarray(y), ["conv2_1"])[0]["conv2_1"]) for n, y in ((vgg, x), (plain, z)))
+    assert F == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
     def f(x):
         features, trace = vgg.forward(x, ["conv1_1"])
-        return features["conv1_1"].sum(), vgg.backward(trace, {"conv1_1": np.ones_like(features["conv1_1"])})
+        return features["conv1_1"].sum(), vgg.backward(trace, {"conv1_1": xp.ones_like(features["conv1_1"])})
 
-    assert check_gradient(f, x, step=1e-7) < 1e-6
+    assert check_gradient(f, xp.asarray(x), step=1e-7) < 1e-6
 
 
-def test_a_leading_axis_is_a_batch(tiny_vgg, picture):
-    vgg = tiny_vgg()
-    batch = np.stack([picture(20, 18, seed) for seed in range(3)])
+def test_a_leading_axis_is_a_batch(tiny_vgg, picture, xp):
+    vgg = tiny_vgg(xp)
+    batch = xp.asarray(np.stack([picture(20, 18, seed) for seed in range(3)]))
     features, trace = vgg.forward(batch, ["conv3_1"])
     gx = vgg.backward(trace, features)
     for n in range(3):
         alone, alone_trace = vgg.forward(batch[n], ["conv3_1"])
-        assert features["conv3_1"][n] == pytest.approx(alone["conv3_1"], rel=1e-12, abs=1e-13)
-        assert gx[n] == pytest.approx(vgg.backward(alone_trace, alone), rel=1e-11, abs=1e-12)
+        assert to_host(features["conv3_1"][n]) == pytest.approx(to_host(alone["conv3_1"]), rel=1e-12, abs=1e-13)
+        assert to_host(gx[n]) == pytest.approx(to_host(vgg.backward(alone_trace, alone)), rel=1e-11, abs=1e-12)
 
 
 @pytest.mark.parametrize(("layer", "least"), [("conv1_2", 1), ("pool1", 2), ("conv2_1", 2), ("conv5_1", 16)])

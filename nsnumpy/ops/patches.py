@@ -82,7 +82,7 @@ def patches_relu_backward(
         if gram_gradient is None:
             gF[...] = 0
         else:
-            xp.matmul(F, gram_gradient, out=gF)
+            xp.matmul(F.reshape(-1, len(bias)), gram_gradient, out=gF.reshape(-1, len(bias)))
         if gradients is not None:
             gF += gradients[n, start:stop]
         xp.multiply(gF, F > 0, out=gF)

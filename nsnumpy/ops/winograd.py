@@ -18,7 +18,8 @@ reverse order with the same U, so it is the adjoint by construction. Each step i
     tiles laid side by side                         the picture cut into tiles
 
 The work is done in stripes of tile rows that fit in a core's cache, and what comes next is done while a stripe is hot:
-the ReLU, one bit per element that says where it was on, and the average pooling.
+the ReLU, one bit per element that says where it was on, and the average pooling. On the CPU each step is an array
+operation (winograd_tiles.py); on a GPU all steps on one side of the products are one kernel (winograd_kernels.py).
 
 References
 ----------
@@ -28,15 +29,15 @@ References
 from __future__ import annotations
 
 import math
-import threading
-from typing import NamedTuple
 
-from ..backend import Array, get_xp
+from ..backend import Array, get_xp, on_host
 from ..workers import Scratch, Workers
-from .tiles import cut, lay, pool_tiles
-from .winograd_tiles import forward_tiles, input_adjoint, input_transform, matrices, output_adjoint
+from .winograd_kernels import DeviceTiles
+from .winograd_matrices import G, Piece
+from .winograd_tiles import HostTiles
 
 _TILES = 128  # least number of tiles in a piece of work: so many rows repay the reading of U[f], 1 MB with 512 channels
+_CHANNELS = 16  # whose weights are transformed at a time, in float64: never a float64 copy of all of them
 _ROWS = 2  # least number of tile rows in a stripe: two rows of pixels in 4 R + 2 are transformed by its neighbour, too
 
 
@@ -52,12 +53,13 @@ def winograd_weight(weight: Array) -> Array:
     U : array ``(36, C_in, C_out)`` of weight's dtype
     """
     xp = get_xp(weight)
-    G = matrices(weight).G
+    g = xp.asarray(G, "float64")
     _, _, channels, filters = weight.shape
     U = xp.empty((6, 6, channels, filters), weight.dtype)
-    for c in range(channels):  # in float64, but never a float64 copy of all of it
-        rows = xp.tensordot(G, weight[:, :, c].astype("float64"), (1, 0))
-        U[:, :, c] = xp.tensordot(G, rows, (1, 1)).swapaxes(0, 1)
+    for c in range(0, channels, _CHANNELS):
+        some = slice(c, c + _CHANNELS)
+        rows = xp.tensordot(g, weight[:, :, some].astype("float64"), (1, 0))
+        U[:, :, some] = xp.tensordot(g, rows, (1, 1)).swapaxes(0, 1)
     return U.reshape(36, channels, filters)
 
 
@@ -138,27 +140,24 @@ def winograd_backward_weight(
         raise ValueError(f"gy of shape {(*x.shape[:-1], filters)} expected, {gy.shape} given")
     batch = math.prod(x.shape[:-3])
     pictures, gradients = x.reshape(batch, height, width, channels), gy.reshape(batch, height, width, filters)
-    gx = xp.empty(pictures.shape, x.dtype)
-    m = matrices(x)
-    seams = _Seams(gx)
+    tiles = _tiles(x)
+    gx = tiles.empty_gradient(pictures.shape, x)
 
-    def work(pieces: list[_Piece], scratch: Scratch) -> Array:
+    def work(pieces: list[Piece], scratch: Scratch) -> Array:
         gU = xp.zeros(U.shape, x.dtype)
         for piece in pieces:
-            shape = (4, 4, piece.last - piece.first, piece.stop - piece.start, -(-width // 4), filters)
-            tiles = cut(gradients[piece.pictures], 4 * piece.start, scratch.empty("even", shape, x))
-            M = output_adjoint(tiles, m, scratch)
-            V = input_transform(pictures[piece.pictures], piece.rows, m, scratch, "x ")
+            M = tiles.cotangent(gradients, width, piece, None, scratch, pool=False)
+            V = tiles.transform(pictures, piece, scratch, "x ")
             gU += xp.matmul(V.swapaxes(1, 2), M, out=scratch.empty("gU", U.shape, x))
-            seams.add(piece, input_adjoint(M, U, gx[piece.pictures], piece.rows, m, scratch))
+            tiles.add_inputs(M, U, gx, piece, scratch)
         return gU
 
     pieces = _pieces(len(pictures), (height, width), U, workers)
     shares = [pieces[k :: workers.threads] for k in range(min(workers.threads, len(pieces)))]
     gU = sum(workers.map(work, shares), xp.zeros(U.shape, x.dtype))  # in this order, whichever was ready first
     gU = gU.reshape(6, 6, channels, filters)
-    G = m.G.astype(x.dtype)
-    gweight = xp.tensordot(G, xp.tensordot(G, gU, (0, 1)), (0, 1))
+    g = xp.asarray(G, x.dtype)
+    gweight = xp.tensordot(g, xp.tensordot(g, gU, (0, 1)), (0, 1))
     return gx.reshape(x.shape), gweight, gy.reshape(-1, filters).sum(axis=0)
 
 
@@ -208,31 +207,14 @@ def winograd_relu_backward(
     return _backward(gy, U, size, signs, workers, pool=pool)
 
 
-class _Piece(NamedTuple):
-    """The tile rows start ... stop of the pictures first ... last of the batch, without the last one of each."""
-
-    first: int
-    last: int
-    start: int
-    stop: int
-
-    @property
-    def pictures(self) -> slice:
-        return slice(self.first, self.last)
-
-    @property
-    def rows(self) -> tuple[int, int]:
-        return self.start, self.stop
-
-
-def _pieces(batch: int, size: tuple[int, ...], U: Array, workers: Workers) -> list[_Piece]:
+def _pieces(batch: int, size: tuple[int, ...], U: Array, workers: Workers) -> list[Piece]:
     """How the work is cut up: a large picture into stripes, a batch of small ones into groups of whole pictures."""
     columns, stripes = winograd_stripes(size, U.shape[1] + U.shape[2], U.dtype.itemsize, workers)
     rows = -(-size[0] // 4)
     bytes_each = columns * rows * 36 * (U.shape[1] + U.shape[2]) * U.dtype.itemsize
     if batch == 1 or bytes_each > workers.block_bytes:
-        return [_Piece(n, n + 1, *stripe) for n in range(batch) for stripe in stripes]
-    return [_Piece(*group, 0, rows) for group in workers.blocks(batch, bytes_each, -(-_TILES // (columns * rows)))]
+        return [Piece(n, n + 1, *stripe) for n in range(batch) for stripe in stripes]
+    return [Piece(*group, 0, rows) for group in workers.blocks(batch, bytes_each, -(-_TILES // (columns * rows)))]
 
 
 def winograd_stripes(
@@ -270,21 +252,18 @@ def _forward(
     x = x.reshape(-1, height, width, channels)
     k = 2 if pool else 4
     y = xp.empty((len(x), height * k // 4, width * k // 4, U.shape[2]), x.dtype)
-    m = matrices(x)
+    tiles = _tiles(x)
 
-    def work(piece: _Piece, scratch: Scratch) -> Array | None:
-        tiles = forward_tiles(x[piece.pictures], piece.rows, U, bias, m, scratch)
-        signs = None
-        if relu:
-            signs = xp.packbits(tiles > 0)
-            xp.maximum(tiles, scratch.zeros(tiles.shape, x), out=tiles)  # NumPy is slower with the scalar 0
-        if pool:
-            tiles = pool_tiles(tiles)
-        lay(tiles, y[piece.pictures], k * piece.start)
-        return signs
+    def work(piece: Piece, scratch: Scratch) -> Array | None:
+        V = tiles.transform(x, piece, scratch)
+        return tiles.write_outputs(V, U, bias, y, piece, scratch, relu=relu, pool=pool)
 
     signs = workers.map(work, _pieces(len(x), (height, width), U, workers))
     return y.reshape(*batch, *y.shape[1:]), signs
+
+
+def _tiles(like: Array) -> HostTiles | DeviceTiles:
+    return HostTiles(like) if on_host(like) else DeviceTiles(like)
 
 
 def _check_channels(x: Array, U: Array) -> None:
@@ -295,58 +274,17 @@ def _check_channels(x: Array, U: Array) -> None:
 def _backward(
     gy: Array, U: Array, size: tuple[int, ...], signs: list[Array] | None, workers: Workers | None, *, pool: bool
 ) -> Array:
-    xp = get_xp(gy, U)
+    get_xp(gy, U)
     workers = workers or Workers(1)
-    height, width = size
-    batch, filters = gy.shape[:-3], gy.shape[-1]
+    batch = gy.shape[:-3]
     gy = gy.reshape(-1, *gy.shape[-3:])
-    gx = xp.empty((len(gy), height, width, U.shape[1]), gy.dtype)
-    m = matrices(gy)
-    k = 2 if pool else 4
-    seams = _Seams(gx)
+    tiles = _tiles(gy)
+    gx = tiles.empty_gradient((len(gy), *size, U.shape[1]), gy)
 
-    def work(job: tuple[int, _Piece], scratch: Scratch) -> None:
+    def work(job: tuple[int, Piece], scratch: Scratch) -> None:
         index, piece = job
-        shape = (piece.last - piece.first, piece.stop - piece.start, -(-width // 4), filters)
-        tiles = scratch.empty("even", (4, 4, *shape), gy)
-        gy_tiles = scratch.empty("odd", (k, k, *shape), gy) if pool else tiles
-        cut(gy[piece.pictures], k * piece.start, gy_tiles)
-        if signs is not None:
-            on = xp.unpackbits(signs[index])[: tiles.size].reshape(tiles.shape)
-            if pool:  # each input of a window gets a quarter of the window's gradient
-                gy_tiles *= 1 / 4
-                split = (2, 2, 2, 2, *shape)
-                xp.multiply(gy_tiles[:, None, :, None], on.reshape(split), out=tiles.reshape(split))
-            else:
-                xp.multiply(tiles, on, out=tiles)
-        M = output_adjoint(tiles, m, scratch)
-        seams.add(piece, input_adjoint(M, U, gx[piece.pictures], piece.rows, m, scratch))
+        M = tiles.cotangent(gy, size[1], piece, None if signs is None else signs[index], scratch, pool=pool)
+        tiles.add_inputs(M, U, gx, piece, scratch)
 
     workers.map(work, list(enumerate(_pieces(len(gy), size, U, workers))))
     return gx.reshape(*batch, *gx.shape[1:])
-
-
-class _Seams:
-    """The rows of gx on which two stripes of a picture fall: the second one to come adds the overhang."""
-
-    def __init__(self, gx: Array) -> None:
-        self._gx = gx
-        self._waiting: dict[tuple[int, int], Array | None] = {}  # by (picture, row): overhangs onto it, None for rows
-        self._lock = threading.Lock()
-
-    def add(self, piece: _Piece, overhang: Array) -> None:
-        """The rows of a piece were written, and its overhang is there."""
-        if piece.start:
-            self._meet((piece.first, 4 * piece.start - 1), None)
-        if 4 * piece.stop < self._gx.shape[1]:
-            self._meet((piece.first, 4 * piece.stop - 1), overhang[0])
-
-    def _meet(self, key: tuple[int, int], overhang: Array | None) -> None:
-        with self._lock:
-            if key not in self._waiting:
-                self._waiting[key] = overhang
-                return
-            other = self._waiting.pop(key)
-        n, row = key
-        rows = self._gx[n, row : row + 2]
-        rows += (overhang if other is None else other)[: len(rows)]

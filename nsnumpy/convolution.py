@@ -1,0 +1,111 @@
+"""The ways to convolve: a layer's convolution, its ReLU and, if asked for, the average pooling after it.
+
+A way holds the layer's weights. Its `forward` returns the output and what its `backward` needs.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from .backend import Array, to_floats
+from .ops import (
+    avgpool_backward,
+    avgpool_forward,
+    conv_backward,
+    conv_forward,
+    patches_relu_backward,
+    patches_relu_forward,
+    relu_backward,
+    relu_forward,
+    winograd_relu_backward,
+    winograd_relu_forward,
+    winograd_weight,
+)
+from .workers import Workers
+
+
+class Direct:
+    """The definition: conv.py, relu.py and pool.py, one after the other."""
+
+    def __init__(self, weight: Array, bias: Array, workers: Workers) -> None:
+        self.arrays = weight, bias
+
+    def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:
+        y, mask = relu_forward(conv_forward(x, *self.arrays))
+        return avgpool_forward(y) if pool else y, mask
+
+    def backward(self, gy: Array, mask: Array, pool: bool) -> Array:
+        if pool:
+            gy = avgpool_backward(gy, mask.shape)
+        return conv_backward(relu_backward(gy, mask), self.arrays[0])
+
+
+class Patches:
+    """For the first layer, which nothing pools: its features are made again by the backward (ops/patches.py)."""
+
+    def __init__(self, weight: Array, bias: Array, workers: Workers) -> None:
+        self.arrays = weight, bias
+        self._workers = workers
+
+    def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:
+        return patches_relu_forward(x, *self.arrays, self._workers), x
+
+    def backward(self, gy: Array | None, x: Array, pool: bool, gram_gradient: Array | None = None) -> Array:
+        """gram_gradient is K of a loss of the Gram matrix, whose ``dL/dF`` is ``F K``."""
+        return patches_relu_backward(gy, x, *self.arrays, gram_gradient, self._workers)
+
+
+class Winograd:
+    """All in one step, in cache-sized stripes or in a GPU's kernels (ops/winograd.py)."""
+
+    def __init__(self, weight: Array, bias: Array, workers: Workers) -> None:
+        self.arrays = winograd_weight(weight), bias
+        self._workers = workers
+
+    def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:
+        y, signs = winograd_relu_forward(x, *self.arrays, self._workers, pool=pool)
+        return y, (signs, x.shape[-3:-1])
+
+    def backward(self, gy: Array, kept: Any, pool: bool) -> Array:
+        return winograd_relu_backward(gy, self.arrays[0], *kept, self._workers, pool=pool)
+
+
+class Fastest:
+    """The faster of the two on this device, for each shape of x: both are tried when it is first met.
+
+    They differ by rounding, and the choice by how busy the device is, so that two runs need not agree to the last bit.
+    """
+
+    def __init__(self, weight: Array, bias: Array, workers: Workers) -> None:
+        self._ways = Winograd(weight, bias, workers), Direct(weight, bias, workers)
+        self.arrays = tuple(array for way in self._ways for array in way.arrays)
+        self.chosen: dict[tuple[tuple[int, ...], bool], Winograd | Direct] = {}
+
+    def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:
+        key = (x.shape, pool)
+        if key not in self.chosen:
+            self.chosen[key] = min(self._ways, key=lambda way: seconds(way, x, pool))
+        way = self.chosen[key]
+        y, kept = way.forward(x, pool)
+        return y, (way, kept)
+
+    def backward(self, gy: Array, kept: Any, pool: bool) -> Array:
+        way, kept = kept
+        return way.backward(gy, kept, pool)
+
+
+def seconds(way: Direct | Winograd, x: Array, pool: bool) -> float:
+    """How long a forward and a backward take: the lesser of two times, since the first one may compile kernels."""
+    best = math.inf
+    for _ in range(2):
+        start = time.perf_counter()
+        y, kept = way.forward(x, pool)
+        gx = way.backward(y, kept, pool)
+        to_floats(gx.reshape(-1)[0])  # a GPU is done only now
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+WAYS = {"winograd": Winograd, "direct": Direct, "fastest": Fastest}
