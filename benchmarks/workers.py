@@ -1,20 +1,40 @@
-"""The two sides of compare.py, each run in a process of its own: the same objective in nsnumpy and in PyTorch.
+"""The two sides of compare.py and gpu.py, each run in a process of its own: one objective in nsnumpy and in PyTorch.
 
     python benchmarks/workers.py nsnumpy|torch evaluate|optimize WEIGHTS HEIGHT WIDTH THREADS [options as JSON]
+    python benchmarks/workers.py nsnumpy layers WEIGHTS HEIGHT WIDTH THREADS [options as JSON]
 
 prints one JSON object. Content conv4_2, style conv1_1 ... conv5_1, average pooling, float32, the paper's normalisation.
+The option "made" holds what a side is made with; "device" (cpu or gpu) and "tf32" are known to both. TF32 is set on
+both sides either way, and no setting of the environment's has a say.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import statistics
 import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import nsnumpy as ns
+from nsnumpy.backend import asarray, tf32_products, to_host
+from nsnumpy.ops import (
+    conv_backward,
+    conv_forward,
+    patches_relu_backward,
+    patches_relu_forward,
+    relu_backward,
+    relu_forward,
+    winograd_relu_backward,
+    winograd_relu_forward,
+    winograd_weight,
+)
 
 ALPHA, BETA = 1.0, 3e8
 CONTENT, STYLE = "conv4_2", ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -27,12 +47,39 @@ def pictures(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class NsNumpy:
-    def __init__(self, weights: str, content: np.ndarray, style: np.ndarray, threads: int, **options: str) -> None:
-        vgg = ns.load_vgg(weights, threads=threads, **options)
-        self.objective = ns.Objective(vgg, content=content, style=style, alpha=ALPHA, beta=BETA)
+    def __init__(self, weights: str, content: np.ndarray, style: np.ndarray, threads: int, **options: Any) -> None:
+        self.vgg = ns.load_vgg(weights, threads=threads, **options)
+        self.objective = ns.Objective(self.vgg, content=content, style=style, alpha=ALPHA, beta=BETA)
+
+    @property
+    def evaluations(self) -> int:
+        return self.objective.evaluations
+
+    def place(self, x: np.ndarray) -> Any:
+        """The pixels where the network is."""
+        return asarray(x, self.vgg.xp, self.vgg.dtype)
+
+    def loss_and_gradient(self, image: Any) -> tuple[float, Any]:
+        return self.objective(image)
 
     def evaluate(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        return self.objective(x)
+        loss, gradient = self.loss_and_gradient(self.place(x))
+        return loss, self.to_host(gradient)
+
+    def to_host(self, gradient: Any) -> np.ndarray:
+        return to_host(gradient)
+
+    def wait(self) -> None:
+        if self.vgg.xp is not np:
+            self.vgg.xp.cuda.get_current_stream().synchronize()
+
+    def settle(self) -> None:
+        """Nothing: that the network was made counts as well."""
+
+    def peak_bytes(self) -> int:
+        """What CuPy's pool took from the card; it gives nothing back by itself. On the CPU, of the process."""
+        xp = self.vgg.xp
+        return peak_bytes() if xp is np else xp.get_default_memory_pool().total_bytes()
 
     def optimize(
         self, x: np.ndarray, iterations: int, target: float = 0.0, method: str = "lbfgs-device", bounds: str = "none"
@@ -46,7 +93,7 @@ class NsNumpy:
                 raise KeyboardInterrupt
 
         box = (0.0, 1.0) if bounds == "box" else None
-        x = x.astype("float64") if method == "lbfgs" else x
+        x = x.astype("float64") if method == "lbfgs" else self.place(x)
         ns.minimize(self.objective, x, method=method, iterations=iterations, bounds=box, callback=see)
         return rows
 
@@ -55,26 +102,42 @@ class Torch:
     """Written as a PyTorch user would: functional convolutions, in-place ReLUs, autograd."""
 
     def __init__(
-        self, weights: str, content: np.ndarray, style: np.ndarray, threads: int, memory_format: str = "channels_last"
+        self,
+        weights: str,
+        content: np.ndarray,
+        style: np.ndarray,
+        threads: int,
+        memory_format: str = "channels_last",
+        device: str = "cpu",
+        tf32: bool = False,
     ) -> None:
         import torch
 
         torch.set_num_threads(threads)
         self.torch = torch
+        self.on_gpu = device == "gpu"
+        self.device = torch.device("cuda" if self.on_gpu else device)
+        if self.on_gpu:
+            torch.backends.cuda.matmul.allow_tf32 = tf32
+            torch.backends.cudnn.allow_tf32 = tf32  # True unless set
+            torch.backends.cudnn.benchmark = True  # faster: cuDNN tries its algorithms at the first evaluation
+        elif tf32:
+            raise ValueError("there is no TF32 on the CPU")
         self.format = getattr(torch, memory_format)
+        self.evaluations = 0
         self.layers = {
-            name: (self.tensor(weight.transpose(3, 2, 0, 1)), torch.from_numpy(bias))
+            name: (self.tensor(weight.transpose(3, 2, 0, 1)), torch.from_numpy(bias).to(self.device))
             for name, (weight, bias) in ns.read_weights(weights).weights.items()
         }
         preprocessing = ns.read_weights(weights).preprocessing
-        self.mean = torch.tensor(preprocessing.mean).reshape(1, 3, 1, 1)
+        self.mean = torch.tensor(preprocessing.mean, device=self.device).reshape(1, 3, 1, 1)
         with torch.no_grad():
             self.P = self.features(self.picture(content), [CONTENT])[CONTENT]
             A = self.features(self.picture(style), STYLE)
             self.A = {name: self.gram(F) for name, F in A.items()}
 
     def tensor(self, array: np.ndarray):
-        return self.torch.from_numpy(np.ascontiguousarray(array)).to(memory_format=self.format)
+        return self.torch.from_numpy(np.ascontiguousarray(array)).to(self.device).to(memory_format=self.format)
 
     def picture(self, image: np.ndarray):
         return self.tensor(image.transpose(2, 0, 1)[None])
@@ -99,6 +162,7 @@ class Torch:
         return positions @ positions.T
 
     def loss(self, x):
+        self.evaluations += 1
         features = self.features(x, (CONTENT, *STYLE))
         loss = ALPHA * 0.5 * (features[CONTENT] - self.P).square().sum()
         for name in STYLE:
@@ -107,18 +171,44 @@ class Torch:
             loss = loss + BETA / len(STYLE) * difference / (4 * N**2 * (height * width) ** 2)
         return loss
 
-    def evaluate(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        image = self.picture(x).requires_grad_(True)
+    def place(self, x: np.ndarray):
+        """The pixels where the network is."""
+        return self.picture(x).requires_grad_(True)
+
+    def loss_and_gradient(self, image):
+        image.grad = None
         loss = self.loss(image)
         loss.backward()
-        return loss.item(), image.grad[0].permute(1, 2, 0).numpy()
+        return loss.item(), image.grad
+
+    def evaluate(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        loss, gradient = self.loss_and_gradient(self.place(x))
+        return loss, self.to_host(gradient)
+
+    def to_host(self, gradient) -> np.ndarray:
+        return gradient[0].permute(1, 2, 0).cpu().numpy()
+
+    def wait(self) -> None:
+        if self.on_gpu:
+            self.torch.cuda.synchronize()
+
+    def settle(self) -> None:
+        """Give back what cuDNN's trials took, which would count as peak memory otherwise."""
+        if self.on_gpu:
+            self.torch.cuda.empty_cache()
+            self.torch.cuda.reset_peak_memory_stats()
+
+    def peak_bytes(self) -> int:
+        """The most that PyTorch's allocator took from the card since `settle`. On the CPU, of the process."""
+        return self.torch.cuda.max_memory_reserved() if self.on_gpu else peak_bytes()
 
     def optimize(
         self, x: np.ndarray, iterations: int, history: int = 100, line_search: str | None = None
     ) -> list[tuple[float, float]]:
         """(seconds, loss) per evaluation."""
         # Its L-BFGS takes contiguous parameters only.
-        image = self.torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)[None])).requires_grad_(True)
+        image = self.torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)[None])).to(self.device)
+        image.requires_grad_(True)
         optimizer = self.torch.optim.LBFGS(
             [image],
             max_iter=iterations,
@@ -135,11 +225,83 @@ class Torch:
             optimizer.zero_grad()
             loss = self.loss(image.contiguous(memory_format=self.format))
             loss.backward()
-            rows.append((time.perf_counter() - start, loss.item()))
+            value = loss.item()  # waits for the device; only then the clock
+            rows.append((time.perf_counter() - start, value))
             return loss
 
         optimizer.step(closure)
         return rows
+
+
+def layers(
+    weights: str, size: int, threads: int, rounds: int, repeats: int, made: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Milliseconds of each convolution with its ReLU, forward and backward, by the fast path and by the definition.
+
+    The fast path is Winograd's but for the first layer, which has its own; pooling is left out of both.
+    """
+    vgg = ns.load_vgg(weights, threads=threads, **made)
+    rng = np.random.default_rng(0)
+    rows = []
+    for name, pair in ns.read_weights(weights).weights.items():
+        weight, bias = (asarray(array, vgg.xp, vgg.dtype) for array in pair)
+        side = size >> (int(name[4]) - 1)
+        channels, filters = weight.shape[2:]
+        x = asarray(rng.random((side, side, channels), dtype=np.float32), vgg.xp, vgg.dtype)
+        gy = asarray(rng.standard_normal((side, side, filters), dtype=np.float32), vgg.xp, vgg.dtype)
+        passes = _first_layer if name == "conv1_1" else _winograd
+        timed = {"fast": passes(x, gy, weight, bias, vgg.workers), "definition": _definition(x, gy, weight, bias)}
+        row: dict[str, Any] = {"layer": name, "size": [side, side]}
+        for way, (forward, backward) in timed.items():
+            with tf32_products(vgg.xp) if made.get("tf32") else nullcontext():  # as in a network's pass
+                row[way] = {
+                    "forward_ms": milliseconds(forward, rounds, repeats),
+                    "backward_ms": milliseconds(backward, rounds, repeats),
+                }
+        rows.append(row)
+    return rows
+
+
+def _first_layer(x: Any, gy: Any, weight: Any, bias: Any, workers: Any) -> tuple[Callable, Callable]:
+    return (
+        lambda: patches_relu_forward(x, weight, bias, workers),
+        lambda: patches_relu_backward(gy, x, weight, bias, None, workers),
+    )
+
+
+def _winograd(x: Any, gy: Any, weight: Any, bias: Any, workers: Any) -> tuple[Callable, Callable]:
+    U = winograd_weight(weight)
+    _, signs = winograd_relu_forward(x, U, bias, workers)
+    return (
+        lambda: winograd_relu_forward(x, U, bias, workers),
+        lambda: winograd_relu_backward(gy, U, signs, x.shape[:2], workers),
+    )
+
+
+def _definition(x: Any, gy: Any, weight: Any, bias: Any) -> tuple[Callable, Callable]:
+    _, mask = relu_forward(conv_forward(x, weight, bias))
+    return (
+        lambda: relu_forward(conv_forward(x, weight, bias)),
+        lambda: conv_backward(relu_backward(gy, mask), weight),
+    )
+
+
+def milliseconds(function: Callable[[], Any], rounds: int, repeats: int) -> float:
+    """Of one call: the median of several rounds, each of so many calls in a row, until the device has done them all."""
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            result = function()
+        result = result[0] if isinstance(result, tuple) else result
+        to_host(result[0, 0, :1])  # everything before it is done when this is there
+
+    run(1)  # kernels are compiled, memory is taken
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        run(repeats)
+        times.append(1e3 * (time.perf_counter() - start) / repeats)
+    return statistics.median(times)
 
 
 def peak_bytes() -> int:
@@ -153,22 +315,39 @@ def main() -> None:
     height, width, threads = map(int, numbers)
     options = json.loads(sys.argv[7]) if len(sys.argv) > 7 else {}
     made = options.pop("made", {})
+    if task == "layers":
+        print(json.dumps({"layers": layers(weights, height, threads, **options, made=made)}))
+        return
+    warm_up = options.pop("warm_up", 1 if task == "evaluate" else 0)
     content, style = pictures(height, width)
     worker = {"nsnumpy": NsNumpy, "torch": Torch}[side](weights, content, style, threads, **made)
+    image = worker.place(0.5 * (content + style))
+    for k in range(warm_up):
+        loss, gradient = worker.loss_and_gradient(image)
+        if k == 0:
+            worker.settle()
     if task == "evaluate":
         seconds = []
-        x = 0.5 * (content + style)
-        for _ in range(options.get("repeats", 3) + 1):
+        for _ in range(options.get("repeats", 3)):
+            worker.wait()
             start = time.perf_counter()
-            loss, gradient = worker.evaluate(x)
+            loss, gradient = worker.loss_and_gradient(image)
+            worker.wait()
             seconds.append(time.perf_counter() - start)
         if "gradient" in options:
-            np.save(options["gradient"], gradient)
-        result = {"seconds": seconds[1:], "loss": float(loss)}  # the first one warms up
+            np.save(options["gradient"], worker.to_host(gradient))
+        result = {"seconds": seconds, "loss": float(loss)}
     else:
-        result = {"rows": worker.optimize(content, **options)}
-    print(json.dumps(result | {"peak_bytes": peak_bytes()}))
+        before = worker.evaluations
+        worker.wait()
+        start = time.perf_counter()
+        rows = worker.optimize(content, **options)
+        worker.wait()
+        result = {"rows": rows, "seconds": time.perf_counter() - start, "evaluations": worker.evaluations - before}
+    print(json.dumps(result | {"peak_bytes": worker.peak_bytes()}))
 
 
 if __name__ == "__main__":
+    os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # both are read when CUDA's libraries start
+    os.environ["CUPY_TF32"] = "0"
     main()

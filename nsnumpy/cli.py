@@ -149,6 +149,24 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
         return 1
     if planned and not arguments.quiet:
         print(_planned(planned), flush=True)
+    result = _result(arguments, output, use_case, settings)
+    if isinstance(result, str):
+        planned = planned or _plan(arguments, name)
+        _say(f"error: out of memory; {_mend(planned, arguments)} ({result})")
+        return 1
+    with _uninterrupted():
+        result.save(output)
+        if not arguments.quiet:
+            print(_summary(output, result))
+        if result.stopped:
+            _say(f"{result.stopped}; {output} holds the best picture so far")
+    return 128 + signal.SIGINT if result.interrupted else int(result.failed)
+
+
+def _result(
+    arguments: argparse.Namespace, output: Path, use_case: Callable[..., Result], settings: dict[str, Any]
+) -> Result | str:
+    """The run's result, or how it ran out of memory; what it held is given back then."""
     try:
         vgg = load_vgg(
             arguments.weights,
@@ -159,19 +177,9 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
             tf32=arguments.tf32,
         )
         with _reporter(arguments, output) as report:
-            result = use_case(vgg=vgg, callback=report, **settings)
+            return use_case(vgg=vgg, callback=report, **settings)
     except MemoryError as error:
-        planned = planned or _plan(arguments, name)
-        mend = "choose a smaller --size" if planned.fits else _mend(planned, arguments)
-        _say(f"error: out of memory; {mend} ({one_line(error) or 'no details'})")
-        return 1
-    with _uninterrupted():
-        result.save(output)
-        if not arguments.quiet:
-            print(_summary(output, result))
-        if result.stopped:
-            _say(f"{result.stopped}; {output} holds the best picture so far")
-    return 128 + signal.SIGINT if result.interrupted else int(result.failed)
+        return one_line(error) or "no details"
 
 
 def _settings(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
@@ -206,6 +214,8 @@ def _does_not_fit(planned: Plan, arguments: argparse.Namespace) -> str:
 
 
 def _mend(planned: Plan, arguments: argparse.Namespace) -> str:
+    if planned.fits:
+        return "choose a smaller --size"
     mend = f"choose --size {planned.largest_size} or less" if planned.largest_size else "no size would fit"
     if planned.largest_size and getattr(arguments, "scales", None):
         mend += ", and --scales up to it"

@@ -53,6 +53,7 @@ def stand_in(monkeypatch):
         pytest.skip("no C++ compiler to run the kernels with")
     module = _stand_in()
     module.transfers.reset()
+    module.memory_limit = 16_000_000_000
     monkeypatch.setitem(sys.modules, "cupy", module)
     return module
 

@@ -16,27 +16,24 @@ Where CuPy allows what the stand-in does not imitate, it raises an error that sa
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import importlib.util
 import inspect
-import itertools
-import math
 import operator
-import os
 import re
-import shutil
-import subprocess
-import tempfile
 import time
 import types
 import warnings
+import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+from strict_kernels import COMPILER, MIXED, RawKernel
+
+__all__ = ["COMPILER", "REASON", "freeze", "make"]
 
 REASON = ""
 try:
@@ -45,11 +42,8 @@ try:
         import cupy as _cupy
 except ImportError as error:
     _cupy = None
-    REASON = f"CuPy cannot be imported ({error}): pip install '.[test,cupy-test]'"
+    REASON = f"CuPy cannot be imported ({error}): pip install '.[test,test-cupy]'"
 
-COMPILER: str | None = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++", "clang++"))), None)
-
-_MIXED = "host and device are mixed: move it with cupy.asarray or .get() first"
 _WAITS = "would wait for the device: move it to the host by name, with .get() or nsnumpy.backend.to_host"
 _DTYPES = "?bhilqBHILQefdFD"  # all that CuPy has: no long double, no objects, no text
 
@@ -161,7 +155,7 @@ def _unwrap(value: Any, name: str, known: list[_Array]) -> Any:
         known.append(value)
         return value._array
     if _is_host_array(value):
-        raise TypeError(f"{name}: Unsupported type {type(value)}; {_MIXED}")
+        raise TypeError(f"{name}: Unsupported type {type(value)}; {MIXED}")
     if type(value) in (list, tuple):
         items = [_unwrap(item, name, known) for item in value]
         return type(value)(items)
@@ -178,7 +172,7 @@ def _wrap(module: _Module, value: Any, known: Iterable[_Array]) -> Any:
         if value.dtype.char not in _DTYPES:
             raise TypeError(f"cupy has no arrays of {value.dtype}")
         if not any(np.may_share_memory(value, array._array) for array in known):
-            module.check_allocation(value.nbytes)
+            module.allocate(value)
         array = object.__new__(module.ndarray)
         array._array = value
         return array
@@ -202,7 +196,7 @@ def _run(module: _Module, name: str, function: Callable, args: tuple, kwargs: di
 def _check_out(name: str, out: Any) -> None:
     for array in out if isinstance(out, tuple) else (out,):
         if array is not None and not isinstance(array, _Array):
-            raise TypeError(f"{name}: out has the unsupported type {type(array)}; {_MIXED}")
+            raise TypeError(f"{name}: out has the unsupported type {type(array)}; {MIXED}")
 
 
 # Arrays
@@ -237,7 +231,7 @@ class _Array:
         )
 
     def __array_function__(self, function: Callable, *_: Any) -> Any:
-        raise TypeError(f"numpy.{function.__name__} was given an array of the device; {_MIXED}")
+        raise TypeError(f"numpy.{function.__name__} was given an array of the device; {MIXED}")
 
     def _refuse(self, *_: Any) -> Any:
         raise TypeError(f"this use of an array of the device {_WAITS}")
@@ -284,9 +278,8 @@ class _Array:
 
         def method(*args: Any, **kwargs: Any) -> Any:
             full = f"cupy.ndarray.{name}"
-            bound = _bind(full, real, (self, *args), kwargs)
+            _bind(full, real, (self, *args), kwargs)
             _check_order(full, real, getattr(np.ndarray, name), 1 + len(args))
-            _check_out(full, bound.arguments.get("out"))
             return _run(self._module, full, getattr(np.ndarray, name), (self, *args), kwargs)
 
         return method
@@ -313,26 +306,23 @@ class _Array:
         self._module.transfers.to_host += 1
         return self._array.tobytes(order)
 
-    def _key(self, key: Any) -> tuple[tuple, bool]:
-        """The key for NumPy, and whether arrays are in it."""
+    def _key(self, key: Any) -> tuple:
+        """The key for NumPy."""
         keys = key if isinstance(key, tuple) else (key,)
         for k in keys:
             whole = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
             if not (whole or k is None or k is Ellipsis or isinstance(k, (slice, _Array))):
-                raise TypeError(f"Unsupported type {type(k)} as an index; {_MIXED}")
-        advanced = any(isinstance(k, _Array) for k in keys)
+                raise TypeError(f"Unsupported type {type(k)} as an index; {MIXED}")
         plain = tuple(k._array if isinstance(k, _Array) else k for k in keys)
         # With an ellipsis, a single element is a zero-dimensional view, too.
-        return plain if any(k is Ellipsis for k in keys) else (*plain, Ellipsis), advanced
+        return plain if any(k is Ellipsis for k in keys) else (*plain, Ellipsis)
 
     def __getitem__(self, key: Any) -> _Array:
-        key, advanced = self._key(key)
-        found = self._array[key]
-        return _wrap(self._module, found.copy(), ()) if advanced else _wrap(self._module, found, [self])
+        return _wrap(self._module, self._array[self._key(key)], [self])
 
     def __setitem__(self, key: Any, value: Any) -> None:
         with np.errstate(all="ignore"):
-            self._array[self._key(key)[0]] = _operand(value)
+            self._array[self._key(key)] = _operand(value)
 
 
 def _operand(value: Any) -> Any:
@@ -340,7 +330,7 @@ def _operand(value: Any) -> Any:
         return value._array
     if isinstance(value, (bool, int, float, complex, np.generic)):
         return value
-    raise TypeError(f"Unsupported type {type(value)}; {_MIXED}")
+    raise TypeError(f"Unsupported type {type(value)}; {MIXED}")
 
 
 _BINARY = (
@@ -454,10 +444,10 @@ class _Namespace(types.ModuleType):
         arrays = (_ARRAYS | {"b"} if name in _SECOND else _ARRAYS) & given.keys()
         for key in arrays:
             if given[key] is not None and not isinstance(given[key], _Array) and (name, key) not in _SCALARS_TOO:
-                raise TypeError(f"{full}(): {key} has the unsupported type {type(given[key])}; {_MIXED}")
+                raise TypeError(f"{full}(): {key} has the unsupported type {type(given[key])}; {MIXED}")
         joined = given.get("tup", [])
         if not isinstance(joined, (list, tuple)) or not all(isinstance(array, _Array) for array in joined):
-            raise TypeError(f"{full}(): only arrays of the device can be joined; {_MIXED}")
+            raise TypeError(f"{full}(): only arrays of the device can be joined; {MIXED}")
         if name in _PRODUCTS and (out := given.get("out")) is not None:
             out = out[0] if isinstance(out, tuple) else out
             if any(np.shares_memory(out._array, given[key]._array) for key in ("a", "b")):
@@ -470,10 +460,10 @@ class _Module(_Namespace):
     Attributes
     ----------
     transfers : Transfers
-    memory : (free, total), int
-        What `cuda.Device().mem_info` says.
-    allocation_limit : int or None
-        The bytes of the largest array that can be had.
+    memory_limit : int
+        The bytes of the device's memory.
+    used, peak : int
+        The bytes of the arrays that live, and the most that there were; `peak` can be set back.
     """
 
     def __init__(self) -> None:
@@ -481,15 +471,24 @@ class _Module(_Namespace):
         self.__version__ = _cupy.__version__
         self.ndarray = type("ndarray", (_Array,), {"__slots__": (), "__module__": "cupy", "_module": self})
         self.transfers = Transfers()
-        self.memory = 8_000_000_000, 16_000_000_000
-        self.allocation_limit: int | None = None
+        self.memory_limit = 16_000_000_000
+        self.used = self.peak = 0
         self.random = SimpleNamespace(RandomState=functools.partial(_RandomState, self))
         self.cuda = _cuda(self)
         self.RawKernel = RawKernel
 
-    def check_allocation(self, size: int) -> None:
-        if self.allocation_limit is not None and size > self.allocation_limit:
-            raise _cupy.cuda.memory.OutOfMemoryError(size, 0, self.allocation_limit)
+    def allocate(self, array: np.ndarray) -> None:
+        """Count the memory of a new array, until it and its views are gone."""
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        if self.used + array.nbytes > self.memory_limit:
+            raise _cupy.cuda.memory.OutOfMemoryError(array.nbytes, self.used, self.memory_limit)
+        self.used += array.nbytes
+        self.peak = max(self.peak, self.used)
+        weakref.finalize(array, self._release, array.nbytes).atexit = False
+
+    def _release(self, size: int) -> None:
+        self.used -= size
 
     def _to_device(self, name: str, data: Any, convert: Callable[[Any], np.ndarray]) -> Any:
         """The one way from the host; what is on the device already stays there."""
@@ -517,7 +516,10 @@ class _Module(_Namespace):
 
     def get_default_memory_pool(self) -> Any:
         return SimpleNamespace(
-            used_bytes=lambda: 0, free_bytes=lambda: 0, total_bytes=lambda: 0, free_all_blocks=lambda: None
+            used_bytes=lambda: self.used,
+            free_bytes=lambda: 0,
+            total_bytes=lambda: self.used,
+            free_all_blocks=lambda: None,
         )
 
 
@@ -627,7 +629,7 @@ def _cuda(module: _Module) -> SimpleNamespace:
             if self.id:
                 raise RuntimeError("cudaErrorInvalidDevice: the stand-in has one device, 0")
 
-        mem_info = property(lambda self: module.memory)
+        mem_info = property(lambda self: (module.memory_limit - module.used, module.memory_limit))
 
     class Stream(_Context):
         done = True
@@ -651,7 +653,7 @@ def _cuda(module: _Module) -> SimpleNamespace:
     cublas = _cublas({"setMathMode": set_math_mode, "getMathMode": lambda handle: modes.get(handle, 0)})
     properties = {
         "name": b"stand-in",
-        "totalGlobalMem": module.memory[1],
+        "totalGlobalMem": module.memory_limit,
         "multiProcessorCount": 1,
         "major": 9,
         "minor": 0,
@@ -676,246 +678,3 @@ def _cuda(module: _Module) -> SimpleNamespace:
             driverGetVersion=lambda: 13000,
         ),
     )
-
-
-# Raw kernels
-
-_PRELUDE = """
-#include <math.h>
-#define __global__
-#define __device__
-#define __host__
-#define __forceinline__ inline
-#define __noinline__
-#define __restrict__ __restrict
-#define __launch_bounds__(...)
-#define __constant__ static const
-struct stand_in_dim { unsigned x, y, z; };
-static thread_local stand_in_dim gridDim, blockDim, blockIdx, threadIdx;
-template <class N> static inline N min(N a, N b) { return b < a ? b : a; }
-template <class N> static inline N max(N a, N b) { return a < b ? b : a; }
-static inline float rsqrtf(float a) { return 1 / sqrtf(a); }
-static inline double rsqrt(double a) { return 1 / sqrt(a); }
-template <class N> static inline N __ldg(const N *p) { return *p; }
-template <class N> static inline N atomicAdd(N *p, N a) { N old = *p; *p += a; return old; }
-#line 1 "kernel"
-"""
-
-# Threads run one after the other, forwards or backwards: a kernel whose result depends on it has a race.
-_LAUNCHER = """
-extern "C" void stand_in_launch_{name}(const unsigned *grid, const unsigned *block, void **args, int backwards) {{
-    gridDim = {{grid[0], grid[1], grid[2]}};
-    blockDim = {{block[0], block[1], block[2]}};
-    const unsigned long long blocks = 1ull * grid[0] * grid[1] * grid[2];
-    const unsigned long long threads = block[0] * block[1] * block[2];
-    for (unsigned long long k = 0; k < blocks * threads; k++) {{
-        const unsigned long long i = backwards ? blocks * threads - 1 - k : k, b = i / threads, t = i % threads;
-        blockIdx = {{unsigned(b % grid[0]), unsigned(b / grid[0] % grid[1]), unsigned(b / grid[0] / grid[1])}};
-        threadIdx = {{unsigned(t % block[0]), unsigned(t / block[0] % block[1]), unsigned(t / block[0] / block[1])}};
-        {name}({arguments});
-    }}
-}}
-"""
-
-_C_TYPES = {
-    "bool": "?",
-    "char": "int8",
-    "signed char": "int8",
-    "unsigned char": "uint8",
-    "short": "int16",
-    "unsigned short": "uint16",
-    "int": "int32",
-    "unsigned": "uint32",
-    "unsigned int": "uint32",
-    "long long": "int64",
-    "unsigned long long": "uint64",
-    "size_t": "uint64",
-    "float": "float32",
-    "double": "float64",
-}
-
-_FORBIDDEN = {
-    r"__syncthreads\w*|__shared__|__syncwarp|__shfl\w*": "the stand-in runs threads one after the other",
-    r"#\s*include": "NVRTC has no standard headers",
-}
-
-
-class _Parameter:
-    """One parameter of a kernel: `const T* __restrict__ x`."""
-
-    def __init__(self, text: str, aliases: dict[str, str]) -> None:
-        words = re.sub(r"\b(__restrict__|__restrict|restrict)\b", " ", text).replace("*", " * ").split()
-        self.name = words.pop()
-        self.pointer = "*" in words
-        pointee = words[: words.index("*")] if self.pointer else words
-        self.const = "const" in pointee
-        spelled = " ".join(word for word in pointee if word != "const")
-        while spelled in aliases:
-            spelled = aliases[spelled]
-        if spelled not in _C_TYPES or words.count("*") > 1:
-            raise NotImplementedError(f"the stand-in does not know the type of the kernel's parameter {text.strip()!r}")
-        self.type = spelled
-        self.dtype = np.dtype(_C_TYPES[spelled])
-
-    def argument(self, index: int) -> str:
-        """How the launcher passes it."""
-        return f"({self.type} *)args[{index}]" if self.pointer else f"*({self.type} *)args[{index}]"
-
-
-def _kernels(code: str, definitions: tuple[str, ...]) -> dict[str, list[_Parameter]]:
-    """The kernels of a source, by name."""
-    text = re.sub(r"//[^\n]*|/\*.*?\*/", " ", code, flags=re.DOTALL)
-    for pattern, reason in _FORBIDDEN.items():
-        if match := re.search(pattern, text):
-            raise NotImplementedError(f"RawKernel: {match[0]} cannot be used: {reason}")
-    aliases = {new: " ".join(old.split()) for old, new in re.findall(r"\btypedef\s+([\w\s]+?)\s+(\w+)\s*;", text)}
-    aliases |= {new: " ".join(old.split()) for new, old in re.findall(r"\busing\s+(\w+)\s*=\s*([\w\s]+?)\s*;", text)}
-    aliases |= {new: old.strip() for new, old in re.findall(r"#\s*define\s+(\w+)[ \t]+([a-z][a-z ]*)", text)}
-    aliases |= dict(definition[2:].partition("=")[::2] for definition in definitions)
-    bounds = r"(?:__launch_bounds__\s*\([^)]*\)\s*)?"
-    found = re.findall(rf'extern\s+"C"\s+__global__\s+{bounds}void\s+{bounds}(\w+)\s*\(([^)]*)\)', text)
-    return {
-        name: [_Parameter(p, aliases) for p in parameters.split(",") if p.strip() not in ("", "void")]
-        for name, parameters in found
-    }
-
-
-@functools.cache
-def _compile(code: str, definitions: tuple[str, ...]) -> tuple[ctypes.CDLL, dict[str, list[_Parameter]]]:
-    kernels = _kernels(code, definitions)
-    launchers = [
-        _LAUNCHER.format(name=name, arguments=", ".join(p.argument(i) for i, p in enumerate(parameters)))
-        for name, parameters in kernels.items()
-    ]
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the library stays when its file goes
-        source, library = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
-        source.write_text(_PRELUDE + code + "\n" + "".join(launchers))
-        command = [COMPILER, "-std=c++14", "-O1", "-shared", "-fPIC", "-w", *definitions, "-o", library, source]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"the kernel does not compile:\n{done.stderr}")
-        return ctypes.CDLL(str(library)), kernels
-
-
-class RawKernel:
-    """CUDA C++ compiled for the host. Arguments that do not fit are refused, where CuPy would pass them on unseen."""
-
-    def __init__(
-        self,
-        code: str,
-        name: str,
-        options: tuple[str, ...] = (),
-        backend: str = "nvrtc",
-        translate_cucomplex: bool = False,
-        *,
-        enable_cooperative_groups: bool = False,
-        jitify: bool | None = None,
-    ) -> None:
-        if not isinstance(code, str) or not isinstance(name, str) or not isinstance(options, tuple):
-            raise TypeError("RawKernel(code: str, name: str, options: tuple) expected")
-        if COMPILER is None:
-            raise RuntimeError(
-                "the stand-in's RawKernel needs a C++ compiler: none of $CXX, c++, g++, clang++ is there"
-            )
-        if translate_cucomplex or enable_cooperative_groups or jitify:
-            raise NotImplementedError("the stand-in's RawKernel has no complex numbers, cooperative groups or jitify")
-        self.code, self.name, self.options, self.backend = code, name, options, backend
-        self._definitions = tuple(option for option in options if option.startswith("-D"))
-        if name not in _kernels(code, self._definitions):
-            raise ValueError(f'RawKernel: no kernel extern "C" __global__ void {name}(...) in the code')
-
-    def compile(self, log_stream: Any = None) -> None:
-        _compile(self.code, self._definitions)
-
-    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple, *, shared_mem: int = 0) -> None:
-        if shared_mem:
-            raise NotImplementedError("RawKernel: shared_mem: the stand-in runs threads one after the other")
-        grid = self._dimensions("grid", grid, (2**31 - 1, 65535, 65535))
-        block = self._dimensions("block", block, (1024, 1024, 64))
-        if math.prod(block) > 1024:
-            raise ValueError(f"kernel {self.name}: a block has at most 1024 threads; block={block}")
-        library, kernels = _compile(self.code, self._definitions)
-        parameters = kernels[self.name]
-        if len(args) != len(parameters):
-            raise TypeError(f"kernel {self.name}: {len(parameters)} arguments expected, {len(args)} given")
-        pairs = list(zip(parameters, args, strict=True))
-        for p, argument in pairs:
-            self._check(p, argument)
-        self._check_overlaps(pairs)
-        launch = library[f"stand_in_launch_{self.name}"]
-
-        def run(backwards: bool, guard: int) -> list[Any]:
-            buffers = [_Buffer(a._array, guard) if p.pointer else np.array(a) for p, a in pairs]
-            pointers = (ctypes.c_void_p * len(buffers))(*(buffer.ctypes.data for buffer in buffers))
-            launch((ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block), pointers, backwards)
-            for (p, _), buffer in zip(pairs, buffers, strict=True):
-                if p.pointer and not buffer.intact():
-                    raise ValueError(f"kernel {self.name} writes outside of its argument {p.name}")
-            return buffers
-
-        # In other surroundings, and with the threads the other way round, the result is the same.
-        first, second = run(False, 0xFF), run(True, 0xA5)
-        for k, (p, argument) in enumerate(pairs):
-            if not p.pointer:
-                continue
-            result = first[k].array.tobytes()
-            if result != second[k].array.tobytes():
-                outside = result != run(False, 0xA5)[k].array.tobytes()
-                on = "what is outside of the arguments" if outside else "the order in which the threads run"
-                raise ValueError(f"kernel {self.name}: {p.name} depends on {on}")
-            if p.const and result != argument._array.tobytes():
-                raise ValueError(f"kernel {self.name} writes into its const argument {p.name}")
-        for (p, argument), buffer in zip(pairs, first, strict=True):
-            if p.pointer and not p.const:
-                argument._array[...] = buffer.array
-
-    def _dimensions(self, what: str, sizes: Any, most: tuple[int, int, int]) -> tuple[int, int, int]:
-        if not isinstance(sizes, tuple) or not 1 <= len(sizes) <= 3 or not all(isinstance(n, int) for n in sizes):
-            raise TypeError(f"kernel {self.name}: {what} is a tuple of 1 to 3 ints, not {sizes!r}")
-        sizes = (*sizes, 1, 1)[:3]
-        if not all(1 <= n <= limit for n, limit in zip(sizes, most, strict=True)):
-            raise ValueError(f"kernel {self.name}: {what}={sizes} is not within 1 ... {most}")
-        return sizes
-
-    def _check(self, p: _Parameter, argument: Any) -> None:
-        where = f"kernel {self.name}, argument {p.name}"
-        if not p.pointer:
-            if not isinstance(argument, np.generic):
-                raise TypeError(f"{where}: a scalar numpy.{p.dtype} expected, not {type(argument)}")
-            if argument.dtype != p.dtype:
-                raise TypeError(f"{where}: {p.dtype} expected, {argument.dtype} given")
-            return
-        if not isinstance(argument, _Array):
-            raise TypeError(f"{where}: Unsupported type {type(argument)}; {_MIXED}")
-        if argument.dtype != p.dtype:
-            raise TypeError(f"{where}: an array of {p.dtype} expected, {argument.dtype} given")
-        if not argument.flags.c_contiguous:  # CuPy would pass the pointer, without the strides
-            raise ValueError(f"{where}: a C-contiguous array expected; strides={argument.strides}")
-        if not p.const and not argument._array.flags.writeable:
-            raise ValueError(f"{where}: the array is read-only, and the parameter not const")
-
-    def _check_overlaps(self, pairs: list[tuple[_Parameter, Any]]) -> None:
-        arrays = [(p, argument._array) for p, argument in pairs if p.pointer]
-        for (p, a), (q, b) in itertools.combinations(arrays, 2):
-            if not (p.const and q.const) and np.may_share_memory(a, b):  # exact for contiguous arrays
-                raise ValueError(f"kernel {self.name}: the arguments {p.name} and {q.name} overlap")
-
-
-class _Buffer:
-    """A copy of an array between two guard zones, each as long as itself and no shorter than 4096 elements.
-
-    They are filled with one byte: 0xFF makes NaN (which NaN + 1 leaves as it is), 0xA5 a small number.
-    """
-
-    def __init__(self, array: np.ndarray, guard: int) -> None:
-        length = max(4096, array.size)
-        self._memory = np.empty(2 * length + array.size, array.dtype)
-        self._memory.view(np.uint8)[:] = guard
-        self._before, self._after = self._memory[:length], self._memory[length + array.size :]
-        self._guard = self._before.tobytes()
-        self.array = self._memory[length : length + array.size].reshape(array.shape)
-        self.array[...] = array
-        self.ctypes = self.array.ctypes
-
-    def intact(self) -> bool:
-        return self._before.tobytes() == self._guard == self._after.tobytes()

@@ -1,9 +1,13 @@
-"""The two sides of the benchmark compute the same thing; without that, their times say nothing."""
+"""The two sides of the benchmarks compute the same thing; without that, their times say nothing."""
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +17,29 @@ from nsnumpy import WeightFile, write_weights
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
+def load(name):
+    """A benchmark as a module; they import each other, as scripts of one folder."""
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
 def workers():
-    spec = importlib.util.spec_from_file_location("benchmark_workers", FOLDER / "workers.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("workers")
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    return load("gpu")
+
+
+@pytest.fixture(scope="module")
+def optimizers():
+    return load("optimizers")
 
 
 @pytest.fixture
@@ -68,3 +89,221 @@ def test_a_worker_prints_its_result(workers, weights, monkeypatch, capsys, tmp_p
     assert result["loss"] > 0
     assert result["peak_bytes"] > 20e6
     assert np.load(tmp_path / "g.npy").shape == (32, 40, 3)
+
+
+def test_a_run_is_timed_and_its_evaluations_counted(workers, weights, monkeypatch, capsys):
+    if not Path("/proc/self/status").exists():
+        pytest.skip("no /proc to read the peak from")
+    options = json.dumps({"iterations": 3, "warm_up": 2})
+    monkeypatch.setattr(sys, "argv", ["workers.py", "nsnumpy", "optimize", weights, "32", "40", "1", options])
+    workers.main()
+    result = json.loads(capsys.readouterr().out)
+    assert len(result["rows"]) == 4
+    assert 4 <= result["evaluations"] <= 3 * 4  # and not those that warmed up: a search of some takes a few
+    assert result["seconds"] >= result["rows"][-1][0] > 0
+
+
+def test_pytorch_counts_its_evaluations(workers, weights):
+    pytest.importorskip("torch")
+    worker = workers.Torch(weights, *workers.pictures(32, 32), 1)
+    rows = worker.optimize(workers.pictures(32, 32)[0], 3)
+    assert worker.evaluations == len(rows) == 3
+
+
+def test_tf32_is_not_taken_for_granted_on_the_cpu(workers, weights):
+    pytest.importorskip("torch")
+    for side in (workers.NsNumpy, workers.Torch):
+        with pytest.raises(ValueError, match="(?i)tf32"):
+            side(weights, *workers.pictures(32, 32), 1, device="cpu", tf32=True)
+
+
+def test_every_layer_is_timed_both_ways_on_the_same_map(workers, weights, tiny_weights, monkeypatch):
+    results = []
+
+    def call(function, rounds, repeats):
+        results.append(function())
+        return 1.0
+
+    monkeypatch.setattr(workers, "milliseconds", call)
+    rows = workers.layers(weights, 32, 1, 1, 1, {"device": "cpu", "tf32": False, "dtype": "float64"})
+    assert [row["layer"] for row in rows] == list(tiny_weights)
+    arrays = [result[0] if isinstance(result, tuple) else result for result in results]
+    for k in range(0, len(arrays), 4):
+        forward, backward, by_definition, back_by_definition = arrays[k : k + 4]
+        np.testing.assert_allclose(forward, by_definition, atol=1e-10)
+        np.testing.assert_allclose(backward, back_by_definition, atol=1e-10)
+
+
+def test_milliseconds_are_those_of_one_call(workers):
+    calls = []
+    assert workers.milliseconds(lambda: (calls.append(1) or np.ones((2, 2, 2)), None), 3, 4) > 0
+    assert len(calls) == 1 + 3 * 4
+
+
+def test_the_sides_agree_on_a_device(workers, weights, stand_in, monkeypatch):
+    """As far as a stand-in for CuPy can tell: the pixels stay on the device, the gradient is the CPU's."""
+    content, style = workers.pictures(32, 40)
+    x = 0.5 * (content + style)
+    expected, expected_gradient = workers.NsNumpy(weights, content, style, 1, dtype="float64").evaluate(x)
+    worker = workers.NsNumpy(weights, content, style, 1, device="gpu", dtype="float64")
+    image = worker.place(x)
+    worker.wait()
+    loss, gradient = worker.loss_and_gradient(image)
+    assert type(gradient) is type(image) is stand_in.ndarray
+    assert loss == pytest.approx(expected, rel=1e-9)
+    assert np.linalg.norm(worker.to_host(gradient) - expected_gradient) < 1e-9 * np.linalg.norm(expected_gradient)
+    assert len(worker.optimize(content, 2)) == 3
+    monkeypatch.setattr(stand_in, "get_default_memory_pool", lambda: SimpleNamespace(total_bytes=lambda: 4096))
+    assert worker.peak_bytes() == 4096
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_layers_are_timed_on_a_device_in_the_precision_asked_for(workers, weights, stand_in, monkeypatch, tf32):
+    cublas, handle = stand_in.cuda.cublas, stand_in.cuda.Device().cublas_handle
+    modes, milliseconds = [], workers.milliseconds
+
+    def timed(*arguments):
+        modes.append(cublas.getMathMode(handle))
+        return milliseconds(*arguments)
+
+    monkeypatch.setattr(workers, "milliseconds", timed)
+    rows = workers.layers(weights, 32, 1, 1, 1, {"device": "gpu", "tf32": tf32})
+    assert len(modes) == 4 * len(rows)
+    assert set(modes) == {cublas.CUBLAS_TF32_TENSOR_OP_MATH if tf32 else 0}
+    assert cublas.getMathMode(handle) == 0
+
+
+def test_the_table_has_every_size_in_every_precision(gpu, monkeypatch, stand_in, tmp_path):
+    pytest.importorskip("torch")
+
+    def run(side, task, weights, size, threads, *, made, iterations=0, **options):
+        """A side that takes so long, PyTorch's second format and TF32 half of it."""
+        assert made["device"] == "gpu"
+        seconds = 8.0 if side == "nsnumpy" else 4.0
+        seconds /= (1 + made["tf32"]) * (1 + (made.get("memory_format") == "contiguous_format"))
+        if task == "layers":
+            times = {"forward_ms": seconds, "backward_ms": 2 * seconds}
+            return {"layers": [{"layer": "conv1_1", "size": [512, 512], "fast": times, "definition": times}]}
+        if task == "evaluate":
+            return {"seconds": [seconds] * options["repeats"]}
+        rows = [(0.1, 5.0), (0.2, 2.0), (0.3, float("nan"))]
+        return {"rows": rows, "seconds": seconds * iterations, "evaluations": iterations, "peak_bytes": seconds * 1e9}
+
+    monkeypatch.setattr(gpu, "run", run)
+    monkeypatch.setattr(gpu, "parity", lambda *_: {name: {"loss": 0.0, "gradient": 0.0} for name in gpu.TOLERANCES})
+    path = tmp_path / "gpu.json"
+    arguments = {"threads": 1, "device": "gpu", "sizes": [64, 96], "iterations": 7, "rounds": 2}
+    results = gpu.measure(Path("w.h5"), SimpleNamespace(**arguments, json=path, quick=False))
+    assert json.loads(path.read_text()) == results
+    expected = [([side, side], precision) for side in (64, 96) for precision in ("float32", "TF32")]
+    for part in ("evaluations", "runs"):
+        assert [(row["size"], row["precision"]) for row in results[part]] == expected
+    assert {(row["ratio"], row["torch_format"]) for row in results["evaluations"]} == {(4.0, "contiguous_format")}
+    assert all(row["ratio"]["loss"] == 1.0 and row["nsnumpy"]["loss"] == 2.0 for row in results["runs"])
+    text = gpu.table(results)
+    assert "| one evaluation, 96 x 96, TF32 | 4.00 s (4.00 s to 4.00 s) | 1.00 s (1.00 s to 1.00 s) | 4.00 |" in text
+    assert (
+        "| 7 L-BFGS iterations, 64 x 64, float32 | 56.00 s (7 evaluations) | 14.00 s (7 evaluations) | 4.00 |" in text
+    )
+    assert "| conv1_1, 512 x 512 | 4 ms | 4 ms | 8 ms | 8 ms |" in text
+    assert text.splitlines()[-1].startswith("stand-in, driver ")
+
+
+@pytest.mark.parametrize(("factor", "fails"), [(1.0, False), (1.01, True), (np.nan, True)])
+def test_the_parity_fails_when_the_gradient_is_wrong(gpu, weights, monkeypatch, factor, fails):
+    pytest.importorskip("torch")
+    run = gpu.run
+
+    def scaled(side, task, *arguments, made, gradient, **options):
+        done = run(side, task, *arguments, made=made, gradient=gradient, **options)
+        if side == "nsnumpy" and made == gpu.made("cpu", "float32"):
+            np.save(gradient, factor * np.load(gradient))
+        return done
+
+    monkeypatch.setattr(gpu, "run", scaled)
+    errors = gpu.parity(weights, 1, "cpu", (40, 48))
+    assert set(errors) == set(gpu.TOLERANCES)
+    assert [text.partition(" error")[0] for text in gpu.failures(errors)] == ["float32: relative"] * fails
+
+
+def test_the_parity_fails_when_a_loss_is_wrong(gpu):
+    errors = {name: {"loss": 0.0, "gradient": 0.0} for name in gpu.TOLERANCES}
+    assert gpu.failures(errors) == []
+    errors["float64"] = gpu.relative_errors((-2.0, np.ones(3)), (-2.0 - 1e-8, np.ones(3)))
+    assert gpu.failures(errors) == ["float64: relative error of the loss 5.0e-09, less than 1e-09 expected"]
+
+
+def test_a_parity_that_fails_stops_the_script(gpu, monkeypatch, tmp_path):
+    wrong = {name: {"loss": 1.0, "gradient": 1.0} for name in gpu.TOLERANCES}
+    monkeypatch.setattr(gpu, "environment", lambda threads: {})
+    monkeypatch.setattr(gpu, "parity", lambda *_: wrong)
+    monkeypatch.setattr(gpu, "layers", lambda *_: pytest.fail("timed all the same"))
+    arguments = SimpleNamespace(threads=1, device="cpu", rounds=1, json=tmp_path / "g.json", quick=True)
+    with pytest.raises(SystemExit, match="nothing was timed"):
+        gpu.measure(Path("w.h5"), arguments)
+    assert not arguments.json.exists()
+
+
+def test_a_device_that_is_missing_is_one_line(tmp_path):
+    path = tmp_path / "gpu.json"
+    done = subprocess.run(
+        [sys.executable, FOLDER / "gpu.py", "--quick", "--json", path],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("gpu.py: device 'gpu' ")
+    assert done.stderr.count("\n") == 1
+    assert not path.exists()
+
+
+def test_a_side_that_fails_is_named(gpu, weights, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(gpu, "weight_file", lambda: nullcontext(weights))
+    monkeypatch.setattr(gpu, "measure", lambda *_: gpu.run("nsnumpy", "evaluate", weights, (8, 9), 1))  # too small
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu"])
+    with pytest.raises(SystemExit, match=r"nsnumpy, evaluate at 9 x 8 failed \(exit status 1\)"):
+        gpu.main()
+
+
+def test_pytorch_without_cuda_is_one_line(gpu, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(gpu, "device_namespace", lambda device: np)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match=r"^gpu.py: PyTorch \S+ finds no CUDA device") as stopped:
+        gpu.check_device("gpu")
+    assert "\n" not in stopped.value.code
+    gpu.check_device("cpu")
+
+
+@pytest.mark.parametrize("method", ["lbfgs-device", "lbfgs"])
+def test_optimizers_are_stopped_after_so_many_evaluations(optimizers, method):
+    seen = []
+
+    def f(x):
+        seen.append(float(np.sum((x - 0.3) ** 4)))
+        return seen[-1], 4 * (x - 0.3) ** 3
+
+    result = optimizers.minimise(f, np.linspace(0, 1, 12).reshape(2, 2, 3), method, 8)
+    assert result["evaluations"] == len(seen) == 8
+    assert list(result["losses"]) == ["2", "4", "8"]
+    assert result["losses"]["8"] <= result["losses"]["4"] <= result["losses"]["2"] <= seen[0]
+    assert all(any(np.isclose(loss, other) for other in seen[: int(n)]) for n, loss in result["losses"].items())
+    assert result["stopped"] == ""
+
+
+def test_the_overhead_is_the_time_outside_the_objective(optimizers, monkeypatch):
+    clock = iter([0.0, 1.0, 3.0, 4.0, 7.0, 10.0])  # start; two evaluations, of 2 and 3 seconds; end
+    monkeypatch.setattr(optimizers.time, "perf_counter", lambda: next(clock))
+
+    def minimize(f, x, *, callback, **_):
+        for _ in range(2):
+            loss, _ = f(x)
+            callback(optimizers.ns.optimize.Iterate(0, loss, 0.0, x))
+        return optimizers.ns.optimize.Minimum(x, loss, 1)
+
+    monkeypatch.setattr(optimizers.ns, "minimize", minimize)
+    result = optimizers.minimise(lambda x: (1.0, x), np.zeros(3), "lbfgs", 2)
+    assert (result["seconds"], result["seconds_inside"], result["overhead"]) == (10.0, 5.0, 2.5)

@@ -1,0 +1,271 @@
+"""``device="gpu"`` on the stand-in for CuPy: what crosses the border, memory, precision, the command line.
+
+The ops, the network, the objective and the use cases run on it in their own tests.
+"""
+
+import itertools
+import json
+import sys
+
+import numpy as np
+import nvrtc
+import pytest
+
+import nsnumpy as ns
+from nsnumpy import convolution
+from nsnumpy.backend import DeviceError, asarray, to_host
+from nsnumpy.cli import main
+from nsnumpy.ops import winograd_kernels
+from nsnumpy.random_network import random_weights
+
+WIDTHS = (16, 24, 32, 48, 48)
+
+
+@pytest.fixture
+def weights(tmp_path, tiny_weights):
+    path = tmp_path / "w.h5"
+    ns.write_weights(path, ns.WeightFile(tiny_weights))
+    return path
+
+
+@pytest.fixture
+def objective(stand_in, tiny_vgg, picture):
+    """Of two pictures on the host, of which the content's is ``(40, 33, 3)``."""
+    pictures = {"content": picture(40, 33), "style": picture(29, 35, 1)}
+    return ns.Objective(tiny_vgg(stand_in, dtype="float32"), **pictures, beta=2.0, tv=0.1, convention="relative")
+
+
+def test_an_evaluation_fetches_the_loss_and_nothing_else(stand_in, objective, picture):
+    x = asarray(picture(40, 33, 2), stand_in, "float32")
+    stand_in.transfers.reset()
+    objective(x)
+    assert (stand_in.transfers.to_host, stand_in.transfers.to_device) == (1, 0)
+
+
+def test_where_scipy_drives_the_pixels_and_the_gradient_cross_once_each(stand_in, objective, picture):
+    x = picture(40, 33, 2)
+    stand_in.transfers.reset()
+    evaluations = objective.evaluations
+    ns.minimize(objective, x, method="lbfgs", iterations=4)
+    evaluations = objective.evaluations - evaluations
+    assert evaluations >= 5
+    assert (stand_in.transfers.to_host, stand_in.transfers.to_device) == (2 * evaluations, evaluations)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), None])
+def test_lbfgs_fetches_a_few_numbers_an_iteration_however_many_pairs_it_has(stand_in, objective, picture, bounds):
+    x = asarray(picture(40, 33, 2), stand_in, "float32")
+    stand_in.transfers.reset()
+    counts = []
+    ns.minimize(
+        objective,
+        x,
+        iterations=16,
+        bounds=bounds,
+        callback=lambda _: counts.append((stand_in.transfers.to_host, objective.evaluations)),
+    )
+    for (before, evaluations), (after, more) in itertools.pairwise(counts):
+        # per evaluation the loss and the slope; per iteration the gradient's size, the first slope, the new pair's
+        # curvature, and that of all pairs together
+        assert after - before <= 2 * (more - evaluations) + 4
+    assert len(counts) == 17
+    assert stand_in.transfers.to_device == 0
+
+
+def test_a_run_on_the_device_is_the_run_on_the_host(stand_in, weights, picture):
+    """One source: two scales, noise, our own L-BFGS, and the record of the run."""
+    p, a = picture(48, 64), picture(40, 56, 1)
+    results = {}
+    for device in ("cpu", "gpu"):
+        vgg = ns.load_vgg(weights, device=device, dtype="float64")
+        results[device] = ns.transfer(p, a, vgg=vgg, size=64, scales=(40, 64), iterations=(4, 3), init="noise", seed=3)
+    cpu, gpu = results["cpu"], results["gpu"]
+    assert isinstance(gpu.image, np.ndarray)
+    assert [line["loss"] for line in gpu.history] == pytest.approx([line["loss"] for line in cpu.history], rel=1e-6)
+    assert gpu.image == pytest.approx(cpu.image, abs=1e-4)
+    assert (gpu.settings["backend"], gpu.settings["cupy"], gpu.settings["threads"]) == ("cupy", stand_in.__version__, 1)
+
+
+MIX_UPS = {
+    "a bias that stayed on the host": lambda o, x: setattr(
+        o.vgg.layers["conv2_1"], "arrays", (o.vgg.layers["conv2_1"].arrays[0], np.zeros(8, np.float32))
+    ),
+    "a target that stayed on the host": lambda o, x: o._style_grams.update(conv1_1=to_host(o._style_grams["conv1_1"])),
+    "pixels that stayed on the host": lambda o, x: o.vgg.forward(to_host(x), ["conv1_1"]),
+    "NumPy's function": lambda o, x: np.maximum(x, 0),
+    "a number that is fetched unseen": lambda o, x: float(o.vgg.forward(x, ["conv1_1"])[0]["conv1_1"].sum()),
+    "a sum with the host": lambda o, x: x + to_host(x),
+}
+
+
+@pytest.mark.parametrize("mix_up", MIX_UPS)
+def test_host_and_device_mixed_up_do_not_pass(stand_in, objective, picture, mix_up):
+    x = asarray(picture(40, 33, 2), stand_in, "float32")
+    objective(x)
+
+    def mixed_up():
+        MIX_UPS[mix_up](objective, x)
+        objective(x)
+
+    with pytest.raises(TypeError):
+        mixed_up()
+
+
+def test_the_kernels_compile():
+    """By the compiler that CuPy uses, for the oldest and the newest cards that it takes."""
+    compiler = nvrtc.library()
+    if compiler is None:
+        pytest.skip("NVRTC is missing: pip install '.[test,test-cupy]'")
+    for dtype in ("float32", "float64"):
+        for architecture in ("compute_75", "compute_100"):
+            options = ("--std=c++14", f"--gpu-architecture={architecture}")
+            assert nvrtc.compile_kernels(compiler, winograd_kernels.source(dtype), *options) == ""
+    with pytest.raises(RuntimeError, match="error"):
+        nvrtc.compile_kernels(compiler, winograd_kernels.source("float32").replace("int rows", "int lines"))
+
+
+def test_tf32_is_set_during_a_pass_and_set_back(stand_in, tiny_weights, picture):
+    cublas, handle = stand_in.cuda.cublas, stand_in.cuda.Device().cublas_handle
+    modes = []
+    for tf32 in (False, True):
+        vgg = ns.VGG(tiny_weights, xp=stand_in, tf32=tf32)
+        x = asarray(picture(20, 24), stand_in, "float32")
+        _, trace = vgg.forward(x, ["conv2_1"], lambda *_: modes.append(cublas.getMathMode(handle)))
+        assert cublas.getMathMode(handle) == cublas.CUBLAS_DEFAULT_MATH
+        with pytest.raises(ValueError, match="gradients of layers"):
+            vgg.backward(trace, {})
+        with pytest.raises(ZeroDivisionError):
+            vgg.forward(x, ["conv2_1"], lambda *_: 1 / 0)
+        assert cublas.getMathMode(handle) == cublas.CUBLAS_DEFAULT_MATH
+    assert modes == [cublas.CUBLAS_DEFAULT_MATH, cublas.CUBLAS_TF32_TENSOR_OP_MATH]
+    for options in ({"xp": np}, {"xp": stand_in, "dtype": "float64"}):
+        with pytest.raises(
+            ValueError, match="tf32 is a GPU's precision: it goes with device 'gpu' and dtype 'float32'"
+        ):
+            ns.VGG(tiny_weights, tf32=True, **options)
+
+
+def test_the_faster_way_is_taken_for_each_layer_and_size(tiny_vgg, picture, xp, monkeypatch):
+    tried = []
+
+    def seconds(way, x, pool):
+        tried.append((type(way).__name__, x.shape))
+        return 1.0 if isinstance(way, convolution.Winograd) == (x.shape[1] > 9) else 2.0
+
+    monkeypatch.setattr(convolution, "seconds", seconds)
+    vgg, plain = tiny_vgg(xp, convolution="fastest"), tiny_vgg(xp)
+    x = xp.asarray(picture(18, 19))
+    for _ in range(2):
+        features, trace = vgg.forward(x, ["conv2_2"])
+        expected, plain_trace = plain.forward(x, ["conv2_2"])
+        assert to_host(features["conv2_2"]) == pytest.approx(to_host(expected["conv2_2"]), rel=1e-12, abs=1e-12)
+        gx, expected = (to_host(n.backward(t, features)) for n, t in ((vgg, trace), (plain, plain_trace)))
+        assert gx == pytest.approx(expected, rel=1e-11, abs=1e-11)
+    shapes = {"conv1_2": (18, 19, 6), "conv2_1": (9, 9, 6), "conv2_2": (9, 9, 8)}
+    assert tried == [(way, shape) for shape in shapes.values() for way in ("Winograd", "Direct")]  # once
+    chosen = {name: [type(way).__name__ for way in vgg.layers[name].chosen.values()] for name in shapes}
+    assert chosen == {"conv1_2": ["Winograd"], "conv2_1": ["Direct"], "conv2_2": ["Direct"]}
+
+
+def test_both_ways_are_timed_in_earnest(make, xp):
+    """Forward and backward, to the end."""
+    arrays = make(3, 3, 4, 5), make(5)
+    for way in (convolution.Winograd, convolution.Direct):
+        for pool in (False, True):
+            assert 0 < convolution.seconds(way(*arrays, convolution.Workers.on(xp)), make(9, 8, 4), pool) < 60
+
+
+RUNS = [
+    {},
+    {"style_size": 260},
+    {"optimizer": "adam", "content_layers": ["conv1_1"], "style_layers": ["conv1_2", "conv2_1"]},
+    {"pooling": "max"},
+]
+
+
+@pytest.mark.parametrize("options", RUNS)
+def test_the_memory_of_a_run_is_foretold(stand_in, tmp_path, monkeypatch, options):
+    """What arrays take: how CuPy's pool rounds and splits is not in the plan, nor in the stand-in."""
+    monkeypatch.setattr(sys.modules["nsnumpy.plan"], "run_seconds", lambda network, run: 0.5)
+    path = tmp_path / "w.h5"
+    ns.write_weights(path, ns.WeightFile(random_weights(WIDTHS, seed=1)))
+    network = {"pooling": options.get("pooling", "avg"), "device": "gpu"}
+    settings = {"size": 160, "scales": (), "iterations": 13} | {k: v for k, v in options.items() if k != "pooling"}
+    planned = ns.plan("transfer", content="sample:coast", style="sample:starry", weights=path, **network, **settings)
+    before = stand_in.used
+    stand_in.peak = before
+    ns.transfer("sample:coast", "sample:starry", vgg=ns.load_vgg(path, **network), **settings)
+    peak = stand_in.peak - before
+    predicted = sum(planned.parts.values()) - (32 << 20)  # without cuBLAS's own
+    assert 0.85 < predicted / peak < 1.3, (predicted, peak, planned.parts)
+
+
+@pytest.fixture
+def small_card(stand_in, monkeypatch):
+    """A GPU of 90 MB, of which cuBLAS gets 32."""
+    monkeypatch.setattr(stand_in, "memory_limit", stand_in.used + 90_000_000)
+    return stand_in
+
+
+def run(*arguments):
+    return main(["transfer", "sample:coast", "sample:starry", "--device", "gpu", "--iterations", "1", *arguments])
+
+
+def test_a_run_that_does_not_fit_on_the_card(small_card, weights, tmp_path, capsys):
+    out = tmp_path / "o.png"
+    options = ["-o", str(out), "--weights", str(weights)]
+    assert run(*options, "--size", "1200", "--scales", "1200") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("nsnumpy: error: 1200 x ")
+    assert "0.09 GB are to be had: choose --size " in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+    size = error.partition("choose --size ")[2].split()[0]
+    assert 64 < int(size) < 1200
+    assert run(*options, "--size", size, "--scales", size) == 0  # it does what it says
+    assert ns.read_settings(out)["backend"] == "cupy"
+    assert f"{size} x " in capsys.readouterr().out
+
+
+def test_a_card_that_runs_out_of_memory(small_card, weights, tmp_path, capsys):
+    options = ["-o", str(tmp_path / "o.png"), "--weights", str(weights), "--size", "1200", "--scales", "1200"]
+    for quiet in ([], ["--quiet"]):
+        assert run(*options, "--force", *quiet) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("nsnumpy: error: out of memory; choose --size ")
+        assert "Out of memory allocating" in error
+        assert error.count("\n") == 1
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_the_command_line_on_the_device(stand_in, weights, tmp_path, capsys):
+    out, log = tmp_path / "o.png", tmp_path / "run.jsonl"
+    assert run("-o", str(out), "--size", "40", "--tf32", "--log", str(log), "--weights", str(weights)) == 0
+    settings = ns.read_settings(out)
+    assert (settings["backend"], settings["tf32"]) == ("cupy", True)
+    assert [json.loads(line)["iteration"] for line in log.read_text().splitlines()] == [0, 1]
+    assert "of memory" in capsys.readouterr().out
+    assert main(["plan", "sample:coast", "sample:starry", "--device", "gpu", "--size", "64"]) == 0
+    assert "program" not in capsys.readouterr().out  # which is in the host's memory
+    assert main(["gradcheck", "--device", "gpu"]) == 0
+    assert "FAILED" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [["--tf32"], ["--tf32", "--device", "gpu", "--dtype", "float64"]])
+def test_tf32_where_it_does_not_belong(tmp_path, capsys, options):
+    assert main(["transfer", "sample:coast", "sample:starry", "-o", str(tmp_path / "o.png"), *options]) == 2
+    assert capsys.readouterr().err == (
+        "nsnumpy: error: --tf32 is a GPU's precision: it goes with --device gpu and --dtype float32\n"
+    )
+
+
+@pytest.mark.parametrize("command", [["plan", "sample:coast", "sample:starry"], ["gradcheck"]])
+def test_without_cupy_each_command_says_so(monkeypatch, capsys, command):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert main([*command, "--device", "gpu"]) == 1
+    error = capsys.readouterr().err
+    assert error == (
+        "nsnumpy: error: device 'gpu' needs CuPy: pip install cupy-cuda12x or cupy-cuda13x, or choose device 'cpu'\n"
+    )
+    with pytest.raises(DeviceError, match="needs CuPy"):
+        ns.load_vgg(device="gpu")
