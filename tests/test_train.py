@@ -137,7 +137,7 @@ def test_statistics_are_those_of_each_normalisation(network, pictures):
     parameters = network()
     _, _, statistics = Classifier(parameters).loss(x, labels)
     first = np.stack(
-        [reference.conv(to_host(p), to_host(parameters["conv1_1/weight"]), np.zeros(WIDTHS[0])) for p in x]
+        [reference.conv(to_host(p), to_host(parameters["conv1_1/weight"]), np.zeros(WIDTHS[0])) for p in to_host(x)]
     )
     assert to_host(statistics["conv1_1/mean"]) == pytest.approx(first.mean(axis=(0, 1, 2)), rel=1e-12)
     assert to_host(statistics["conv1_1/variance"]) == pytest.approx(first.var(axis=(0, 1, 2)), rel=1e-12)
@@ -322,11 +322,6 @@ def flat_pictures(n, side=20, classes=3, noise=40):
     pixels = rng.integers(0, noise, (n, side, side, 3))
     pixels[np.arange(n), :, :, labels % 3] += 150
     return Pictures(pixels.astype(np.uint8), labels, classes)
-
-
-@pytest.fixture
-def device(xp):
-    return "cpu" if xp is np else "gpu"
 
 
 def trained(recipe=RECIPE, n=34, held_out=10, callback=None, **options):

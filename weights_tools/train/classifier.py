@@ -16,7 +16,7 @@ import numpy as np
 
 from nsnumpy import Preprocessing, WeightFile
 from nsnumpy.architecture import layer_names
-from nsnumpy.backend import Array
+from nsnumpy.backend import Array, to_floats
 from nsnumpy.ops import (
     avgpool_backward,
     avgpool_forward,
@@ -165,7 +165,7 @@ class Classifier:
                 gy = winograd_backward(gy, self._U[name], workers)
             else:
                 gy, gradients[f"{name}/weight"], _ = winograd_backward_weight(gy, x, self._U[name], workers)
-        return float(loss), gy if of_input else gradients, statistics
+        return to_floats(loss)[0], gy if of_input else gradients, statistics
 
     def scores(self, x: Array, statistics: Mapping[str, Array], workers: Workers | None = None) -> Array:
         """The classes' scores ``(B, K)``, normalised with given statistics instead of the group's own."""

@@ -186,8 +186,9 @@ class Trainer:
         check_recipe(recipe, pictures)
         self.pictures, self.held_out, self.recipe = pictures, held_out, recipe
         self.xp = device_namespace(device)
-        self.workers = Workers(threads if device == "cpu" else 1)
-        self.inner = Workers(1, _BLOCK_BYTES)  # of each thread: its scratch memory belongs to the thread
+        self.workers = Workers.on(self.xp, threads)
+        # of each thread: its scratch memory belongs to the thread
+        self.inner = Workers(1, _BLOCK_BYTES) if device == "cpu" else self.workers
         self.mean = pictures.pixels.mean(axis=(0, 1, 2)) / 255
         self._half = halved(pictures.pixels) if any(stage.halved for stage in recipe.stages) else None
         self.epoch_steps = len(pictures) // recipe.batch
