@@ -56,7 +56,6 @@ class Run:
     style_layers: Sequence[str]
     optimizer: str
     threads: int
-    memory: int = MEMORY
     device: str = "cpu"
 
     @property
@@ -109,8 +108,9 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     steps = network.steps(layers)
     scratch = max(scratch_of(network, steps, size, run.threads) for size in (run.size, run.style) if size)
     vectors = {
-        "lbfgs-device": (2 * run.memory + 8) * network.itemsize,
-        "lbfgs": (4 * run.memory + 18) * 8,  # scipy's workspace and the copies that it makes at the end, in float64
+        "lbfgs-device": (2 * MEMORY["lbfgs-device"] + 8) * network.itemsize,
+        "lbfgs": (4 * MEMORY["lbfgs"] + 18)
+        * 8,  # scipy's workspace and the copies that it makes at the end, in float64
         "sgd": 6 * network.itemsize,
         "adam": 9 * network.itemsize,
     }

@@ -22,10 +22,11 @@ from dataclasses import dataclass
 
 from .backend import Array, get_xp, to_floats
 
-MEMORY = 10  # pairs, unless told otherwise
+MEMORY = {"lbfgs-device": 15, "lbfgs": 10}  # pairs, by method, unless told otherwise; 10 is scipy's own default
 DECREASE, CURVATURE = 1e-4, 0.9  # c1 and c2 of the Wolfe conditions, as [1] advises for quasi-Newton methods
 MOST_TRIALS = 20  # of a line search
-GROWTH = 2.5  # of the step while the slope is still steep
+REACH = 0.1  # how far the first step along the gradient moves a pixel at most; each next one, twice as far
+STRETCH = 3.0  # how many times as long as the last one a step may be
 IDLE = 5  # iterations in a row that win nothing end a run
 
 Function = Callable[[Array], tuple[float, Array]]
@@ -44,14 +45,15 @@ class Pairs:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def add(self, s: Array, y: Array) -> None:
-        """Remember a pair, unless the curvature along s is not safely positive."""
-        (curvature,) = _curvatures([(s, y)], None)
+    def add(self, s: Array, y: Array) -> float:
+        """Remember a pair, unless the curvature along s is not safely positive; returns the length of s."""
+        ((curvature, length),) = _curvatures([(s, y)], None)
         if curvature:
             if len(self._pairs) == self.memory:
                 del self._pairs[0], self._curvatures[0]
             self._pairs.append((s, y))
             self._curvatures.append(curvature)
+        return length
 
     def clear(self) -> None:
         self._pairs.clear()
@@ -67,7 +69,7 @@ class Pairs:
         dot = get_xp(g).vdot
         used: list[tuple[Array, Array, float, Array]] = []
         scale = 1.0
-        curvatures = self._curvatures if free is None else _curvatures(self._pairs, free)
+        curvatures = self._curvatures if free is None else [c for c, _ in _curvatures(self._pairs, free)]
         for (s, y), curvature in zip(reversed(self._pairs), reversed(curvatures), strict=True):
             if not curvature:
                 continue
@@ -116,6 +118,7 @@ def lbfgs(f: Function, x: Array, *, bounds: Bounds, memory: int, accept: Callabl
     loss, gradient = f(x)
     pairs = Pairs(memory)
     lowest, idle = loss, 0
+    step, reach = 0.0, REACH
     while accept(x, loss):
         if idle == IDLE:
             return f"for {IDLE} iterations the loss has changed by no more than its rounding"
@@ -126,16 +129,21 @@ def lbfgs(f: Function, x: Array, *, bounds: Bounds, memory: int, accept: Callabl
         for _ in range(2):
             direction, curved = pairs.times(gradient, free)
             direction *= -1
-            start = Point(0.0, x, loss, gradient, _slope(x, gradient, direction, 0.0, bounds))
-            # Where nothing is known of the curvature, the first trial moves no pixel by more than 0.1.
-            first = 1.0 if curved else 0.1 / largest
+            slope, square = to_floats(_slope(x, gradient, direction, 0.0, bounds), get_xp(x).vdot(direction, direction))
+            start = Point(0.0, x, loss, gradient, slope)
+            if curved:  # few pairs, or old ones, may promise a step far beyond where they hold
+                first = min(1.0, STRETCH * step / square**0.5) if step and square else 1.0
+                reach = REACH
+            else:
+                first = reach / largest
+                reach *= 2
             found = _search(f, start, direction, first, bounds) if start.slope < 0 else None
             if found or not len(pairs):
                 break
             pairs.clear()  # and once more, along the gradient itself
         if not found:
             return "no lower loss along the gradient"
-        pairs.add(found.x - x, found.gradient - gradient)
+        step = pairs.add(found.x - x, found.gradient - gradient)
         x, loss, gradient = found.x, found.loss, found.gradient
         idle = 0 if loss < lowest - _noise(lowest, x) else idle + 1
         lowest = min(lowest, loss)
@@ -154,13 +162,15 @@ def _survey(x: Array, gradient: Array, bounds: Bounds) -> tuple[float, Array | N
 
 
 def _search(f: Function, start: Point, direction: Array, t: float, bounds: Bounds) -> Point | None:
-    """A point on the path that satisfies the strong Wolfe conditions; failing that, the lowest one seen; or None.
+    """A point on the path, no farther than t, that satisfies the strong Wolfe conditions; failing that, the lowest one
+    seen; or None.
 
-    The bracket (low, high) holds such a point once high is known [1]. The conditions are relaxed by what rounding does
-    to f: near the minimum in float32 they could not be told otherwise.
+    The first trial, t itself, need not satisfy the one about curvature if it goes downhill there: the next step goes on
+    from it, in a better direction. Otherwise the bracket (low, high) holds such a point [1]. The conditions are relaxed
+    by what rounding does to f: near the minimum in float32 they could not be told otherwise.
     """
     xp = get_xp(direction)
-    low, high = start, None
+    low, high = start, None  # high: once the first trial was not taken
     best: Point | None = None
     failure: FloatingPointError | None = None
     noise = _noise(start.loss, direction)
@@ -173,21 +183,22 @@ def _search(f: Function, start: Point, direction: Array, t: float, bounds: Bound
         except FloatingPointError as error:  # too far: nearer to the start it is finite
             high, best_is_last, failure = Point(t, x, math.inf, start.gradient, 0.0), False, error
         else:
-            point = Point(t, x, loss, gradient, _slope(start.x, gradient, direction, t, bounds))
+            (slope,) = to_floats(_slope(start.x, gradient, direction, t, bounds))
+            point = Point(t, x, loss, gradient, slope)
             best_is_last = point.loss < start.loss and (best is None or point.loss < best.loss)
             if best_is_last:
                 best = point
             if point.loss > start.loss + DECREASE * t * start.slope + noise or point.loss > low.loss + noise:
                 high = point
-            elif abs(point.slope) <= -CURVATURE * start.slope:
+            elif abs(slope) <= -CURVATURE * start.slope or (high is None and slope < 0):
                 return point
-            elif point.slope > 0:
+            elif slope > 0:
                 high = point
             else:
                 low = point
-        if high is not None and abs(low.slope) * (high.t - low.t) <= noise:
+        if abs(low.slope) * (high.t - low.t) <= noise:
             break  # what is left to win is less than what f is known to
-        t = GROWTH * t if high is None else _between(low, high)
+        t = _between(low, high)
     if best is None and failure:
         raise failure
     if best is not None and not best_is_last:
@@ -204,19 +215,21 @@ def _between(low: Point, high: Point) -> float:
     return min(max(t, low.t + margin), high.t - margin)
 
 
-def _slope(x: Array, gradient: Array, direction: Array, t: float, bounds: Bounds) -> float:
+def _slope(x: Array, gradient: Array, direction: Array, t: float, bounds: Bounds) -> Array:
     """The derivative of f along ``clip(x + t d)``: what lies beyond a bound does not move."""
+    dot = get_xp(x).vdot
     if bounds is None:
-        return _dot(gradient, direction)
+        return dot(gradient, direction)
     moved = x + t * direction
     inside = (moved > bounds[0]) & (moved < bounds[1])
     if not t:  # at the start, what lies on a bound moves if it moves inwards
         inside |= ((x <= bounds[0]) & (direction > 0)) | ((x >= bounds[1]) & (direction < 0))
-    return _dot(gradient, direction * inside)
+    return dot(gradient, direction * inside)
 
 
-def _curvatures(pairs: list[tuple[Array, Array]], free: Array | None) -> list[Curvature | None]:
-    """Of each pair within the free variables: ``(<s, y>, <y, y>)`` if the curvature along s is safely positive."""
+def _curvatures(pairs: list[tuple[Array, Array]], free: Array | None) -> list[tuple[Curvature | None, float]]:
+    """Of each pair within the free variables: ``(<s, y>, <y, y>)`` if the curvature along s is safely positive, and the
+    length of s."""
     products = []
     for s, y in pairs:
         dot = get_xp(s, y).vdot
@@ -224,7 +237,7 @@ def _curvatures(pairs: list[tuple[Array, Array]], free: Array | None) -> list[Cu
         products += [dot(s, y), dot(y, y), dot(s, s)]
     numbers = iter(to_floats(*products))
     each = zip(numbers, numbers, numbers, strict=True)
-    return [(sy, yy) if yy > 0 and sy > 1e-10 * (ss * yy) ** 0.5 else None for sy, yy, ss in each]
+    return [((sy, yy) if yy > 0 and sy > 1e-10 * (ss * yy) ** 0.5 else None, ss**0.5) for sy, yy, ss in each]
 
 
 def _within(v: Array, free: Array | None) -> Array:
@@ -234,7 +247,3 @@ def _within(v: Array, free: Array | None) -> Array:
 def _noise(loss: float, x: Array) -> float:
     """How well a loss can be known that was computed in x's precision."""
     return 4 * float(get_xp(x).finfo(x.dtype).eps) * abs(loss)
-
-
-def _dot(a: Array, b: Array) -> float:
-    return to_floats(get_xp(a, b).vdot(a, b))[0]

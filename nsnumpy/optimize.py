@@ -62,7 +62,7 @@ def minimize(
     bounds: Bounds = (0.0, 1.0),
     lr: float | None = None,
     momentum: float = 0.9,
-    memory: int = MEMORY,
+    memory: int | None = None,
     callback: Callable[[Iterate], object] | None = None,
 ) -> Minimum:
     """Minimise f from x0, in exactly `iterations` iterations unless no lower value can be found.
@@ -88,8 +88,9 @@ def minimize(
         the first gradient: no pixel's first step is longer than 0.02.
     momentum : float
         Of "sgd".
-    memory : int
-        How many pairs of steps and gradient changes the L-BFGS methods remember.
+    memory : int, or None
+        How many pairs of steps and gradient changes the L-BFGS methods remember; None is 15, and 10 for scipy's, whose
+        pairs are larger.
     callback : function of one `Iterate`, or None
         Called at the start and after every iteration.
 
@@ -115,6 +116,7 @@ def minimize(
     if lr is not None and not lr > 0:
         raise ValueError(f"lr is positive, not {lr}")
     run = _Run(f, iterations, bounds, callback)
+    memory = MEMORY.get(method) if memory is None else memory
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # a step too long is told by f, below
             if method == "lbfgs":

@@ -190,7 +190,7 @@ def test_the_memory_of_a_run_is_foretold(stand_in, tmp_path, monkeypatch, option
     path = tmp_path / "w.h5"
     ns.write_weights(path, ns.WeightFile(random_weights(WIDTHS, seed=1)))
     network = {"pooling": options.get("pooling", "avg"), "device": "gpu"}
-    settings = {"size": 160, "scales": (), "iterations": 13} | {k: v for k, v in options.items() if k != "pooling"}
+    settings = {"size": 160, "scales": (), "iterations": 18} | {k: v for k, v in options.items() if k != "pooling"}
     planned = ns.plan("transfer", content="sample:coast", style="sample:starry", weights=path, **network, **settings)
     before = stand_in.used
     stand_in.peak = before
