@@ -79,7 +79,7 @@ def evaluations(weights: Path, threads: int, rounds: int, sizes: tuple[tuple[int
 
 
 def memory(weights: Path, threads: int, size: tuple[int, int], memory_format: str) -> dict[str, Any]:
-    """Peak memory of the process with its optimiser's history full: ten pairs in PyTorch's and scipy's, 15 in our own."""
+    """Peak memory of the process with its optimiser's history full: ten pairs in PyTorch's and scipy's, 15 in ours."""
     torch = run(
         "torch", "optimize", weights, size, threads, iterations=17, history=10, made={"memory_format": memory_format}
     )

@@ -109,8 +109,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     scratch = max(scratch_of(network, steps, size, run.threads) for size in (run.size, run.style) if size)
     vectors = {
         "lbfgs-device": (2 * MEMORY["lbfgs-device"] + 8) * network.itemsize,
-        "lbfgs": (4 * MEMORY["lbfgs"] + 18)
-        * 8,  # scipy's workspace and the copies that it makes at the end, in float64
+        "lbfgs": (4 * MEMORY["lbfgs"] + 18) * 8,  # scipy's workspace and its copies at the end, in float64
         "sgd": 6 * network.itemsize,
         "adam": 9 * network.itemsize,
     }

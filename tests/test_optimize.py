@@ -293,6 +293,35 @@ def test_the_slope_is_that_of_the_path_in_the_box():
         assert _slope(x, f(path(t))[1], d, t, (0.0, 1.0)) == pytest.approx(expected, rel=1e-4)
 
 
+def test_no_step_is_more_than_three_times_as_long_as_the_last():
+    """A first pair from where the curvature is small would lead far beyond where it holds."""
+    points = []
+    minimize(
+        rosenbrock, np.full(20, -1.2), method="lbfgs-device", iterations=40, bounds=None,
+        callback=lambda step: points.append(step.x.copy()),
+    )  # fmt: skip
+    lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    ratios = lengths[1:] / lengths[:-1]
+    assert 3 * (1 - 1e-9) < ratios.max() < 3 * (1 + 1e-9)
+
+
+def test_where_there_is_no_curvature_each_step_is_twice_as_long_as_the_last():
+    """The first one moves no pixel by more than 0.1; nothing is evaluated on the way."""
+    points = []
+    evaluations = []
+
+    def hill(x):  # its pairs all have a negative curvature
+        evaluations.append(1)
+        return float(-(x**2).sum()), -2 * x
+
+    minimize(
+        hill, np.array([1e-3, -5e-4]), method="lbfgs-device", iterations=5, bounds=None,
+        callback=lambda step: points.append(step.x.copy()),
+    )  # fmt: skip
+    assert abs(np.diff(points, axis=0)).max(axis=1) == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6])
+    assert len(evaluations) == 6
+
+
 def test_a_long_valley_takes_few_evaluations():
     """The steps grow along it, each from the last one, and interpolation finds its end."""
     evaluations = []
