@@ -9,9 +9,9 @@ must agree with the definition in float64 on the CPU, or the script stops. Compa
 
 - an evaluation: loss and gradient at pixels that lie on the device, until the device is done. PyTorch runs in the
   memory format that is faster there, with the algorithms that cuDNN finds fastest (cudnn.benchmark).
-- a run of L-BFGS from the content picture, without a box and with a history of ten: lbfgs-device, and torch.optim.LBFGS
-  with its defaults (no line search), for the same number of iterations, from start to end. Evaluations before it warm
-  both sides up.
+- a run of L-BFGS from the content picture, without a box: lbfgs-device, and torch.optim.LBFGS with as long a history
+  but else its defaults (no line search), for the same number of iterations, from start to end. Evaluations before it
+  warm both sides up.
 - peak device memory of that run: what CuPy's pool took from the card, which gives nothing back by itself, since the
   process began; and the most that PyTorch's allocator reserved, without cuDNN's trials. What CUDA's context and
   libraries take for themselves is in neither. On the CPU: of the processes.
@@ -36,10 +36,11 @@ from compare import HERE, environment, run, weight_file
 
 from nsnumpy.backend import DEVICES, DeviceError, device_namespace
 from nsnumpy.blas import restart_with_better_kernel
+from nsnumpy.lbfgs import MEMORY
 from nsnumpy.workers import usable_cores
 
 FORMATS = ("channels_last", "contiguous_format")
-HISTORY = 10  # lbfgs-device's own
+HISTORY = MEMORY["lbfgs-device"]  # on both sides
 WARM_UP, REPEATS = 3, 10  # evaluations
 PARITY_SIZE = (192, 256)
 REFERENCE = {"dtype": "float64", "convolution": "direct"}
