@@ -24,17 +24,7 @@ import numpy as np
 
 import nsnumpy as ns
 from nsnumpy.backend import asarray, tf32_products, to_host
-from nsnumpy.ops import (
-    conv_backward,
-    conv_forward,
-    patches_relu_backward,
-    patches_relu_forward,
-    relu_backward,
-    relu_forward,
-    winograd_relu_backward,
-    winograd_relu_forward,
-    winograd_weight,
-)
+from nsnumpy.ways import Direct, Patches, Winograd
 
 ALPHA, BETA = 1.0, 3e8
 CONTENT, STYLE = "conv4_2", ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -249,41 +239,20 @@ def layers(
         channels, filters = weight.shape[2:]
         x = asarray(rng.random((side, side, channels), dtype=np.float32), vgg.xp, vgg.dtype)
         gy = asarray(rng.standard_normal((side, side, filters), dtype=np.float32), vgg.xp, vgg.dtype)
-        passes = _first_layer if name == "conv1_1" else _winograd
-        timed = {"fast": passes(x, gy, weight, bias, vgg.workers), "definition": _definition(x, gy, weight, bias)}
+        ways = {"fast": Patches if name == "conv1_1" else Winograd, "definition": Direct}
         row: dict[str, Any] = {"layer": name, "size": [side, side]}
-        for way, (forward, backward) in timed.items():
-            with tf32_products(vgg.xp) if made.get("tf32") else nullcontext():  # as in a network's pass
-                row[way] = {
-                    "forward_ms": milliseconds(forward, rounds, repeats),
-                    "backward_ms": milliseconds(backward, rounds, repeats),
+        with tf32_products(vgg.xp) if made.get("tf32") else nullcontext():  # as in a network's pass
+            for label, kind in ways.items():
+                way = kind(weight, bias, vgg.workers)
+                _, kept = way.forward(x, False)
+                row[label] = {
+                    "forward_ms": milliseconds(lambda way=way, x=x: way.forward(x, False), rounds, repeats),
+                    "backward_ms": milliseconds(
+                        lambda way=way, gy=gy, kept=kept: way.backward(gy, kept, False), rounds, repeats
+                    ),
                 }
         rows.append(row)
     return rows
-
-
-def _first_layer(x: Any, gy: Any, weight: Any, bias: Any, workers: Any) -> tuple[Callable, Callable]:
-    return (
-        lambda: patches_relu_forward(x, weight, bias, workers),
-        lambda: patches_relu_backward(gy, x, weight, bias, None, workers),
-    )
-
-
-def _winograd(x: Any, gy: Any, weight: Any, bias: Any, workers: Any) -> tuple[Callable, Callable]:
-    U = winograd_weight(weight)
-    _, signs = winograd_relu_forward(x, U, bias, workers)
-    return (
-        lambda: winograd_relu_forward(x, U, bias, workers),
-        lambda: winograd_relu_backward(gy, U, signs, x.shape[:2], workers),
-    )
-
-
-def _definition(x: Any, gy: Any, weight: Any, bias: Any) -> tuple[Callable, Callable]:
-    _, mask = relu_forward(conv_forward(x, weight, bias))
-    return (
-        lambda: relu_forward(conv_forward(x, weight, bias)),
-        lambda: conv_backward(relu_backward(gy, mask), weight),
-    )
 
 
 def milliseconds(function: Callable[[], Any], rounds: int, repeats: int) -> float:

@@ -71,10 +71,12 @@ def device_namespace(device: str) -> ModuleType:
         raise ValueError(f"unknown device {device!r}: choose from {', '.join(DEVICES)}")
     try:
         cupy = importlib.import_module("cupy")
-    except ImportError as error:
-        raise DeviceError(
-            "device 'gpu' needs CuPy: pip install cupy-cuda12x or cupy-cuda13x, or choose device 'cpu'"
-        ) from error
+    except Exception as error:  # of many types, where it is there and cannot be loaded
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            reason = "needs CuPy: pip install 'cupy-cuda13x[ctk]' or 'cupy-cuda12x[ctk]', by the driver's version"
+        else:
+            reason = f"cannot be used, since CuPy cannot be imported ({str(error).partition(chr(10))[0]})"
+        raise DeviceError(f"device 'gpu' {reason}; or choose device 'cpu'") from error
     try:
         probe = cupy.zeros((2, 2), dtype="float32")
         cupy.asnumpy(cupy.maximum(probe @ probe, 0))  # allocation, cuBLAS, a kernel compiled at run time
@@ -82,6 +84,20 @@ def device_namespace(device: str) -> ModuleType:
         reason = str(error).partition("\n")[0]
         raise DeviceError(f"device 'gpu' cannot be used ({reason}): choose device 'cpu'") from error
     return cupy
+
+
+@contextlib.contextmanager
+def device_errors() -> Iterator[None]:
+    """CUDA's errors as a MemoryError or a DeviceError; they are of types that only CuPy knows."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, MemoryError) or not type(error).__module__.startswith(("cupy.", "cupy_backends.")):
+            raise
+        text = str(error).partition("\n")[0]
+        if any(sign in text for sign in ("ALLOC_FAILED", "OUT_OF_MEMORY", "MemoryAllocation")):
+            raise MemoryError(text) from error
+        raise DeviceError(f"the GPU failed ({text})") from error
 
 
 @contextlib.contextmanager
@@ -97,6 +113,12 @@ def tf32_products(cupy: ModuleType) -> Iterator[None]:
         yield
     finally:
         cublas.setMathMode(handle, before)
+
+
+def check_tf32(tf32: bool, device: str, dtype: str) -> None:
+    """ValueError if `tf32_products` are asked for where there are none."""
+    if tf32 and (device, dtype) != ("gpu", "float32"):
+        raise ValueError("tf32 is a GPU's precision: it goes with device gpu and dtype float32")
 
 
 def free_device_bytes(cupy: ModuleType) -> int:

@@ -6,14 +6,15 @@ with shapes in place of arrays. Time is extrapolated from two small layers that 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
+from typing import NamedTuple
 
 from .architecture import FIRST, Step, canonical_layer, check_size, network_steps, resolve_layers
-from .backend import device_namespace, to_floats
+from .backend import device_namespace, tf32_products, to_floats
 from .lbfgs import MEMORY
 from .ops import winograd_relu_backward, winograd_relu_forward, winograd_stripes, winograd_weight
 from .workers import DEVICE_BLOCK_BYTES, Workers
@@ -58,9 +59,14 @@ class Run:
     threads: int
     device: str = "cpu"
 
-    @property
-    def xp(self) -> ModuleType:
-        return device_namespace(self.device)
+
+class Rates(NamedTuple):
+    """Seconds per product of the matrix products, per element that the transforms move, and per step whatever its size;
+    all forward and backward."""
+
+    per_product: float
+    per_element: float
+    per_step: float
 
 
 def run_memory(network: Network, run: Run) -> dict[str, int]:
@@ -122,9 +128,8 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     }
 
 
-def run_seconds(network: Network, run: Run) -> float:
-    """Seconds for one evaluation of loss and gradient, after running two small layers; takes a few tenths itself."""
-    per_product, per_element, per_step = _rates(run.xp, run.threads)
+def run_seconds(network: Network, run: Run, rates: Rates) -> float:
+    """Seconds for one evaluation of loss and gradient, by `measured_rates`."""
     layers = [*run.content_layers, *run.style_layers]
     style = set(map(canonical_layer, run.style_layers))
     products, elements, channels = 0.0, 0.0, 3
@@ -140,7 +145,8 @@ def run_seconds(network: Network, run: Run) -> float:
             channels = filters
         if step.name in style:  # the Gram matrix, and the product of its gradient with the features
             products += 2 * height * width * filters**2
-    return products * per_product + elements * per_element + len(network.steps(layers)) * per_step
+    steps = len(network.steps(layers))
+    return products * rates.per_product + elements * rates.per_element + steps * rates.per_step
 
 
 def _walk(network: Network, steps: list[Step], size: Size) -> Iterable[tuple[Step, Size, int]]:
@@ -259,24 +265,35 @@ def _first_layer(network: Network, size: Size, workers: Workers) -> int:
     return min(size[0], rows) * size[1] * (28 + 3 * first)
 
 
-def _rates(xp: ModuleType, threads: int) -> tuple[float, float, float]:
-    """Seconds per product of the matrix products, per element that the transforms move, and per step whatever its size.
+# (height, width, filters) of the layers that are timed, and how many times in a row: a GPU's are over too soon to be
+# told from their launch.
+_TIMED = {
+    "cpu": (((4, 4, 8), (128, 256, 64), (64, 64, 256)), 1),
+    "gpu": (((4, 4, 8), (256, 256, 64), (128, 128, 256)), 5),
+}
 
-    All forward and backward. A tiny layer gives the last; two layers, one with few and one with many filters, give two
-    equations for the others.
+
+def measured_rates(device: str, threads: int, tf32: bool = False) -> Rates:
+    """Time three small layers; takes a few tenths of a second.
+
+    A tiny one gives the time of a step; two, one with few and one with many filters, give two equations for the others.
     """
+    xp = device_namespace(device)
     workers = Workers.on(xp, threads)
+    layers, repeats = _TIMED[device]
     equations, times = [], []
-    for height, width, filters in ((4, 4, 8), (128, 256, 64), (64, 64, 256)):
+    for height, width, filters in layers:
         x = xp.ones((height, width, filters), "float32")
         U, bias = winograd_weight(xp.zeros((3, 3, filters, filters), "float32")), xp.zeros(filters, "float32")
         seconds = math.inf
         for _ in range(3):
             start = time.perf_counter()
-            y, signs = winograd_relu_forward(x, U, bias, workers)
-            gx = winograd_relu_backward(y, U, signs, (height, width), workers)
+            with tf32_products(xp) if tf32 else contextlib.nullcontext():
+                for _ in range(repeats):
+                    y, signs = winograd_relu_forward(x, U, bias, workers)
+                    gx = winograd_relu_backward(y, U, signs, (height, width), workers)
             to_floats(gx[0, 0, 0])  # a GPU is done only now
-            seconds = min(seconds, time.perf_counter() - start)
+            seconds = min(seconds, (time.perf_counter() - start) / repeats)
         tiles = height * width / 16
         equations.append((2 * 36 * tiles * filters**2, 16 * tiles * 2 * filters))
         times.append(seconds)
@@ -286,5 +303,5 @@ def _rates(xp: ModuleType, threads: int) -> tuple[float, float, float]:
     per_product = (few * d - b * many) / determinant
     per_element = (a * many - c * few) / determinant
     if per_product > 0 and per_element > 0:
-        return per_product, per_element, per_step
-    return max(few + many, 0) / (a + c), 0.0, per_step  # too noisy a moment to tell the two apart
+        return Rates(per_product, per_element, per_step)
+    return Rates(max(few + many, 0) / (a + c), 0.0, per_step)  # too noisy a moment to tell the two apart

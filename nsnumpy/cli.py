@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ._version import __version__
-from .backend import DEVICES, DeviceError
+from .backend import DEVICES, DeviceError, check_tf32, device_errors
 from .blas import restart_with_better_kernel
 from .checks import run_checks
 from .command import Parser, one_line, os_error, run_program, say
@@ -101,7 +101,6 @@ def _add_run(commands: Any, name: str, help: str, run: Callable[[argparse.Namesp
     command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False)
     command.add_argument("-o", "--output", metavar="OUT", required=True, help="the result: png, jpg, webp or tif")
     add_settings(command, name)
-    command.add_argument("--tf32", action="store_true", help="gpu: faster products of float32, factors of 11 bits")
     command.add_argument("--save-every", metavar="K", type=positive, help="write OUT-00050.png, ... every K iterations")
     command.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per iteration to FILE")
     command.add_argument("--force", action="store_true", help="run even if memory will not suffice")
@@ -125,8 +124,7 @@ def _run_reconstruct(arguments: argparse.Namespace) -> int:
 def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: str) -> int:
     """Run a use case under a progress bar, and write what it makes."""
     try:
-        if arguments.tf32 and (arguments.device, arguments.dtype) != ("gpu", "float32"):
-            raise ValueError("--tf32 is a GPU's precision: it goes with --device gpu and --dtype float32")
+        check_tf32(arguments.tf32, arguments.device, arguments.dtype)
         output = check_output(arguments.output)
         if arguments.log:
             check_folder(arguments.log)
@@ -159,7 +157,8 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
         if not arguments.quiet:
             print(_summary(output, result))
         if result.stopped:
-            _say(f"{result.stopped}; {output} holds the best picture so far")
+            mend = f": {_mend(planned or _plan(arguments, name), arguments)}" if result.out_of_memory else ""
+            _say(f"{result.stopped}{mend}; {output} holds the best picture so far")
     return 128 + signal.SIGINT if result.interrupted else int(result.failed)
 
 
@@ -168,14 +167,15 @@ def _result(
 ) -> Result | str:
     """The run's result, or how it ran out of memory; what it held is given back then."""
     try:
-        vgg = load_vgg(
-            arguments.weights,
-            pooling=arguments.pooling,
-            device=arguments.device,
-            dtype=arguments.dtype,
-            threads=arguments.threads,
-            tf32=arguments.tf32,
-        )
+        with device_errors():
+            vgg = load_vgg(
+                arguments.weights,
+                pooling=arguments.pooling,
+                device=arguments.device,
+                dtype=arguments.dtype,
+                threads=arguments.threads,
+                tf32=arguments.tf32,
+            )
         with _reporter(arguments, output) as report:
             return use_case(vgg=vgg, callback=report, **settings)
     except MemoryError as error:
@@ -191,7 +191,7 @@ def _plan(arguments: argparse.Namespace, name: str) -> Plan:
     return plan(
         name,
         **{key: given[key] for key in ("content", "style", "layer") if key in given},
-        **{key: given[key] for key in ("weights", "pooling", "dtype", "threads", "device")},
+        **{key: given[key] for key in ("weights", "pooling", "dtype", "threads", "device", "tf32")},
         **_settings(arguments, name),
     )
 
@@ -227,6 +227,11 @@ def _duration(seconds: float) -> str:
 
 
 def _run_plan(arguments: argparse.Namespace) -> int:
+    try:
+        check_tf32(arguments.tf32, arguments.device, arguments.dtype)
+    except ValueError as error:
+        _say(f"error: {error}")
+        return 2
     planned = _plan(arguments, "transfer")
     print(_planned(planned))
     for name, size in planned.parts.items():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.optimize
 
-from .backend import Array, get_xp, to_floats, to_host
+from .backend import Array, device_errors, get_xp, to_floats, to_host
 from .lbfgs import MEMORY, Bounds, Function, lbfgs
 
 OPTIMIZERS = ("lbfgs-device", "lbfgs", "sgd", "adam")
@@ -42,7 +42,9 @@ class Minimum:
     interrupted : bool
         Whether it was a KeyboardInterrupt (Ctrl-C) that stopped it.
     failed : bool
-        Whether it was a loss that is not finite.
+        Whether it was a loss that is not finite, or want of memory.
+    out_of_memory : bool
+        Whether it was the latter.
     """
 
     x: Array = field(repr=False)
@@ -51,6 +53,7 @@ class Minimum:
     stopped: str = ""
     interrupted: bool = False
     failed: bool = False
+    out_of_memory: bool = False
 
 
 def minimize(
@@ -104,6 +107,8 @@ def minimize(
         If an argument is unusable.
     FloatingPointError
         If f raises it, or is not finite, at x0 already. Later on, the best x so far is returned instead.
+    MemoryError
+        Likewise.
 
     References
     ----------
@@ -118,7 +123,7 @@ def minimize(
     run = _Run(f, iterations, bounds, callback)
     memory = MEMORY.get(method) if memory is None else memory
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # a step too long is told by f, below
+        with device_errors(), np.errstate(over="ignore", invalid="ignore"):  # a step too long is told by f, below
             if method == "lbfgs":
                 _lbfgs(run, x0, memory)
             elif method == "lbfgs-device":
@@ -137,6 +142,11 @@ def minimize(
             raise
         run.stopped = f"{error} (after {run.iterations} of {iterations} iterations)"
         return run.minimum(failed=True)
+    except MemoryError:
+        if run.best is None:
+            raise
+        run.stopped = f"out of memory after {run.iterations} of {iterations} iterations"
+        return run.minimum(failed=True, out_of_memory=True)
     return run.minimum()
 
 
@@ -172,8 +182,8 @@ class _Run:
         if self.callback:
             self.callback(Iterate(self.iterations, loss, time.perf_counter() - self.start, x))
 
-    def minimum(self, interrupted: bool = False, failed: bool = False) -> Minimum:
-        return Minimum(self.best, self.loss, self.iterations, self.stopped, interrupted, failed)
+    def minimum(self, **how: bool) -> Minimum:
+        return Minimum(self.best, self.loss, self.iterations, self.stopped, **how)
 
 
 def _lbfgs_device(run: _Run, x0: Array, memory: int) -> None:

@@ -124,4 +124,5 @@ def add_settings(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
     command.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (float32)")
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
+    command.add_argument("--tf32", action="store_true", help="gpu: faster products of float32, factors of 11 bits")
     command.add_argument("--threads", metavar="N", type=positive, help="threads of the CPU (all usable cores)")

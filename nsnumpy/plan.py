@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .backend import device_namespace, free_device_bytes
-from .budget import Run, run_memory, run_seconds
+from .backend import check_tf32, device_namespace, free_device_bytes
+from .budget import Run, measured_rates, run_memory, run_seconds
 from .images import Picture, fit_size, image_shape
 from .objective import layer_weights
 from .settings import settings_of
@@ -72,6 +72,7 @@ def plan(
     dtype: str = "float32",
     threads: int | None = None,
     device: str = "cpu",
+    tf32: bool = False,
     **settings: Any,
 ) -> Plan:
     """What a run would take of its device, before anything is allocated for it.
@@ -80,7 +81,7 @@ def plan(
     ----------
     use_case : "transfer", "texture" or "reconstruct"
     content, style, layer, settings : as the use case takes them
-    weights, pooling, dtype, threads, device : as `load_vgg` takes them
+    weights, pooling, dtype, threads, device, tf32 : as `load_vgg` takes them
 
     Returns
     -------
@@ -93,6 +94,7 @@ def plan(
     DeviceError
         If the device cannot be had.
     """
+    check_tf32(tf32, device, dtype)
     xp = device_namespace(device)
     if use_case not in _PICTURES:
         raise ValueError(f"unknown use case {use_case!r}: choose from {', '.join(_PICTURES)}")
@@ -128,7 +130,8 @@ def plan(
     asked = runs[-1]
     for coarse in runs[:-1]:
         run_memory(network, coarse)  # raises where a scale is too small for the network
-    each = [run_seconds(network, run) for run in runs]
+    rates = measured_rates(device, asked.threads, tf32)
+    each = [run_seconds(network, run, rates) for run in runs]
     counts = s.iterations_at(scales)
     total = sum(seconds * count for seconds, count in zip(each, counts, strict=True))
     if device == "cpu":

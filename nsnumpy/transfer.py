@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 
 from ._version import __version__
-from .backend import Array, asarray, to_host
+from .backend import Array, asarray, device_errors, to_host
 from .images import Picture, fit_image, fit_size, image_shape, load_image, save_image
 from .objective import Objective, layer_weights
 from .optimize import Iterate, minimize
@@ -83,7 +83,9 @@ class Result:
     interrupted : bool
         Whether Ctrl-C stopped it.
     failed : bool
-        Whether a loss that is not finite stopped it, or want of memory at a scale after the first.
+        Whether a loss that is not finite stopped it, or want of memory.
+    out_of_memory : bool
+        Whether it was the latter.
     """
 
     image: np.ndarray = field(repr=False)
@@ -92,6 +94,7 @@ class Result:
     stopped: str = ""
     interrupted: bool = False
     failed: bool = False
+    out_of_memory: bool = False
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the image, as `save_image`; a PNG carries the settings."""
@@ -127,6 +130,10 @@ def transfer(
         If a picture or a setting cannot be used; PictureError and WeightFileError are ValueErrors.
     FloatingPointError
         If the loss is not finite at the start.
+    MemoryError
+        If there is not enough for the first iterate.
+    DeviceError
+        If the GPU fails.
     """
     s = settings_of("transfer", **settings).completed("transfer")
     vgg = vgg or load_vgg()
@@ -205,7 +212,7 @@ def _run(
     history: list[dict[str, Any]] = []
     image: np.ndarray | None = None
     stops: list[str] = []
-    done, loss, interrupted, failed = 0, 0.0, False, False
+    done, loss, interrupted, failed, out_of_memory = 0, 0.0, False, False, False
 
     def on_iterate(iterate: Iterate) -> None:
         seconds = time.perf_counter() - began
@@ -218,31 +225,32 @@ def _run(
 
     for (size, style_size), count in zip(scales, iterations, strict=True):
         try:
-            objective, like = objective_at(size, style_size)
-            x = _start(s, like, pictures) if image is None else fit_image(image, like.shape[:2])
-            if s.optimizer != "lbfgs":  # scipy's works on the host; these follow the network to its device
-                x = asarray(x, vgg.xp, vgg.dtype)
-            minimum = minimize(
-                objective,
-                x,
-                method=s.optimizer,
-                iterations=count,
-                bounds=BOUNDS[s.bounds],
-                lr=s.lr,
-                momentum=s.momentum,
-                callback=on_iterate,
-            )
+            with device_errors():
+                objective, like = objective_at(size, style_size)
+                x = _start(s, like, pictures) if image is None else fit_image(image, like.shape[:2])
+                if s.optimizer != "lbfgs":  # scipy's works on the host; these follow the network to its device
+                    x = asarray(x, vgg.xp, vgg.dtype)
+                minimum = minimize(
+                    objective,
+                    x,
+                    method=s.optimizer,
+                    iterations=count,
+                    bounds=BOUNDS[s.bounds],
+                    lr=s.lr,
+                    momentum=s.momentum,
+                    callback=on_iterate,
+                )
         except (KeyboardInterrupt, FloatingPointError, MemoryError) as error:
             if image is None:
                 raise
             interrupted = isinstance(error, KeyboardInterrupt)
-            failed = not interrupted
-            stops.append("interrupted" if interrupted else str(error) or "out of memory")
+            failed, out_of_memory = not interrupted, isinstance(error, MemoryError)
+            stops.append("interrupted" if interrupted else "out of memory" if out_of_memory else str(error))
             stops[-1] += f", before the first iterate at {size or 'full'} pixels"
             break
         image, loss = to_image(minimum.x), minimum.loss
         done += minimum.iterations
-        interrupted, failed = minimum.interrupted, minimum.failed
+        interrupted, failed, out_of_memory = minimum.interrupted, minimum.failed, minimum.out_of_memory
         if minimum.stopped:
             stops.append(minimum.stopped + (f" at {max(image.shape)} pixels" if len(scales) > 1 else ""))
         if interrupted or failed:
@@ -255,7 +263,7 @@ def _run(
         used["scales"] = [max(final) if size is None else size for size, _ in scales]
     named = {name: _name(picture) for name, picture in pictures.items()}
     settings = {"command": use_case, **named, **names, **used, **_versions(vgg), "loss": loss}
-    return Result(fit_image(image, final), history, settings, "; ".join(stops), interrupted, failed)
+    return Result(fit_image(image, final), history, settings, "; ".join(stops), interrupted, failed, out_of_memory)
 
 
 def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[tuple[int | None, int | None]]:

@@ -3,7 +3,7 @@
 Two ways to convolve, which agree to rounding: ``"direct"`` is the definition, written with the ops of conv.py, relu.py
 and pool.py one after the other; ``"winograd"`` is the fast path, where a convolution, its ReLU and the average pooling
 after it are one step (ops/winograd.py; ops/patches.py for the first layer). ``"fastest"`` tries both on each layer,
-once for each size, and goes on with the faster one. See convolution.py.
+once for each size, and goes on with the faster one. See ways.py.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from .architecture import (
     network_steps,
     resolve_layers,
 )
-from .backend import Array, asarray, tf32_products
-from .convolution import WAYS, Patches
+from .backend import Array, asarray, check_tf32, tf32_products
 from .ops import avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward
+from .ways import WAYS, Patches
 from .workers import Scratch, Workers, one_blas_thread
 
 Visit = Callable[[str, Array], object]
@@ -100,8 +100,7 @@ class VGG:
         self.xp = xp
         self.dtype = xp.dtype(dtype)
         self.convolution = convolution
-        if tf32 and (xp.__name__ == "numpy" or dtype != "float32"):
-            raise ValueError("tf32 is a GPU's precision: it goes with device 'gpu' and dtype 'float32'")
+        check_tf32(tf32, "cpu" if xp.__name__ == "numpy" else "gpu", dtype)
         self.tf32 = tf32
         self.workers = Workers.on(xp, threads)
         self._fused = convolution != "direct"

@@ -25,6 +25,7 @@ def pytest_addoption(parser):
         choices=("numpy", "stand-in", "cupy"),
         help="where the tests that take a backend run; cupy needs a GPU (numpy and stand-in)",
     )
+    parser.addoption("--require-stand-in", action="store_true", help="fail where the stand-in for CuPy cannot be had")
 
 
 def pytest_configure(config):
@@ -45,12 +46,18 @@ _stand_in = functools.cache(strict_cupy.make)  # one for all tests: kernels are 
 
 
 @pytest.fixture
-def stand_in(monkeypatch):
+def missing(request):
+    """missing(reason) skips the test, or fails it with --require-stand-in."""
+    return pytest.fail if request.config.getoption("--require-stand-in") else pytest.skip
+
+
+@pytest.fixture
+def stand_in(monkeypatch, missing):
     """The stand-in as `cupy`, for ``device="gpu"``."""
     if strict_cupy.REASON:
-        pytest.skip(strict_cupy.REASON)
+        missing(strict_cupy.REASON)
     if not strict_cupy.COMPILER:
-        pytest.skip("no C++ compiler to run the kernels with")
+        missing("no C++ compiler to run the kernels with")
     module = _stand_in()
     module.transfers.reset()
     module.memory_limit = 16_000_000_000
@@ -64,6 +71,13 @@ def xp(request):
     if request.param == "numpy":
         return np
     return device_namespace("gpu") if request.param == "cupy" else request.getfixturevalue("stand_in")
+
+
+@pytest.fixture
+def gpu(request):
+    """What ``device="gpu"`` gives: the stand-in, or CuPy itself with --backend cupy."""
+    chosen = request.config.getoption("--backend")
+    return device_namespace("gpu") if chosen == "cupy" else request.getfixturevalue("stand_in")
 
 
 @pytest.fixture

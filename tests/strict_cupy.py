@@ -433,6 +433,13 @@ class _Namespace(types.ModuleType):
                 given = dict(zip(("a", "b", "out"), args, strict=False)) | kwargs
             _check_order(full, real, host, len(args))
             self._check_arrays(full, name, given)
+            if name == "matmul":  # which copies what does not lie in order, if there are more than two axes
+                stacked = max(given["a"].ndim, given["b"].ndim) > 2
+                odd = [given[k] for k in "ab" if stacked and not given[k].flags.c_contiguous]
+                copies = [_wrap(self._module, array._array.copy(), ()) for array in odd]
+                result = _run(self._module, full, host, args, kwargs)
+                del copies
+                return result
             return _run(self._module, full, host, args, kwargs)
 
         function.__name__ = full

@@ -12,7 +12,7 @@ import nvrtc
 import pytest
 
 import nsnumpy as ns
-from nsnumpy import convolution
+from nsnumpy import ways
 from nsnumpy.backend import DeviceError, asarray, to_host
 from nsnumpy.cli import main
 from nsnumpy.ops import winograd_kernels
@@ -150,9 +150,9 @@ def test_the_faster_way_is_taken_for_each_layer_and_size(tiny_vgg, picture, xp, 
 
     def seconds(way, x, pool):
         tried.append((type(way).__name__, x.shape))
-        return 1.0 if isinstance(way, convolution.Winograd) == (x.shape[1] > 9) else 2.0
+        return 1.0 if isinstance(way, ways.Winograd) == (x.shape[1] > 9) else 2.0
 
-    monkeypatch.setattr(convolution, "seconds", seconds)
+    monkeypatch.setattr(ways, "seconds", seconds)
     vgg, plain = tiny_vgg(xp, convolution="fastest"), tiny_vgg(xp)
     x = xp.asarray(picture(18, 19))
     for _ in range(2):
@@ -170,9 +170,9 @@ def test_the_faster_way_is_taken_for_each_layer_and_size(tiny_vgg, picture, xp, 
 def test_both_ways_are_timed_in_earnest(make, xp):
     """Forward and backward, to the end."""
     arrays = make(3, 3, 4, 5), make(5)
-    for way in (convolution.Winograd, convolution.Direct):
+    for kind in (ways.Winograd, ways.Direct):
         for pool in (False, True):
-            assert 0 < convolution.seconds(way(*arrays, convolution.Workers.on(xp)), make(9, 8, 4), pool) < 60
+            assert 0 < ways.seconds(kind(*arrays, ways.Workers.on(xp)), make(9, 8, 4), pool) < 60
 
 
 RUNS = [

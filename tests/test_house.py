@@ -18,7 +18,7 @@ ALGORITHM = {name: path for name, path in MODULES.items() if not name.startswith
 ORDER = [
     "_version", "files", "backend", "architecture", "workers", "ops/relu", "ops/pool", "ops/conv", "ops/patches",
     "ops/tiles", "ops/winograd_matrices", "ops/winograd_tiles", "ops/winograd_kernels", "ops/winograd", "ops/__init__",
-    "convolution", "vgg", "losses", "conventions",
+    "ways", "vgg", "losses", "conventions",
     "lbfgs", "blas", "budget", "objective", "optimize",
     "gradcheck", "images", "settings",
     "random_network", "weights", "transfer", "plan", "checks", "options", "command", "cli",

@@ -5,6 +5,7 @@ import pytest
 import scipy.optimize
 
 from nsnumpy import minimize
+from nsnumpy.backend import to_floats, to_host
 from nsnumpy.lbfgs import Pairs, _slope, lbfgs
 from nsnumpy.optimize import OPTIMIZERS
 
@@ -291,6 +292,46 @@ def test_the_slope_is_that_of_the_path_in_the_box():
         h = 1e-6
         expected = (f(path(t + h))[0] - f(path(t if t == 0 else t - h))[0]) / (h if t == 0 else 2 * h)
         assert _slope(x, f(path(t))[1], d, t, (0.0, 1.0)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("bounds", [(-0.5, 1.0), None])
+def test_lbfgs_takes_the_same_way_on_every_backend(xp, bounds):
+    """One source; many variables lie on the bounds."""
+
+    def path(space):
+        rng = np.random.default_rng(0)
+        x0, middle, scale = (space.asarray(rng.uniform(low, high, (5, 7))) for low, high in ((0, 1), (-2, 3), (1, 9)))
+        steps = []
+
+        def f(x):
+            d = x - middle
+            return to_floats((scale * d**2 + d**4).sum())[0], 2 * scale * d + 4 * d**3
+
+        minimize(
+            f, x0, method="lbfgs-device", iterations=20, bounds=bounds,
+            callback=lambda step: steps.append(to_host(step.x).copy()),
+        )  # fmt: skip
+        return np.array(steps)
+
+    assert path(xp) == pytest.approx(path(np), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("method", OPTIMIZERS)
+def test_when_memory_ends_the_best_so_far_is_kept(method):
+    calls = []
+
+    def f(x):
+        calls.append(1)
+        if len(calls) > 4:
+            raise MemoryError("no more")
+        return quadratic(x)
+
+    result = minimize(f, start, method=method, iterations=30)
+    assert (result.failed, result.out_of_memory, result.interrupted) == (True, True, False)
+    assert result.stopped == f"out of memory after {result.iterations} of 30 iterations"
+    assert result.loss == quadratic(result.x)[0] < quadratic(start)[0]
+    with pytest.raises(MemoryError, match="no more"):
+        minimize(f, start, method=method, iterations=30)
 
 
 def test_no_step_is_more_than_three_times_as_long_as_the_last():

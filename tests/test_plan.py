@@ -26,7 +26,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_timing(monkeypatch):
-    monkeypatch.setattr(plan_module, "run_seconds", lambda network, run: 0.5)
+    monkeypatch.setattr(plan_module, "measured_rates", lambda *_: budget.Rates(1e-11, 1e-10, 1e-5))
 
 
 CASES = [
@@ -114,7 +114,8 @@ def test_the_largest_size_that_fits_is_found(monkeypatch, weights):
     assert ns.plan("transfer", size=4000, **arguments).largest_size == 0  # not even where conv5_1 has one position
     monkeypatch.setattr(plan_module, "available_bytes", lambda: None)
     planned = ns.plan("transfer", size=4000, **arguments)
-    assert (planned.fits, planned.largest_size, planned.seconds) == (True, None, 0.5)
+    assert (planned.fits, planned.largest_size) == (True, None)
+    assert planned.seconds > 0
 
 
 def test_what_can_be_had_is_what_is_left_and_what_the_process_holds():
@@ -125,9 +126,11 @@ def test_what_can_be_had_is_what_is_left_and_what_the_process_holds():
 def test_rates_are_positive_and_time_grows_with_the_picture():
     network = budget.Network("vgg19", dict.fromkeys(["conv1_1", "conv1_2", "conv2_1"], 16))
 
+    rates = budget.measured_rates("cpu", 1)
+
     def seconds(side):
         size = (side, side)
-        return budget.run_seconds(network, budget.Run(size, None, size, [], ["conv1_1", "conv2_1"], "adam", 1))
+        return budget.run_seconds(network, budget.Run(size, None, size, [], ["conv1_1", "conv2_1"], "adam", 1), rates)
 
     assert 0 < seconds(16) < seconds(2048)
 

@@ -171,7 +171,7 @@ def test_coarse_to_fine_gets_closer_than_one_scale(tiny_vgg, picture):
 
 def test_the_plan_counts_all_scales(monkeypatch):
     monkeypatch.setattr(
-        sys.modules["nsnumpy.plan"], "run_seconds", lambda network, run: run.size[0] * run.size[1] / 1e4
+        sys.modules["nsnumpy.plan"], "run_seconds", lambda network, run, rates: run.size[0] * run.size[1] / 1e4
     )
     pictures = {"content": np.zeros((150, 200, 3), "float32"), "style": np.zeros((150, 200, 3), "float32")}
     planned = plan("transfer", **pictures, size=200, scales=(100,), iterations=(30, 20))

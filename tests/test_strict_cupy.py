@@ -468,6 +468,18 @@ def test_memory_is_counted_until_the_last_view_is_gone(cp):
     assert (cp.used, cp.peak - before) == (before, 1576)
 
 
+def test_a_stack_of_products_copies_what_is_transposed(cp):
+    x, y = cp.zeros((2, 5, 4)), cp.zeros((2, 5, 4))
+    out = cp.empty((2, 5, 5))
+    for b, copied in ((y.swapaxes(1, 2), 320), (cp.ascontiguousarray(y.swapaxes(1, 2)), 0)):
+        cp.peak = before = cp.used
+        cp.matmul(x, b, out=out)
+        assert cp.peak - before == copied
+    cp.peak = before = cp.used
+    cp.matmul(x[0], y[0].T, out=out[0])
+    assert cp.peak == before
+
+
 def test_random_numbers(cp):
     rng = cp.random.RandomState(3)
     assert np.array_equal(rng.standard_normal((2, 3)).get(), np.random.RandomState(3).standard_normal((2, 3)))

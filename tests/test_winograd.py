@@ -121,6 +121,35 @@ def test_float32_stays_float32_and_is_accurate(make):
         assert np.linalg.norm(to_host(got - expected)) < 2e-5 * np.linalg.norm(to_host(expected))
 
 
+def test_arrays_that_do_not_lie_in_order(make, xp):
+    """Kernels see no strides."""
+    x, gy, weight, bias = make(9, 6, 5), make(9, 6, 4), make(3, 3, 5, 4), make(8)[::2]
+    U = winograd_weight(weight)
+    flipped = [array.swapaxes(0, 1) for array in (x, gy)]
+    plain = [xp.ascontiguousarray(array) for array in flipped]
+    close(winograd_forward(flipped[0], U, bias), conv_forward(plain[0], weight, bias))
+    close(winograd_backward(flipped[1], U), conv_backward(plain[1], weight))
+    y, signs = winograd_relu_forward(flipped[0], U, bias)
+    gx = winograd_relu_backward(flipped[1], U, signs, (6, 9))
+    close(gx, conv_backward(relu_backward(plain[1], y > 0), weight))
+    got = winograd_backward_weight(flipped[1], flipped[0], U)
+    close(got[1], conv_backward_weight(plain[1], plain[0])[0])
+
+
+def test_arrays_of_different_precision_are_refused(make):
+    x, gy, U, bias = make(6, 7, 5), make(6, 7, 4), winograd_weight(make(3, 3, 5, 4)), make(4)
+    single, half = x.astype("float32"), x.astype("float16")
+    for call in (
+        lambda: winograd_forward(single, U, bias),
+        lambda: winograd_forward(x, U, bias.astype("float32")),
+        lambda: winograd_backward(gy.astype("float32"), U),
+        lambda: winograd_backward_weight(gy, single, U),
+        lambda: winograd_forward(half, U.astype("float16"), bias.astype("float16")),
+    ):
+        with pytest.raises(TypeError, match="arrays of one dtype, float32 or float64, expected; float"):
+            call()
+
+
 def test_a_wrong_number_of_channels_is_named(make):
     with pytest.raises(ValueError, match=r"5 channels expected, 4 given; x.shape=\(6, 7, 4\)"):
         winograd_forward(make(6, 7, 4), winograd_weight(make(3, 3, 5, 2)), make(2))

@@ -8,8 +8,22 @@ channels.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ..backend import Array, get_xp
+
+
+class Piece(NamedTuple):
+    """The tile rows start ... stop of the pictures first ... last of the batch, without the last one of each."""
+
+    first: int
+    last: int
+    start: int
+    stop: int
+
+    @property
+    def pictures(self) -> slice:
+        return slice(self.first, self.last)
 
 
 def windows(rows: Array, count: int, length: int) -> Array:

@@ -28,12 +28,15 @@ References
 
 from __future__ import annotations
 
+import functools
 import math
+from types import ModuleType
 
 from ..backend import Array, get_xp, on_host
 from ..workers import Scratch, Workers
+from .tiles import Piece
 from .winograd_kernels import DeviceTiles
-from .winograd_matrices import G, Piece
+from .winograd_matrices import G
 from .winograd_tiles import HostTiles
 
 _TILES = 128  # least number of tiles in a piece of work: so many rows repay the reading of U[f], 1 MB with 512 channels
@@ -53,7 +56,7 @@ def winograd_weight(weight: Array) -> Array:
     U : array ``(36, C_in, C_out)`` of weight's dtype
     """
     xp = get_xp(weight)
-    g = xp.asarray(G, "float64")
+    g = _weight_transform(xp, "float64")
     _, _, channels, filters = weight.shape
     U = xp.empty((6, 6, channels, filters), weight.dtype)
     for c in range(0, channels, _CHANNELS):
@@ -83,7 +86,7 @@ def winograd_forward(x: Array, U: Array, bias: Array, workers: Workers | None = 
     ValueError
         If x has another number of channels than U.
     TypeError
-        If the arguments are arrays of different kinds (NumPy and CuPy).
+        If the arguments are arrays of different kinds (NumPy and CuPy) or dtypes.
     """
     return _forward(x, U, bias, workers, relu=False, pool=False)[0]
 
@@ -133,6 +136,7 @@ def winograd_backward_weight(
     """
     xp = get_xp(gy, x, U)
     workers = workers or Workers(1)
+    _check_dtypes(gy, x, U)
     _check_channels(x, U)
     *_, height, width, channels = x.shape
     filters = U.shape[2]
@@ -156,7 +160,7 @@ def winograd_backward_weight(
     shares = [pieces[k :: workers.threads] for k in range(min(workers.threads, len(pieces)))]
     gU = sum(workers.map(work, shares), xp.zeros(U.shape, x.dtype))  # in this order, whichever was ready first
     gU = gU.reshape(6, 6, channels, filters)
-    g = xp.asarray(G, x.dtype)
+    g = _weight_transform(xp, x.dtype.name)
     gweight = xp.tensordot(g, xp.tensordot(g, gU, (0, 1)), (0, 1))
     return gx.reshape(x.shape), gweight, gy.reshape(-1, filters).sum(axis=0)
 
@@ -248,6 +252,7 @@ def _forward(
     xp = get_xp(x, U, bias)
     workers = workers or Workers(1)
     *batch, height, width, channels = x.shape
+    _check_dtypes(x, U, bias)
     _check_channels(x, U)
     x = x.reshape(-1, height, width, channels)
     k = 2 if pool else 4
@@ -262,8 +267,20 @@ def _forward(
     return y.reshape(*batch, *y.shape[1:]), signs
 
 
+@functools.cache
+def _weight_transform(xp: ModuleType, dtype: str) -> Array:
+    return xp.asarray(G, dtype)
+
+
 def _tiles(like: Array) -> HostTiles | DeviceTiles:
     return HostTiles(like) if on_host(like) else DeviceTiles(like)
+
+
+def _check_dtypes(*arrays: Array) -> None:
+    """A kernel would read other numbers for what they are not."""
+    found = {array.dtype.name for array in arrays}
+    if len(found) > 1 or not found <= {"float32", "float64"}:
+        raise TypeError(f"arrays of one dtype, float32 or float64, expected; {', '.join(sorted(found))} given")
 
 
 def _check_channels(x: Array, U: Array) -> None:
@@ -275,6 +292,7 @@ def _backward(
     gy: Array, U: Array, size: tuple[int, ...], signs: list[Array] | None, workers: Workers | None, *, pool: bool
 ) -> Array:
     get_xp(gy, U)
+    _check_dtypes(gy, U)
     workers = workers or Workers(1)
     batch = gy.shape[:-3]
     gy = gy.reshape(-1, *gy.shape[-3:])

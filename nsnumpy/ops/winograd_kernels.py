@@ -19,7 +19,8 @@ from typing import Any
 
 from ..backend import Array, get_xp
 from ..workers import Scratch
-from .winograd_matrices import AT, BT, Piece
+from .tiles import Piece
+from .winograd_matrices import AT, BT
 
 _THREADS = 256  # in a block
 
@@ -68,7 +69,7 @@ extern "C" __global__ void __launch_bounds__($threads) transform(
 }
 
 // M (36, count) to y (n, height, width, channels), A^T M A + bias; with `relu`, its signs, a bit for each of a tile's
-// 16 numbers; with `pool`, the mean of each 2x2 window, where height and width are still those before the pooling.
+// 16 numbers; with `pool`, the mean of each 2x2 window, and height and width are twice those of y.
 extern "C" __global__ void __launch_bounds__($threads) outputs(
     const T* M, const T* bias, T* y, unsigned short* signs,
     int count, int height, int width, int channels, int start, int rows, int columns, int relu, int pool) {
@@ -185,8 +186,7 @@ extern "C" __global__ void __launch_bounds__($threads) inputs(
         const int h = 4 * (start + own) + i;
         if (h < 0 || h >= height) continue;
         const int upper = 4 * start, lower = 4 * (start + rows);
-        const bool seam = (start > 0 && (h == upper - 1 || h == upper))
-            || (lower < height && (h == lower - 1 || h == lower));
+        const bool seam = h == upper - 1 || h == upper || h == lower - 1 || h == lower;
         if (!inside && !seam) continue;
         const T d0 = e[i][0], d1 = e[i][1], d2 = e[i][2], d3 = e[i][3], d4 = e[i][4], d5 = e[i][5];
         T g[4];
@@ -254,6 +254,7 @@ class DeviceTiles:
     def __init__(self, like: Array) -> None:
         self._xp = get_xp(like)
         self._kernels = _kernels(self._xp, like.dtype.name)
+        self._transposed: Array | None = None  # U^T, which cuBLAS would have copied for every piece
 
     def empty_gradient(self, shape: tuple[int, ...], like: Array) -> Array:
         """Memory for the gx of `add_inputs`: zeros, since the seams are added to."""
@@ -281,6 +282,7 @@ class DeviceTiles:
         k = 2 if pool else 1
         columns = V.shape[1] // (n * (piece.stop - piece.start))
         size = (k * height, k * width, filters)
+        bias = xp.ascontiguousarray(bias)  # a kernel sees no strides
         self._launch("outputs", (M, bias, part, signs), M[0].size, size, piece, columns, relu, pool)
         return signs if relu else None
 
@@ -306,7 +308,9 @@ class DeviceTiles:
         part = gx[piece.pictures]
         n, height, width, channels = part.shape
         V = scratch.empty("V", (36, M.shape[1], channels), M)
-        xp.matmul(M, U.swapaxes(1, 2), out=V)
+        if self._transposed is None:
+            self._transposed = xp.ascontiguousarray(U.swapaxes(1, 2))
+        xp.matmul(M, self._transposed, out=V)
         columns = -(-width // 4)
         count = n * (piece.stop - piece.start + 2) * columns * channels
         size = (height, width, channels)

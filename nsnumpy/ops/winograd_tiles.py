@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from ..backend import Array, get_xp
 from ..workers import Scratch
-from .tiles import cut, cut_overlapping, lay, lay_columns, pool_tiles, windows
-from .winograd_matrices import AT, BT, Piece
+from .tiles import Piece, cut, cut_overlapping, lay, lay_columns, pool_tiles, windows
+from .winograd_matrices import AT, BT
 
 _ONES = 7  # the frequency (1, 1): A spreads it evenly, with weight one, over all 16 outputs
 

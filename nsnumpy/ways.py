@@ -76,11 +76,11 @@ class Fastest:
     """The faster of the two on this device, for each shape of x: both are tried when it is first met.
 
     They differ by rounding, and the choice by how busy the device is, so that two runs need not agree to the last bit.
+    Both ways' weights are kept, and the trial takes the memory of the definition, which `plan` does not count.
     """
 
     def __init__(self, weight: Array, bias: Array, workers: Workers) -> None:
         self._ways = Winograd(weight, bias, workers), Direct(weight, bias, workers)
-        self.arrays = tuple(array for way in self._ways for array in way.arrays)
         self.chosen: dict[tuple[tuple[int, ...], bool], Winograd | Direct] = {}
 
     def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:
