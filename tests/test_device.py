@@ -6,19 +6,25 @@ The ops, the network, the objective and the use cases run on it in their own tes
 import itertools
 import json
 import sys
+import time
 
 import numpy as np
 import nvrtc
 import pytest
 
 import nsnumpy as ns
-from nsnumpy import ways
+from nsnumpy import budget, ways
 from nsnumpy.backend import DeviceError, asarray, to_host
 from nsnumpy.cli import main
 from nsnumpy.ops import winograd_kernels
 from nsnumpy.random_network import random_weights
 
 WIDTHS = (16, 24, 32, 48, 48)
+
+
+@pytest.fixture(autouse=True)
+def no_timing(monkeypatch):
+    monkeypatch.setattr(sys.modules["nsnumpy.plan"], "measured_rates", lambda *_: budget.Rates(1e-12, 1e-12, 1e-5))
 
 
 @pytest.fixture
@@ -72,18 +78,19 @@ def test_lbfgs_fetches_a_few_numbers_an_iteration_however_many_pairs_it_has(stan
     assert stand_in.transfers.to_device == 0
 
 
-def test_a_run_on_the_device_is_the_run_on_the_host(stand_in, weights, picture):
+def test_a_run_on_the_device_is_the_run_on_the_host(gpu, weights, picture):
     """One source: two scales, noise, our own L-BFGS, and the record of the run."""
     p, a = picture(48, 64), picture(40, 56, 1)
     results = {}
     for device in ("cpu", "gpu"):
         vgg = ns.load_vgg(weights, device=device, dtype="float64")
         results[device] = ns.transfer(p, a, vgg=vgg, size=64, scales=(40, 64), iterations=(4, 3), init="noise", seed=3)
-    cpu, gpu = results["cpu"], results["gpu"]
-    assert isinstance(gpu.image, np.ndarray)
-    assert [line["loss"] for line in gpu.history] == pytest.approx([line["loss"] for line in cpu.history], rel=1e-6)
-    assert gpu.image == pytest.approx(cpu.image, abs=1e-4)
-    assert (gpu.settings["backend"], gpu.settings["cupy"], gpu.settings["threads"]) == ("cupy", stand_in.__version__, 1)
+    cpu, ours = results["cpu"], results["gpu"]
+    assert isinstance(ours.image, np.ndarray)
+    assert [line["loss"] for line in ours.history] == pytest.approx([line["loss"] for line in cpu.history], rel=1e-6)
+    assert ours.image == pytest.approx(cpu.image, abs=1e-4)
+    record = ours.settings
+    assert (record["backend"], record["cupy"], record["threads"]) == ("cupy", gpu.__version__, 1)
 
 
 MIX_UPS = {
@@ -111,11 +118,11 @@ def test_host_and_device_mixed_up_do_not_pass(stand_in, objective, picture, mix_
         mixed_up()
 
 
-def test_the_kernels_compile():
-    """By the compiler that CuPy uses, for the oldest and the newest cards that it takes."""
+def test_the_kernels_compile(missing):
+    """By the compiler that CuPy uses, for older cards and newer ones."""
     compiler = nvrtc.library()
     if compiler is None:
-        pytest.skip("NVRTC is missing: pip install '.[test,test-cupy]'")
+        missing("NVRTC is missing: pip install '.[test,test-cupy]'")
     for dtype in ("float32", "float64"):
         for architecture in ("compute_75", "compute_100"):
             options = ("--std=c++14", f"--gpu-architecture={architecture}")
@@ -124,24 +131,35 @@ def test_the_kernels_compile():
         nvrtc.compile_kernels(compiler, winograd_kernels.source("float32").replace("int rows", "int lines"))
 
 
-def test_tf32_is_set_during_a_pass_and_set_back(stand_in, tiny_weights, picture):
+@pytest.mark.parametrize("before", ["CUBLAS_DEFAULT_MATH", "CUBLAS_PEDANTIC_MATH"])
+def test_tf32_is_set_during_both_passes_and_set_back(stand_in, tiny_weights, picture, monkeypatch, before):
     cublas, handle = stand_in.cuda.cublas, stand_in.cuda.Device().cublas_handle
-    modes = []
-    for tf32 in (False, True):
+    before, matmul, modes = getattr(cublas, before), stand_in.matmul, []
+
+    def watched(*arguments, **options):
+        modes.append(cublas.getMathMode(handle))
+        return matmul(*arguments, **options)
+
+    monkeypatch.setattr(stand_in, "matmul", watched)
+    cublas.setMathMode(handle, before)
+    for tf32, expected in ((False, before), (True, cublas.CUBLAS_TF32_TENSOR_OP_MATH)):
         vgg = ns.VGG(tiny_weights, xp=stand_in, tf32=tf32)
         x = asarray(picture(20, 24), stand_in, "float32")
-        _, trace = vgg.forward(x, ["conv2_1"], lambda *_: modes.append(cublas.getMathMode(handle)))
-        assert cublas.getMathMode(handle) == cublas.CUBLAS_DEFAULT_MATH
-        with pytest.raises(ValueError, match="gradients of layers"):
-            vgg.backward(trace, {})
+        features, trace = vgg.forward(x, ["conv2_1"])
+        assert set(modes) == {expected}
+        assert cublas.getMathMode(handle) == before
+        modes.clear()
+        vgg.backward(trace, features)
+        assert set(modes) == {expected}
+        assert cublas.getMathMode(handle) == before
+        modes.clear()
         with pytest.raises(ZeroDivisionError):
             vgg.forward(x, ["conv2_1"], lambda *_: 1 / 0)
-        assert cublas.getMathMode(handle) == cublas.CUBLAS_DEFAULT_MATH
-    assert modes == [cublas.CUBLAS_DEFAULT_MATH, cublas.CUBLAS_TF32_TENSOR_OP_MATH]
+        assert cublas.getMathMode(handle) == before
+        modes.clear()
+    cublas.setMathMode(handle, cublas.CUBLAS_DEFAULT_MATH)
     for options in ({"xp": np}, {"xp": stand_in, "dtype": "float64"}):
-        with pytest.raises(
-            ValueError, match="tf32 is a GPU's precision: it goes with device 'gpu' and dtype 'float32'"
-        ):
+        with pytest.raises(ValueError, match="tf32 is a GPU's precision: it goes with device gpu and dtype float32"):
             ns.VGG(tiny_weights, tf32=True, **options)
 
 
@@ -175,6 +193,39 @@ def test_both_ways_are_timed_in_earnest(make, xp):
             assert 0 < ways.seconds(kind(*arrays, ways.Workers.on(xp)), make(9, 8, 4), pool) < 60
 
 
+def test_a_pooled_layer_is_tried_apart(make, xp, monkeypatch):
+    tried = []
+    monkeypatch.setattr(ways, "seconds", lambda way, x, pool: tried.append(pool) or 1.0)
+    way, x = ways.Fastest(make(3, 3, 4, 5), make(5), ways.Workers.on(xp)), make(8, 6, 4)
+    for pool in (False, True, True, False):
+        way.forward(x, pool)
+    assert tried == [False, False, True, True]
+
+
+def test_the_time_of_a_trial_is_not_that_of_compiling(xp):
+    class Way:
+        calls = 0
+
+        def forward(self, x, pool):
+            self.calls += 1
+            time.sleep(0.2 if self.calls == 1 else 0)
+            return x, None
+
+        def backward(self, gy, kept, pool):
+            return gy
+
+    assert ways.seconds(Way(), xp.ones((2, 2, 1)), False) < 0.1
+
+
+def test_the_rates_are_the_devices(stand_in, monkeypatch):
+    monkeypatch.setitem(budget._TIMED, "gpu", (((4, 4, 2), (16, 16, 2), (8, 8, 8)), 2))
+    stand_in.peak = stand_in.used
+    rates = budget.measured_rates("gpu", 1, tf32=True)
+    assert min(rates) >= 0
+    assert max(rates) > 0
+    assert stand_in.peak - stand_in.used > 16 * 16 * 2 * 4
+
+
 RUNS = [
     {},
     {"style_size": 260},
@@ -186,7 +237,6 @@ RUNS = [
 @pytest.mark.parametrize("options", RUNS)
 def test_the_memory_of_a_run_is_foretold(stand_in, tmp_path, monkeypatch, options):
     """What arrays take: how CuPy's pool rounds and splits is not in the plan, nor in the stand-in."""
-    monkeypatch.setattr(sys.modules["nsnumpy.plan"], "run_seconds", lambda network, run: 0.5)
     path = tmp_path / "w.h5"
     ns.write_weights(path, ns.WeightFile(random_weights(WIDTHS, seed=1)))
     network = {"pooling": options.get("pooling", "avg"), "device": "gpu"}
@@ -197,7 +247,25 @@ def test_the_memory_of_a_run_is_foretold(stand_in, tmp_path, monkeypatch, option
     ns.transfer("sample:coast", "sample:starry", vgg=ns.load_vgg(path, **network), **settings)
     peak = stand_in.peak - before
     predicted = sum(planned.parts.values()) - (32 << 20)  # without cuBLAS's own
-    assert 0.85 < predicted / peak < 1.3, (predicted, peak, planned.parts)
+    assert 0.9 < predicted / peak < 1.3, (predicted, peak, planned.parts)
+
+
+@pytest.mark.parametrize("block_bytes", [256 << 20, 1 << 20])
+def test_the_weights_and_the_scratch_memory_are_foretold(stand_in, tmp_path, monkeypatch, block_bytes):
+    """In one piece of work, and in several."""
+    for module in ("nsnumpy.workers", "nsnumpy.budget"):
+        monkeypatch.setattr(sys.modules[module], "DEVICE_BLOCK_BYTES", block_bytes)
+    path = tmp_path / "w.h5"
+    ns.write_weights(path, ns.WeightFile(random_weights(WIDTHS, seed=1)))
+    settings = {"size": 160, "scales": (), "iterations": 0}
+    planned = ns.plan("transfer", content="sample:coast", style="sample:starry", weights=path, device="gpu", **settings)
+    vgg = ns.load_vgg(path, device="gpu")
+    ns.transfer("sample:coast", "sample:starry", vgg=vgg, **settings)
+    weights = sum(array.nbytes for way in vgg.layers.values() for array in way.arrays)
+    assert planned.parts["weights"] == pytest.approx(weights, rel=0.01)
+    largest = max(way.arrays[0].nbytes for way in vgg.layers.values())  # U, of which there is a copy
+    scratch = sum(array.nbytes for array in vgg.workers._scratch()._memory.values()) + largest
+    assert planned.parts["scratch"] - (32 << 20) == pytest.approx(scratch, rel=0.12)
 
 
 @pytest.fixture
@@ -238,7 +306,43 @@ def test_a_card_that_runs_out_of_memory(small_card, weights, tmp_path, capsys):
     assert not list(tmp_path.glob("*.png"))
 
 
-def test_the_command_line_on_the_device(stand_in, weights, tmp_path, capsys):
+def test_a_card_that_runs_out_at_a_later_scale_keeps_the_picture(small_card, weights, tmp_path, capsys):
+    out = tmp_path / "o.png"
+    options = ["-o", str(out), "--weights", str(weights), "--size", "1200", "--scales", "200,1200", "--force"]
+    assert run(*options) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("nsnumpy: out of memory, before the first iterate at 1200 pixels: choose --size ")
+    assert error.endswith(f"; {out} holds the best picture so far\n")
+    assert error.count("\n") == 1
+    assert ns.load_image(out).shape[1] == 1200
+
+
+def test_memory_that_ends_against_the_plan(stand_in, weights, tmp_path, monkeypatch, capsys):
+    def load_vgg(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("nsnumpy.cli.load_vgg", load_vgg)
+    assert run("-o", str(tmp_path / "o.png"), "--size", "40", "--weights", str(weights)) == 1
+    assert capsys.readouterr().err == "nsnumpy: error: out of memory; choose a smaller --size (no details)\n"
+
+
+def test_a_gpu_that_fails_is_told_in_a_line(stand_in, weights, tmp_path, monkeypatch, capsys):
+    class CUBLASError(RuntimeError):
+        __module__ = "cupy_backends.cuda.libs.cublas"
+
+    matmul = stand_in.matmul
+
+    def failing(a, b, out=None):
+        if len(a) == 36:
+            raise CUBLASError("CUBLAS_STATUS_EXECUTION_FAILED")
+        return matmul(a, b, out=out)
+
+    monkeypatch.setattr(stand_in, "matmul", failing)
+    assert run("-o", str(tmp_path / "o.png"), "--size", "40", "--weights", str(weights)) == 1
+    assert capsys.readouterr().err == "nsnumpy: error: the GPU failed (CUBLAS_STATUS_EXECUTION_FAILED)\n"
+
+
+def test_the_command_line_on_the_device(gpu, weights, tmp_path, capsys):
     out, log = tmp_path / "o.png", tmp_path / "run.jsonl"
     assert run("-o", str(out), "--size", "40", "--tf32", "--log", str(log), "--weights", str(weights)) == 0
     settings = ns.read_settings(out)
@@ -253,10 +357,13 @@ def test_the_command_line_on_the_device(stand_in, weights, tmp_path, capsys):
 
 @pytest.mark.parametrize("options", [["--tf32"], ["--tf32", "--device", "gpu", "--dtype", "float64"]])
 def test_tf32_where_it_does_not_belong(tmp_path, capsys, options):
-    assert main(["transfer", "sample:coast", "sample:starry", "-o", str(tmp_path / "o.png"), *options]) == 2
-    assert capsys.readouterr().err == (
-        "nsnumpy: error: --tf32 is a GPU's precision: it goes with --device gpu and --dtype float32\n"
-    )
+    for command in (["transfer", "-o", str(tmp_path / "o.png")], ["plan"]):
+        assert main([*command, "sample:coast", "sample:starry", *options]) == 2
+        assert capsys.readouterr().err == (
+            "nsnumpy: error: tf32 is a GPU's precision: it goes with device gpu and dtype float32\n"
+        )
+    with pytest.raises(ValueError, match="goes with device gpu"):
+        ns.plan("texture", style="sample:coast", tf32=True)
 
 
 @pytest.mark.parametrize("command", [["plan", "sample:coast", "sample:starry"], ["gradcheck"]])
@@ -265,7 +372,8 @@ def test_without_cupy_each_command_says_so(monkeypatch, capsys, command):
     assert main([*command, "--device", "gpu"]) == 1
     error = capsys.readouterr().err
     assert error == (
-        "nsnumpy: error: device 'gpu' needs CuPy: pip install cupy-cuda12x or cupy-cuda13x, or choose device 'cpu'\n"
+        "nsnumpy: error: device 'gpu' needs CuPy: pip install 'cupy-cuda13x[ctk]' or 'cupy-cuda12x[ctk]', by the "
+        "driver's version; or choose device 'cpu'\n"
     )
     with pytest.raises(DeviceError, match="needs CuPy"):
         ns.load_vgg(device="gpu")
