@@ -97,9 +97,7 @@ def test_relative_losses_hardly_depend_on_the_size(tiny_vgg, picture):
         assert 0.4 < losses[1][term] / value < 1.5, term  # the paper's content loss is four times as large
 
 
-def test_a_black_picture_is_no_unit_but_no_error_either(tiny_vgg, picture):
-    black = {name: (w, 0 * b) for name, (w, b) in tiny_vgg().layers.items()}
-    assert black
+def test_a_black_picture_is_no_unit_but_no_error_either():
     for make in CONVENTIONS.values():
         assert make.content(np.zeros((3, 4, 2))) > 0
         assert make.style(np.zeros((2, 2))) > 0
