@@ -70,7 +70,8 @@ def test_a_gpu_that_cannot_compute_is_an_error(monkeypatch):
         def __matmul__(self, other):
             raise RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED")
 
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(zeros=lambda *_, **__: Broken(), asnumpy=None, maximum=None))
+    cupy = SimpleNamespace(zeros=lambda *_, **__: Broken(), maximum=None, asnumpy=None)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
     with pytest.raises(DeviceError, match="CUBLAS_STATUS_NOT_INITIALIZED\\): choose device 'cpu'$"):
         device_namespace("gpu")
 
