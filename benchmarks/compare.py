@@ -68,13 +68,13 @@ def evaluations(weights: Path, threads: int, rounds: int, sizes: tuple[tuple[int
         faster = min(("channels_last", "contiguous_format"), key=medians.get)
         row = {
             "size": list(size),
-            "nsnumpy": _spread(seconds["nsnumpy"]),
-            "torch": _spread(seconds[faster]),
+            "nsnumpy": spread(seconds["nsnumpy"]),
+            "torch": spread(seconds[faster]),
             "torch_format": faster,
             "ratio": medians["nsnumpy"] / medians[faster],
         }
         rows.append(row)
-        _say(f"{size[1]} x {size[0]}: {row}")
+        say(f"{size[1]} x {size[0]}: {row}")
     return rows
 
 
@@ -94,7 +94,7 @@ def memory(weights: Path, threads: int, size: tuple[int, int], memory_format: st
         "torch": torch["peak_bytes"],
         "ratio": own["lbfgs-device"]["peak_bytes"] / torch["peak_bytes"],
     }
-    _say(f"peak memory: {row}")
+    say(f"peak memory: {row}")
     return row
 
 
@@ -114,7 +114,7 @@ def end_to_end(
         losses = [loss for _, loss in done["rows"] if np.isfinite(loss)]
         name = search or "no line search"
         torch[name] = {"loss": min(losses), "evaluations": len(losses), "seconds": done["rows"][-1][0]}
-        _say(f"PyTorch, {name}: {torch[name]}")
+        say(f"PyTorch, {name}: {torch[name]}")
     chosen = min(torch, key=lambda name: torch[name]["loss"])
     mark = torch[chosen]
     own: dict[str, dict[str, float]] = {}
@@ -124,7 +124,7 @@ def end_to_end(
         seconds, loss = rows[-1]
         name = f"{method}, {bounds}"
         own[name] = {"loss": loss, "iterations": len(rows) - 1, "seconds": seconds, "ratio": seconds / mark["seconds"]}
-        _say(f"nsnumpy, {name}: {own[name]}")
+        say(f"nsnumpy, {name}: {own[name]}")
     return {"size": list(size), "iterations": iterations, "mark": chosen, "torch": torch, "nsnumpy": own}
 
 
@@ -145,7 +145,7 @@ def accuracy(weights: Path, threads: int, size: tuple[int, int]) -> dict[str, fl
     for name, (other, other_gradient) in results.items():
         errors[f"{name}, loss"] = abs(other - loss) / loss
         errors[f"{name}, gradient"] = float(np.linalg.norm(other_gradient - gradient) / np.linalg.norm(gradient))
-    _say(f"relative errors at {size}: {errors}")
+    say(f"relative errors at {size}: {errors}")
     return errors
 
 
@@ -184,7 +184,7 @@ def roofline(threads: int, side: int) -> list[dict[str, Any]]:
                 )
             channels = filters
     for row in rows:
-        _say(
+        say(
             f"{row['layer']}: forward {row['forward_ms']:.1f} ms, backward {row['backward_ms']:.1f} ms, "
             f"products alone {row['products_ms']:.1f} ms"
         )
@@ -210,7 +210,7 @@ def _best(function: Any, repeats: int = 5) -> tuple[float, Any]:
     return best, result
 
 
-def _spread(seconds: list[float]) -> dict[str, float]:
+def spread(seconds: list[float]) -> dict[str, float]:
     return {"median": statistics.median(seconds), "least": min(seconds), "most": max(seconds)}
 
 
@@ -305,7 +305,7 @@ def main() -> None:
         path.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

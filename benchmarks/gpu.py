@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare import HERE, environment, run, weight_file
+from compare import HERE, environment, run, say, spread, weight_file
 
 from nsnumpy.backend import DEVICES, DeviceError, device_namespace
 from nsnumpy.blas import restart_with_better_kernel
@@ -65,7 +65,7 @@ def parity(weights: Path, threads: int, device: str, size: tuple[int, int] = PAR
 
         reference = result("nsnumpy", REFERENCE)
         errors = {name: relative_errors(reference, result(*contender)) for name, contender in contenders.items()}
-    _say(f"relative errors at {size}: {errors}")
+    say(f"relative errors at {size}: {errors}")
     return errors
 
 
@@ -112,12 +112,12 @@ def evaluations(
     row = {
         "size": list(size),
         "precision": precision,
-        "nsnumpy": _spread(seconds["nsnumpy"]),
-        "torch": _spread(seconds[faster]),
+        "nsnumpy": spread(seconds["nsnumpy"]),
+        "torch": spread(seconds[faster]),
         "torch_format": faster,
         "ratio": medians["nsnumpy"] / medians[faster],
     }
-    _say(f"{size[1]} x {size[0]}, {precision}: {row}")
+    say(f"{size[1]} x {size[0]}, {precision}: {row}")
     return row
 
 
@@ -141,7 +141,7 @@ def whole_run(
         losses = [loss for _, loss in done["rows"] if np.isfinite(loss)]
         row[side] = {name: done[name] for name in ("seconds", "evaluations", "peak_bytes")} | {"loss": min(losses)}
     row["ratio"] = {name: row["nsnumpy"][name] / row["torch"][name] for name in row["torch"]}
-    _say(f"{size[1]} x {size[0]}, {precision}, {iterations} iterations: {row}")
+    say(f"{size[1]} x {size[0]}, {precision}, {iterations} iterations: {row}")
     return row
 
 
@@ -150,7 +150,7 @@ def layers(weights: Path, threads: int, device: str, precision: str, rounds: int
     size = (LAYER_SIZE, LAYER_SIZE)
     options = {"made": made(device, precision), "rounds": rounds, "repeats": repeats}
     table = {"precision": precision} | run("nsnumpy", "layers", weights, size, threads, **options)
-    _say(f"layers at {LAYER_SIZE} x {LAYER_SIZE}, {precision}: {table['layers']}")
+    say(f"layers at {LAYER_SIZE} x {LAYER_SIZE}, {precision}: {table['layers']}")
     return table
 
 
@@ -252,10 +252,6 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.1f} ms"
 
 
-def _spread(seconds: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(seconds), "least": min(seconds), "most": max(seconds)}
-
-
 def _sizes(text: str) -> list[int]:
     return [int(size) for size in text.split(",")]
 
@@ -305,10 +301,6 @@ def measure(weights: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             results["runs"].append(whole_run(*where, arguments.iterations, row["torch_format"]))
             keep()
     return results
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare import HERE, environment
+from compare import HERE, environment, say
 from threadpoolctl import threadpool_limits
 
 import nsnumpy as ns
@@ -89,7 +88,7 @@ def pair(vgg: ns.VGG, content: str, style: str, size: int, evaluations: int) -> 
         # As transfer starts them: scipy's makes its float64 copy of the picture itself.
         x = p if method == "lbfgs" else asarray(p, vgg.xp, vgg.dtype)
         row[method] = minimise(objective, x, method, evaluations)
-        _say(f"{content}, {style}, {method}: {row[method]}")
+        say(f"{content}, {style}, {method}: {row[method]}")
     own, scipy = (row[method] for method in METHODS)
     row["ratio"] = {
         "losses": {mark: own["losses"][mark] / scipy["losses"][mark] for mark in own["losses"]},
@@ -133,10 +132,6 @@ def main() -> None:
             results["pairs"].append(pair(vgg, content, style, size, arguments.evaluations))
             arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

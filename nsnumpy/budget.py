@@ -1,7 +1,7 @@
 """What a run will take: its memory by parts, and its time per evaluation.
 
 Memory is counted by walking through a run as it will happen (`vgg.VGG` and `objective.Objective`, by Winograd's way)
-with shapes in place of arrays. Time is extrapolated from two small layers that are run on the spot.
+with shapes in place of arrays. Time is extrapolated from three small layers that are run on the spot.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The ways to convolve: a layer's convolution, its ReLU and, if asked for, the average pooling after it.
 
-A way holds the layer's weights. Its `forward` returns the output and what its `backward` needs.
+A way is made of a layer's weight ``(3, 3, C_in, C_out)`` and bias ``(C_out,)``. Its `forward` takes x
+``(..., H, W, C_in)`` and returns y ``(..., H, W, C_out)``, or half as high and wide if pooled, and what its `backward`
+needs; that takes gy of y's shape and returns gx of x's. All are of one namespace and dtype.
 """
 
 from __future__ import annotations
