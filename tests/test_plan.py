@@ -1,5 +1,6 @@
 """Memory as predicted against memory as taken; the clock is left alone here, see benchmarks."""
 
+import gc
 import subprocess
 import sys
 import tracemalloc
@@ -91,14 +92,19 @@ def test_memory_does_not_grow_from_evaluation_to_evaluation(tiny_weights, pictur
     x = picture(64, 48).astype("float32")
     objective = ns.Objective(vgg, content=x, style=x, tv=1.0)
     objective(x)
+
+    def held():
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
     tracemalloc.start()
     objective(x)
-    first, _ = tracemalloc.get_traced_memory()
-    for _ in range(8):
+    first = held()
+    for _ in range(16):
         objective(x)
-    last, _ = tracemalloc.get_traced_memory()
+    last = held()
     tracemalloc.stop()
-    assert last - first < 10_000
+    assert last - first < 60_000  # Python's own small things; the first layer's features alone are 74 kB an evaluation
 
 
 def test_the_largest_size_that_fits_is_found(monkeypatch, weights):

@@ -278,9 +278,10 @@ def _tiles(like: Array) -> HostTiles | DeviceTiles:
 
 def _check_dtypes(*arrays: Array) -> None:
     """A kernel would read other numbers for what they are not."""
-    found = {array.dtype.name for array in arrays}
-    if len(found) > 1 or not found <= {"float32", "float64"}:
-        raise TypeError(f"arrays of one dtype, float32 or float64, expected; {', '.join(sorted(found))} given")
+    dtype = arrays[0].dtype
+    if dtype not in ("float32", "float64") or any(array.dtype != dtype for array in arrays):
+        given = ", ".join(str(array.dtype) for array in arrays)
+        raise TypeError(f"arrays of one dtype, float32 or float64, expected; {given} given")
 
 
 def _check_channels(x: Array, U: Array) -> None:
