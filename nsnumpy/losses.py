@@ -35,7 +35,7 @@ def content_loss(F: Array, P: Array) -> tuple[Array, Array]:
     if F.shape != P.shape:
         raise ValueError(f"content features of one shape expected; F.shape={F.shape}, P.shape={P.shape}")
     residual = F - P
-    return _sum_of_squares(residual) / 2, residual
+    return sum_of_squares(residual) / 2, residual
 
 
 def gram_matrix(F: Array, workers: Workers | None = None) -> Array:
@@ -107,7 +107,7 @@ def gram_loss(G: Array, A: Array, M: int) -> tuple[Array, Array]:
     """
     residual = G - A
     size = len(G) * M
-    return _sum_of_squares(residual) / (2 * size) ** 2, residual * (1 / size**2)
+    return sum_of_squares(residual) / (2 * size) ** 2, residual * (1 / size**2)
 
 
 def tv_loss(x: Array) -> tuple[Array, Array]:
@@ -131,9 +131,9 @@ def tv_loss(x: Array) -> tuple[Array, Array]:
     gradient[:-1] -= 2 * down
     gradient[:, 1:] += 2 * right
     gradient[:, :-1] -= 2 * right
-    return _sum_of_squares(down) + _sum_of_squares(right), gradient
+    return sum_of_squares(down) + sum_of_squares(right), gradient
 
 
-def _sum_of_squares(residual: Array) -> Array:
+def sum_of_squares(residual: Array) -> Array:
     """Summed in float64; a zero-dimensional array on the residual's device."""
     return (residual * residual).sum(dtype="float64")

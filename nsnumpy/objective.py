@@ -9,7 +9,7 @@ import numpy as np
 from .architecture import canonical_layer
 from .backend import Array, asarray, get_xp, to_floats
 from .conventions import CONVENTIONS
-from .losses import content_loss, gram_loss, gram_matrix, tv_loss
+from .losses import content_loss, gram_loss, gram_matrix, sum_of_squares, tv_loss
 from .vgg import VGG, Visit
 
 CONTENT_LAYERS = ("conv4_2",)
@@ -64,6 +64,10 @@ class Objective:
     content_layers, style_layers : dict from canonical layer names to weights
     terms : dict from str to float
         The last call's weighted terms, "content/conv4_2", "style/conv1_1", ..., "tv"; their sum is the loss.
+    gradient_norms : dict from str to float
+        Of the last call, by the same names: the Euclidean norm of the term's gradient with respect to its layer's
+        features, ``dL/dF`` (of "tv", to the pixels), before any ReLU's backward; and "pixels", that of the whole
+        gradient. Where ``dL/dF = F K``, its square is ``tr(K G K)``, so that it takes no product with F.
     evaluations : int
         Number of calls so far.
 
@@ -108,6 +112,7 @@ class Objective:
         self._style_factors = {name: self._convention.style(A) for name, A in self._style_grams.items()}
         self._shape = None if content is None else content.shape
         self.terms: dict[str, float] = {}
+        self.gradient_norms: dict[str, float] = {}
         self.evaluations = 0
 
     def _see(self, name: str, picture: Array | None, layers: Iterable[str], visit: Visit) -> None:
@@ -143,12 +148,15 @@ class Objective:
             raise ValueError(f"an image of the content picture's shape {self._shape} expected; x.shape={x.shape}")
         xp = self.vgg.xp
         with np.errstate(over="ignore", invalid="ignore"):  # reported below, by name
-            values, gradient = self._evaluate(asarray(x, xp, self.vgg.dtype))
+            values, squares, gradient = self._evaluate(asarray(x, xp, self.vgg.dtype))
             finite = xp.isfinite(gradient).all()
         self.evaluations += 1
-        *terms, finite = to_floats(*values.values(), finite)  # one transfer for all
-        self.terms = dict(zip(values, terms, strict=True))
-        loss = sum(terms)
+        finite, *numbers = to_floats(finite, *values.values(), *squares.values())  # one transfer for all
+        self.terms = dict(zip(values, numbers, strict=False))
+        # Rounding may leave a square below zero where there is nothing left of it.
+        norms = (max(square, 0.0) ** 0.5 for square in numbers[len(values) :])
+        self.gradient_norms = dict(zip(squares, norms, strict=True))
+        loss = sum(self.terms.values())
         if not (finite and np.isfinite(loss)):
             name = next((name for name, value in self.terms.items() if not np.isfinite(value)), "the gradient")
             raise FloatingPointError(
@@ -157,8 +165,9 @@ class Objective:
             )
         return loss, asarray(gradient, get_xp(x), x.dtype)
 
-    def _evaluate(self, x: Array) -> tuple[dict[str, Array], Array]:
-        """The weighted terms, still on the device, and the gradient."""
+    def _evaluate(self, x: Array) -> tuple[dict[str, Array], dict[str, Array], Array]:
+        """The weighted terms and the squared norms of their gradients, still on the device, and the gradient."""
+        squares: dict[str, Array] = {}
         content: dict[str, Array] = {}
         style: dict[str, Array] = {}
         gradients: dict[str, Array] = {}
@@ -169,14 +178,18 @@ class Objective:
                 value, gradient = content_loss(F, self._content_features[name])
                 w *= self.alpha * self._content_factors[name]
                 content[f"content/{name}"] = w * value
+                squares[f"content/{name}"] = 2 * w**2 * value
                 gradient *= w
                 gradients[name] = gradient
             if (w := self.style_layers.get(name)) is not None:
                 M = F.shape[0] * F.shape[1]
-                value, K = gram_loss(gram_matrix(F, self.vgg.workers), self._style_grams[name] * M, M)
+                G = gram_matrix(F, self.vgg.workers)
+                value, K = gram_loss(G, self._style_grams[name] * M, M)
                 w *= self.beta * self._style_factors[name]
+                K = w * K
                 style[f"style/{name}"] = w * value
-                gram_gradients[name] = w * K
+                squares[f"style/{name}"] = (K * (G @ K)).sum(dtype="float64")
+                gram_gradients[name] = K
 
         _, trace = self.vgg.forward(x, self._layers, visit)
         gx = self.vgg.backward(trace, gradients, gram_gradients, keep=False)
@@ -185,5 +198,7 @@ class Objective:
             value, gradient = tv_loss(x)
             w = self.tv * self._convention.tv(x.shape)
             values["tv"] = w * value
+            squares["tv"] = w**2 * sum_of_squares(gradient)
             gx += w * gradient
-        return values, gx
+        squares["pixels"] = sum_of_squares(gx)
+        return values, squares, gx

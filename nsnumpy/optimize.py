@@ -11,16 +11,19 @@ import scipy.optimize
 
 from .backend import Array, device_errors, get_xp, to_floats, to_host
 from .lbfgs import MEMORY, Bounds, Function, lbfgs
+from .losses import sum_of_squares
 
 OPTIMIZERS = ("lbfgs-device", "lbfgs", "sgd", "adam")
 
 
 @dataclass(frozen=True)
 class Iterate:
-    """One accepted iterate: its number (0 is the start), its loss, the seconds since the start, and x itself."""
+    """One accepted iterate: its number (0 is the start), its loss, the Euclidean length of the step that led to it, the
+    seconds since the start, and x itself."""
 
     iteration: int
     loss: float
+    step: float
     seconds: float
     x: Array = field(repr=False)
 
@@ -162,6 +165,7 @@ class _Run:
         self.callback = callback
         self.start = time.perf_counter()
         self.iterations = -1  # the first iterate accepted is number 0
+        self.last: Array | None = None
         self.best: Array | None = None
         self.loss = np.inf
         self.stopped = ""
@@ -177,10 +181,13 @@ class _Run:
 
     def accept(self, x: Array, loss: float) -> None:
         self.iterations += 1
+        x = x.copy()  # scipy goes on to write into its own
+        step = 0.0 if self.last is None else to_floats(sum_of_squares(x - self.last))[0] ** 0.5
+        self.last = x
         if loss < self.loss:
-            self.best, self.loss = x.copy(), loss
+            self.best, self.loss = x, loss
         if self.callback:
-            self.callback(Iterate(self.iterations, loss, time.perf_counter() - self.start, x))
+            self.callback(Iterate(self.iterations, loss, step, time.perf_counter() - self.start, x))
 
     def minimum(self, **how: bool) -> Minimum:
         return Minimum(self.best, self.loss, self.iterations, self.stopped, **how)

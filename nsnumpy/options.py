@@ -13,6 +13,8 @@ from .optimize import OPTIMIZERS
 from .settings import BOUNDS, BY_CONVENTION, DEFAULTS, Settings
 from .weights import BUILTIN
 
+PROG = "nsnumpy"
+
 
 def natural(text: str) -> int:
     return _integer(text, 0)

@@ -33,8 +33,10 @@ class Progress:
     iteration, iterations : int
         How many are done, and how many were asked for, at all scales.
     loss : float
-    terms : dict from str to float
-        The loss's weighted terms.
+    terms, gradient_norms : dicts from str to float
+        The loss's weighted terms, and the norms of their gradients; see `Objective`.
+    step : float
+        The Euclidean length of the step that led here; 0 at the start of a scale.
     seconds : float
         Since the start of the run.
     x : array ``(H, W, 3)``
@@ -45,6 +47,8 @@ class Progress:
     iterations: int
     loss: float
     terms: dict[str, float]
+    gradient_norms: dict[str, float]
+    step: float
     seconds: float
     x: Array = field(repr=False)
 
@@ -60,6 +64,8 @@ class Progress:
             "size": max(self.x.shape),
             "loss": self.loss,
             "terms": self.terms,
+            "gradient_norms": self.gradient_norms,
+            "step": self.step,
             "seconds": round(self.seconds, 4),
         }
 
@@ -74,8 +80,8 @@ class Result:
         The iterate with the lowest loss.
     history : list of dicts
         Per iteration, from 0, the start: ``iteration``, ``size`` (the scale's long side), ``loss``, ``terms``
-        (weighted; they add up to the loss), ``seconds``. Each scale begins with a line of its own start, which has the
-        number of the last iteration of the scale before.
+        (weighted; they add up to the loss), ``gradient_norms``, ``step``, ``seconds``: see `Progress`. Each scale
+        begins with a line of its own start, which has the number of the last iteration of the scale before.
     settings : dict
         All that was set, with versions; JSON-serialisable.
     stopped : str
@@ -217,7 +223,14 @@ def _run(
     def on_iterate(iterate: Iterate) -> None:
         seconds = time.perf_counter() - began
         progress = Progress(
-            done + iterate.iteration, sum(iterations), iterate.loss, objective.terms, seconds, iterate.x
+            done + iterate.iteration,
+            sum(iterations),
+            iterate.loss,
+            objective.terms,
+            objective.gradient_norms,
+            iterate.step,
+            seconds,
+            iterate.x,
         )
         history.append(progress.record())
         if callback:

@@ -229,7 +229,7 @@ def test_out_of_memory_is_one_line(folder, capsys, monkeypatch):
     def fail(*arguments, **options):
         raise MemoryError("Unable to allocate 3 TiB")
 
-    monkeypatch.setattr("nsnumpy.cli.transfer", fail)
+    monkeypatch.setattr("nsnumpy.cli_run.transfer", fail)
     status, _, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
     assert status == 1
     assert err == "nsnumpy: error: out of memory; choose a smaller --size (Unable to allocate 3 TiB)\n"
@@ -290,7 +290,7 @@ def test_an_intermediate_picture_that_cannot_be_written_does_not_end_the_run(fol
     def fail(path, image):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("nsnumpy.cli.save_image", fail)
+    monkeypatch.setattr("nsnumpy.cli_run.save_image", fail)
     status, out, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK} --save-every 3")
     assert status == 0
     assert out.startswith("out.png: ")
@@ -298,7 +298,7 @@ def test_an_intermediate_picture_that_cannot_be_written_does_not_end_the_run(fol
 
 
 def test_what_was_not_foreseen_is_one_line_too(folder, capsys, monkeypatch):
-    monkeypatch.setattr("nsnumpy.cli.transfer", lambda *_, **__: [][1])
+    monkeypatch.setattr("nsnumpy.cli_run.transfer", lambda *_, **__: [][1])
     status, _, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
     assert status == 1
     assert re.fullmatch(r"nsnumpy: error: unexpected IndexError: .*\(a defect; please report .*\)\n", err)
@@ -337,7 +337,7 @@ def test_an_interrupt_before_the_first_value_writes_nothing(folder, capsys, monk
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nsnumpy.cli.load_vgg", interrupt)
+    monkeypatch.setattr("nsnumpy.cli_run.load_vgg", interrupt)
     status, out, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
     assert (status, out) == (130, "")
     assert err == "nsnumpy: interrupted before there was a picture; nothing was written\n"

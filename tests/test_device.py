@@ -72,8 +72,8 @@ def test_lbfgs_fetches_a_few_numbers_an_iteration_however_many_pairs_it_has(stan
     )
     for (before, evaluations), (after, more) in itertools.pairwise(counts):
         # per evaluation the loss and the slope; per iteration the gradient's size, the first slope, the new pair's
-        # curvature, and that of all pairs together
-        assert after - before <= 2 * (more - evaluations) + 4
+        # curvature, that of all pairs together, and the length of the step
+        assert after - before <= 2 * (more - evaluations) + 5
     assert len(counts) == 17
     assert stand_in.transfers.to_device == 0
 
@@ -321,7 +321,7 @@ def test_memory_that_ends_against_the_plan(stand_in, weights, tmp_path, monkeypa
     def load_vgg(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("nsnumpy.cli.load_vgg", load_vgg)
+    monkeypatch.setattr("nsnumpy.cli_run.load_vgg", load_vgg)
     assert run("-o", str(tmp_path / "o.png"), "--size", "40", "--weights", str(weights)) == 1
     assert capsys.readouterr().err == "nsnumpy: error: out of memory; choose a smaller --size (no details)\n"
 

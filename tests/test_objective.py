@@ -6,6 +6,7 @@ import reference
 
 from nsnumpy import Objective, check_gradient
 from nsnumpy.backend import get_xp, to_host
+from nsnumpy.losses import style_loss, tv_loss
 from nsnumpy.objective import layer_weights
 
 LAYERS = {
@@ -45,6 +46,24 @@ def test_its_gradient_is_exact(tiny_vgg, picture, xp, pooling, which):
     chosen = {name: pictures[name] for name in which}
     objective = Objective(tiny_vgg(xp, pooling=pooling), **chosen, alpha=1e-2, beta=2.0, tv=0.01, **LAYERS)
     assert check_gradient(objective, xp.asarray(picture(19, 23, 2)), step=1e-7) < 1e-6
+
+
+def test_the_gradient_norms_are_those_of_each_term_at_its_own_layer(tiny_vgg, picture, xp):
+    vgg = tiny_vgg(xp)
+    p, a, x = (xp.asarray(image) for image in (picture(37, 26), picture(24, 41, 1), picture(37, 26, 2)))
+    objective = Objective(vgg, content=p, style=a, alpha=1e-2, beta=3.0, tv=0.5, **LAYERS)
+    _, gradient = objective(x)
+    names = [*LAYERS["content_layers"], *LAYERS["style_layers"]]
+    F, P, A = ({name: to_host(f) for name, f in vgg.forward(image, names)[0].items()} for image in (x, p, a))
+    norm = np.linalg.norm
+    expected = {f"content/{name}": 1e-2 * w * norm(F[name] - P[name]) for name, w in LAYERS["content_layers"].items()}
+    for name, w in LAYERS["style_layers"].items():
+        M, M_a = (f[name].shape[0] * f[name].shape[1] for f in (F, A))
+        _, of_features = style_loss(F[name], reference.gram(A[name]) * M / M_a)
+        expected[f"style/{name}"] = 3.0 * w * norm(of_features)
+    expected["tv"] = 0.5 * norm(tv_loss(to_host(x))[1])
+    expected["pixels"] = norm(to_host(gradient))
+    assert objective.gradient_norms == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_gradient_without_total_variation_in_the_loss_would_fail(tiny_vgg, picture):

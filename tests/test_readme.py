@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nsnumpy import sample_names
-from nsnumpy.cli import _parser
+from nsnumpy.cli import parser
 from weights_tools.cli import _parser as _weights_parser
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -25,7 +25,7 @@ def test_python_blocks_run(block, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_parse(command):
-    arguments = _parser().parse_args(command.partition("#")[0].split())
+    arguments = parser().parse_args(command.partition("#")[0].split())
     assert callable(arguments.run)
 
 
@@ -57,7 +57,7 @@ def test_every_file_that_is_linked_exists():
 
 
 def test_every_option_in_the_table_exists():
-    run = vars(_parser().parse_args(["transfer", "a", "b", "-o", "c.png"]))
+    run = vars(parser().parse_args(["transfer", "a", "b", "-o", "c.png"]))
     tools = [["fetch"], ["convert", "a", "-o", "b"], ["train", "a", "-o", "b"]]
     known = {name for command in tools for name in vars(_weights_parser().parse_args(command))} | run.keys()
     known |= {"bgr", "rgb"}  # two options for one thing

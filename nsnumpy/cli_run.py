@@ -1,0 +1,260 @@
+"""The commands that make a picture, and the one that says what that would take."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from .backend import check_tf32, device_errors
+from .command import one_line, os_error, say
+from .files import check_distinct, check_folder
+from .images import check_output, save_image
+from .options import PROG, add_settings, layer, positive
+from .plan import Plan, plan
+from .settings import INITS, Settings
+from .transfer import Progress, Result, reconstruct, texture, transfer
+from .weights import BUILTIN, BUILTIN_RANDOM, load_vgg
+
+
+def add_commands(commands: Any) -> None:
+    """transfer, texture, reconstruct and plan."""
+    command = _add_run(commands, "transfer", "paint CONTENT in the style of STYLE", _run_transfer)
+    command.add_argument("content", metavar="CONTENT", help="the picture to paint")
+    command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
+
+    command = _add_run(commands, "texture", "make a new picture in the style of STYLE", _run_texture)
+    command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
+
+    command = _add_run(commands, "reconstruct", "make CONTENT again from what one layer knows of it", _run_reconstruct)
+    command.add_argument("content", metavar="CONTENT", help="the picture to reconstruct")
+    command.add_argument("--layer", metavar="NAME", default="conv4_2", type=layer, help="the layer (conv4_2)")
+
+    command = commands.add_parser(
+        "plan",
+        help="say what a transfer would take, and whether it fits",
+        description="The memory and the time that `nsnumpy transfer` would take with the same options.",
+        allow_abbrev=False,
+    )
+    command.add_argument("content", metavar="CONTENT", help="the picture to paint")
+    command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
+    add_settings(command, "transfer")
+    command.set_defaults(run=_run_plan)
+
+
+def _add_run(commands: Any, name: str, help: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    """A command that makes a picture: its settings come from `Settings`, the rest is the same for all."""
+    command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False)
+    command.add_argument("-o", "--output", metavar="OUT", required=True, help="the result: png, jpg, webp or tif")
+    add_settings(command, name)
+    command.add_argument("--save-every", metavar="K", type=positive, help="write OUT-00050.png, ... every K iterations")
+    command.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per iteration to FILE")
+    command.add_argument("--force", action="store_true", help="run even if memory will not suffice")
+    command.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    command.set_defaults(run=run, use_case=name)
+    return command
+
+
+def _run_transfer(arguments: argparse.Namespace) -> int:
+    return _make(arguments, lambda **options: transfer(arguments.content, arguments.style, **options), "transfer")
+
+
+def _run_texture(arguments: argparse.Namespace) -> int:
+    return _make(arguments, lambda **options: texture(arguments.style, **options), "texture")
+
+
+def _run_reconstruct(arguments: argparse.Namespace) -> int:
+    return _make(arguments, lambda **options: reconstruct(arguments.content, arguments.layer, **options), "reconstruct")
+
+
+def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: str) -> int:
+    """Run a use case under a progress bar, and write what it makes."""
+    try:
+        check_tf32(arguments.tf32, arguments.device, arguments.dtype)
+        output = check_output(arguments.output)
+        if arguments.log:
+            check_folder(arguments.log)
+        read = [getattr(arguments, name, None) for name in ("content", "style", "init", "weights")]
+        named = (None, *INITS, BUILTIN, BUILTIN_RANDOM)
+        check_distinct(
+            [path for path in (output, arguments.log) if path],
+            [picture for picture in read if picture not in named],
+        )
+    except ValueError as error:
+        _say(f"error: {error}")
+        return 2
+    except OSError as error:
+        _say(f"error: {os_error(error)}")
+        return 2
+    settings = _settings(arguments, name)
+    planned = None if arguments.force and arguments.quiet else _plan(arguments, name)
+    if planned and not planned.fits and not arguments.force:
+        _say(f"error: {_does_not_fit(planned, arguments)}; or --force to try all the same")
+        return 1
+    if planned and not arguments.quiet:
+        print(_planned(planned), flush=True)
+    result = _result(arguments, output, use_case, settings)
+    if isinstance(result, str):
+        planned = planned or _plan(arguments, name)
+        _say(f"error: out of memory; {_mend(planned, arguments)} ({result})")
+        return 1
+    with _uninterrupted():
+        result.save(output)
+        if not arguments.quiet:
+            print(_summary(output, result))
+        if result.stopped:
+            mend = f": {_mend(planned or _plan(arguments, name), arguments)}" if result.out_of_memory else ""
+            _say(f"{result.stopped}{mend}; {output} holds the best picture so far")
+    return 128 + signal.SIGINT if result.interrupted else int(result.failed)
+
+
+def _result(
+    arguments: argparse.Namespace, output: Path, use_case: Callable[..., Result], settings: dict[str, Any]
+) -> Result | str:
+    """The run's result, or how it ran out of memory; what it held is given back then."""
+    try:
+        with device_errors():
+            vgg = load_vgg(
+                arguments.weights,
+                pooling=arguments.pooling,
+                device=arguments.device,
+                dtype=arguments.dtype,
+                threads=arguments.threads,
+                tf32=arguments.tf32,
+            )
+        with _reporter(arguments, output) as report:
+            return use_case(vgg=vgg, callback=report, **settings)
+    except MemoryError as error:
+        return one_line(error) or "no details"
+
+
+def _settings(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+    return {f.name: getattr(arguments, f.name) for f in fields(Settings) if name in f.metadata["only"]}
+
+
+def _plan(arguments: argparse.Namespace, name: str) -> Plan:
+    given = vars(arguments)
+    return plan(
+        name,
+        **{key: given[key] for key in ("content", "style", "layer") if key in given},
+        **{key: given[key] for key in ("weights", "pooling", "dtype", "threads", "device", "tf32")},
+        **_settings(arguments, name),
+    )
+
+
+def _planned(planned: Plan) -> str:
+    height, width = planned.size
+    scales = f" at {', '.join(map(str, planned.scales))} pixels" if len(planned.scales) > 1 else ""
+    return (
+        f"{width} x {height}: about {planned.peak_bytes / 1e9:.2f} GB of memory, {planned.seconds:.2g} s an "
+        f"evaluation, {_duration(planned.total_seconds)} for {planned.iterations} iterations{scales}"
+    )
+
+
+def _does_not_fit(planned: Plan, arguments: argparse.Namespace) -> str:
+    height, width = planned.size
+    return (
+        f"{width} x {height} would take about {planned.peak_bytes / 1e9:.2f} GB of memory, and "
+        f"{planned.available_bytes / 1e9:.2f} GB are to be had: {_mend(planned, arguments)}"
+    )
+
+
+def _mend(planned: Plan, arguments: argparse.Namespace) -> str:
+    if planned.fits:
+        return "choose a smaller --size"
+    mend = f"choose --size {planned.largest_size} or less" if planned.largest_size else "no size would fit"
+    if planned.largest_size and getattr(arguments, "scales", None):
+        mend += ", and --scales up to it"
+    return mend
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _run_plan(arguments: argparse.Namespace) -> int:
+    try:
+        check_tf32(arguments.tf32, arguments.device, arguments.dtype)
+    except ValueError as error:
+        _say(f"error: {error}")
+        return 2
+    planned = _plan(arguments, "transfer")
+    print(_planned(planned))
+    for name, size in planned.parts.items():
+        print(f"  {name:10}{size / 1e6:8.0f} MB")
+    if not planned.fits:
+        _say(f"error: {_does_not_fit(planned, arguments)}")
+    return int(not planned.fits)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C is not heard while the result is written."""
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _reporter(arguments: argparse.Namespace, output: Path) -> Iterator[Callable[[Progress], None]]:
+    """The callback of a run: progress bar, log and intermediate pictures.
+
+    A log or a picture that cannot be written does not end the run, which is worth more.
+    """
+    with tqdm(
+        unit="it",
+        disable=True if arguments.quiet else None,  # None: only where standard error is a terminal
+        bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed} < {remaining}, {rate_fmt}{postfix}",
+        dynamic_ncols=True,
+    ) as bar:
+        log: Path | None = arguments.log
+        begun, saved = False, 0
+
+        def report(progress: Progress) -> None:
+            nonlocal log, begun, saved
+            bar.total = progress.iterations
+            bar.set_postfix_str(f"loss {progress.loss:.4g}", refresh=False)
+            bar.update(progress.iteration - bar.n)
+            if log:
+                try:  # an old log is emptied by the first line, not by a run that never begins
+                    with log.open("a" if begun else "w", encoding="utf-8") as file:
+                        file.write(json.dumps(progress.record()) + "\n")
+                    begun = True
+                except OSError as error:
+                    _say(f"note: {log}: {error.strerror}; the log ends here")
+                    log = None
+            if arguments.save_every and progress.iteration >= saved + arguments.save_every:
+                saved = progress.iteration  # once, though the next scale's start has the same number
+                try:
+                    save_image(output.with_stem(f"{output.stem}-{progress.iteration:05d}"), progress.image)
+                except OSError as error:
+                    _say(f"note: {os_error(error)}")
+
+        yield report
+
+
+def _summary(output: Path, result: Result) -> str:
+    height, width = result.image.shape[:2]
+    last = result.history[-1]
+    first = next(line for line in result.history if line["size"] == last["size"])
+    return (
+        f"{output}: {width} x {height}, {last['iteration']} iterations in {last['seconds']:.1f} s, "
+        f"loss {first['loss']:.4g} -> {result.settings['loss']:.4g}"
+    )
+
+
+def _say(text: str) -> None:
+    say(PROG, text)
