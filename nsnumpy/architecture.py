@@ -6,13 +6,14 @@ A layer goes by its name in the paper. ``conv4_2`` means the features *after* th
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .backend import Array, get_xp
+from .backend import Array, get_xp, to_host
 
 ARCHITECTURES: dict[str, tuple[tuple[int, int], ...]] = {
     "vgg19": ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)),
@@ -209,3 +210,16 @@ def check_weights(weights: Mapping[str, tuple[Array, Array]], architecture: str)
         xp = get_xp(weight, bias)
         if not (xp.isfinite(weight).all() and xp.isfinite(bias).all()):
             raise ValueError(f"{name}: the weights hold values that are not finite")
+
+
+def network_digest(weights: Mapping[str, tuple[Array, Array]], preprocessing: Preprocessing) -> str:
+    """A SHA-256 by which to know a network again: of its weights, in float32, and of its preprocessing."""
+    affine = [float(value) for values in preprocessing.affine() for value in values]
+    digest = hashlib.sha256(f"{preprocessing.channel_order} {affine}".encode())
+    for name, arrays in weights.items():
+        digest.update(name.encode())
+        for array in arrays:
+            values = to_host(array).astype("<f4", order="C", copy=False)
+            digest.update(repr(values.shape).encode())
+            digest.update(values)
+    return digest.hexdigest()

@@ -323,6 +323,7 @@ def to_image(x: Array) -> np.ndarray:
 def _versions(vgg: VGG) -> dict[str, Any]:
     return {
         "weights": vgg.source,
+        "weights_sha256": vgg.sha256,
         "architecture": vgg.architecture,
         "pooling": vgg.pooling,
         "dtype": str(vgg.dtype),

@@ -24,6 +24,7 @@ from .architecture import (
     check_weights,
     deepest_layer,
     minimum_size,
+    network_digest,
     network_steps,
     resolve_layers,
 )
@@ -70,6 +71,11 @@ class VGG:
     tf32 : bool
         Whether a GPU's matrix products in float32 may round their factors to TF32, 11 bits, which is faster.
 
+    Attributes
+    ----------
+    sha256 : str
+        Of the weights and the preprocessing; see `network_digest`.
+
     Raises
     ------
     ValueError
@@ -97,6 +103,7 @@ class VGG:
         self.preprocessing = preprocessing or Preprocessing()
         self.pooling = pooling
         self.source = source
+        self.sha256 = network_digest(weights, self.preprocessing)
         self.xp = xp
         self.dtype = xp.dtype(dtype)
         self.convolution = convolution

@@ -241,3 +241,12 @@ def test_unknown_options(tiny_weights, option):
 def test_unusable_preprocessing(option):
     with pytest.raises(ValueError, match=next(iter(option))):
         Preprocessing(**option)
+
+
+def test_a_network_is_known_again_by_its_digest(tiny_weights):
+    digests = [VGG(tiny_weights, xp=np, dtype=dtype, pooling="max").sha256 for dtype in ("float32", "float64")]
+    assert digests[0] == digests[1]
+    changed = {name: (weight, bias.copy()) for name, (weight, bias) in tiny_weights.items()}
+    changed["conv5_1"][1][0] += 1
+    assert VGG(changed, xp=np).sha256 != digests[0]
+    assert VGG(tiny_weights, xp=np, preprocessing=Preprocessing(channel_order="BGR")).sha256 != digests[0]
