@@ -1,5 +1,6 @@
 """L-BFGS in a box, on the device and in the precision of its x: nothing but sums, products and inner products.
 
+It is an object that makes one step at a time, so that it can be stopped between two of them, kept, and gone on with.
 The numbers that a decision hangs on are fetched from the device together, a few times an iteration; the two loops over
 the pairs fetch none.
 
@@ -17,8 +18,9 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .backend import Array, get_xp, to_floats
 
@@ -40,7 +42,7 @@ class Pairs:
     def __init__(self, memory: int) -> None:
         self.memory = memory
         self._pairs: list[tuple[Array, Array]] = []
-        self._curvatures: list[Curvature | None] = []  # each pair's, where all variables are free
+        self._curvatures: list[Curvature] = []  # each pair's, where all variables are free
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -58,6 +60,21 @@ class Pairs:
     def clear(self) -> None:
         self._pairs.clear()
         self._curvatures.clear()
+
+    def state(self) -> dict[str, list[Array]]:
+        """What `restore` takes; nothing is copied."""
+        steps, changes = ([pair[i] for pair in self._pairs] for i in range(2))
+        return {"steps": steps, "changes": changes, "curvatures": [list(curvature) for curvature in self._curvatures]}
+
+    @classmethod
+    def restore(
+        cls, memory: int, steps: Sequence[Array], changes: Sequence[Array], curvatures: Sequence[Sequence[float]]
+    ) -> Pairs:
+        """The same pairs again, in the same order."""
+        pairs = cls(memory)
+        pairs._pairs = list(zip(steps, changes, strict=True))
+        pairs._curvatures = [(sy, yy) for sy, yy in curvatures]
+        return pairs
 
     def times(self, g: Array, free: Array | None) -> tuple[Array, bool]:
         """``H g`` by the two-loop recursion, within the free variables (all of them if None); whether a pair was used.
@@ -96,32 +113,70 @@ class Point:
     slope: float
 
 
-def lbfgs(f: Function, x: Array, *, bounds: Bounds, memory: int, accept: Callable[[Array, float], bool]) -> str:
-    """Minimise f from x until `accept` wants no more.
+@dataclass
+class LBFGS:
+    """L-BFGS between two of its steps.
 
-    Parameters
+    Attributes
     ----------
-    f : function from an array to (loss, gradient)
     x : array
-        The start, within the bounds.
+        The iterate, within the bounds.
+    loss, gradient : float, array
+        Of f at x, in units of `unit`: so that the course of a run does not depend on the scale of f.
+    unit : float
+        The largest element of the first gradient.
+    pairs : Pairs
     bounds : (low, high), or None
-    memory : int
-        How many pairs to remember.
-    accept : function of (x, loss)
-        Called with the start and with each iterate; false ends the search.
-
-    Returns
-    -------
-    why : str
-        "" if `accept` ended it, or why it could not go on.
+    lowest : float
+        The lowest loss so far.
+    idle : int
+        For how many iterations that has not changed.
+    length : float
+        Of the last step.
+    reach : float
+        How far the next step along the gradient itself may move a pixel.
     """
-    loss, gradient = f(x)
-    pairs = Pairs(memory)
-    lowest, idle = loss, 0
-    step, reach = 0.0, REACH
-    while accept(x, loss):
-        if idle == IDLE:
+
+    x: Array
+    loss: float
+    gradient: Array
+    unit: float
+    pairs: Pairs
+    bounds: Bounds
+    lowest: float
+    idle: int = 0
+    length: float = 0.0
+    reach: float = REACH
+
+    @classmethod
+    def begin(cls, f: Function, x: Array, *, bounds: Bounds, memory: int) -> LBFGS:
+        """At x, which lies within the bounds; evaluates f there."""
+        loss, gradient = f(x)
+        unit = largest_element(gradient)
+        return cls(x, loss / unit, gradient / unit, unit, Pairs(memory), bounds, loss / unit)
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any], *, bounds: Bounds, memory: int) -> LBFGS:
+        """As it was when `state` was taken."""
+        state = dict(state)
+        pairs = Pairs.restore(memory, *(state.pop(name) for name in ("steps", "changes", "curvatures")))
+        return cls(**state, pairs=pairs, bounds=bounds)
+
+    def state(self) -> dict[str, Any]:
+        """Numbers, arrays and lists of arrays, from which `restore` makes the same again; nothing is copied."""
+        names = ("x", "loss", "gradient", "unit", "lowest", "idle", "length", "reach")
+        return {name: getattr(self, name) for name in names} | self.pairs.state()
+
+    def step(self, f: Function) -> str:
+        """To the next iterate; returns "", or why there is none."""
+
+        def scaled(x: Array) -> tuple[float, Array]:
+            loss, gradient = f(x)
+            return loss / self.unit, gradient / self.unit
+
+        if self.idle == IDLE:
             return f"for {IDLE} iterations the loss has changed by no more than its rounding"
+        x, gradient, bounds, pairs = self.x, self.gradient, self.bounds, self.pairs
         largest, free = _survey(x, gradient, bounds)
         if not largest:
             return "the gradient is zero"
@@ -130,24 +185,29 @@ def lbfgs(f: Function, x: Array, *, bounds: Bounds, memory: int, accept: Callabl
             direction, curved = pairs.times(gradient, free)
             direction *= -1
             slope, square = to_floats(_slope(x, gradient, direction, 0.0, bounds), get_xp(x).vdot(direction, direction))
-            start = Point(0.0, x, loss, gradient, slope)
+            start = Point(0.0, x, self.loss, gradient, slope)
             if curved:  # few pairs, or old ones, may promise a step far beyond where they hold
-                first = min(1.0, STRETCH * step / square**0.5) if step and square else 1.0
-                reach = REACH
+                first = min(1.0, STRETCH * self.length / square**0.5) if self.length and square else 1.0
+                self.reach = REACH
             else:
-                first = reach / largest
-                reach *= 2
-            found = _search(f, start, direction, first, bounds) if start.slope < 0 else None
+                first = self.reach / largest
+                self.reach *= 2
+            found = _search(scaled, start, direction, first, bounds) if start.slope < 0 else None
             if found or not len(pairs):
                 break
             pairs.clear()  # and once more, along the gradient itself
         if not found:
             return "no lower loss along the gradient"
-        step = pairs.add(found.x - x, found.gradient - gradient)
-        x, loss, gradient = found.x, found.loss, found.gradient
-        idle = 0 if loss < lowest - _noise(lowest, x) else idle + 1
-        lowest = min(lowest, loss)
-    return ""
+        self.length = pairs.add(found.x - x, found.gradient - gradient)
+        self.x, self.loss, self.gradient = found.x, found.loss, found.gradient
+        self.idle = 0 if self.loss < self.lowest - _noise(self.lowest, x) else self.idle + 1
+        self.lowest = min(self.lowest, self.loss)
+        return ""
+
+
+def largest_element(gradient: Array) -> float:
+    """The largest magnitude in it, or 1 if all of it is zero."""
+    return to_floats(abs(gradient).max())[0] or 1.0
 
 
 def _survey(x: Array, gradient: Array, bounds: Bounds) -> tuple[float, Array | None]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import scipy.optimize
 
-from .backend import Array, device_errors, get_xp, to_floats, to_host
-from .lbfgs import MEMORY, Bounds, Function, lbfgs
+from .backend import Array, device_errors, to_floats, to_host
+from .descent import SGD, Adam, project
+from .lbfgs import LBFGS, MEMORY, Bounds, Function, largest_element
 from .losses import sum_of_squares
 
 OPTIMIZERS = ("lbfgs-device", "lbfgs", "sgd", "adam")
@@ -18,14 +20,29 @@ OPTIMIZERS = ("lbfgs-device", "lbfgs", "sgd", "adam")
 
 @dataclass(frozen=True)
 class Iterate:
-    """One accepted iterate: its number (0 is the start), its loss, the Euclidean length of the step that led to it, the
-    seconds since the start, and x itself."""
+    """One accepted iterate.
+
+    Attributes
+    ----------
+    iteration : int
+        Its number; 0 is the start.
+    loss : float
+    step : float
+        The Euclidean length of the step that led to it; 0 at the start.
+    seconds : float
+        Since the start.
+    x : array
+    state : dict
+        What `minimize` takes as `resume`: numbers, arrays and lists of arrays. They are the method's own and may not be
+        written to; later steps do not write to them either.
+    """
 
     iteration: int
     loss: float
     step: float
     seconds: float
     x: Array = field(repr=False)
+    state: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,7 @@ def minimize(
     lr: float | None = None,
     momentum: float = 0.9,
     memory: int | None = None,
+    resume: Mapping[str, Any] | None = None,
     callback: Callable[[Iterate], object] | None = None,
 ) -> Minimum:
     """Minimise f from x0, in exactly `iterations` iterations unless no lower value can be found.
@@ -97,8 +115,12 @@ def minimize(
     memory : int, or None
         How many pairs of steps and gradient changes the L-BFGS methods remember; None is 15, and 10 for scipy's, whose
         pairs are larger.
+    resume : dict, or None
+        An `Iterate`'s state, of the same f and method: go on from there, up to `iterations` counted from the first
+        start. All but "lbfgs" go on as if they had never stopped, with the same numbers; scipy does not give its memory
+        away, and "lbfgs" begins with a fresh one at the same x.
     callback : function of one `Iterate`, or None
-        Called at the start and after every iteration.
+        Called at the start (unless it resumes) and after every iteration.
 
     Returns
     -------
@@ -123,18 +145,20 @@ def minimize(
         raise ValueError(f"iterations is 0 or more, not {iterations}")
     if lr is not None and not lr > 0:
         raise ValueError(f"lr is positive, not {lr}")
-    run = _Run(f, iterations, bounds, callback)
+    if resume and resume["method"] != method:
+        raise ValueError(f"a state of {method!r} to go on from expected; {resume['method']!r} given")
+    run = _Run(f, method, iterations, resume, callback)
     memory = MEMORY.get(method) if memory is None else memory
     try:
         with device_errors(), np.errstate(over="ignore", invalid="ignore"):  # a step too long is told by f, below
             if method == "lbfgs":
-                _lbfgs(run, x0, memory)
+                _lbfgs(run, x0, resume, bounds, memory)
             elif method == "lbfgs-device":
-                _lbfgs_device(run, x0, memory)
+                _step_by_step(run, LBFGS, x0, resume, {"bounds": bounds, "memory": memory})
             elif method == "sgd":
-                _sgd(run, x0, lr, momentum)
+                _step_by_step(run, SGD, x0, resume, {"bounds": bounds, "lr": lr, "momentum": momentum})
             else:
-                _adam(run, x0, 0.02 if lr is None else lr)
+                _step_by_step(run, Adam, x0, resume, {"bounds": bounds, "lr": lr})
     except KeyboardInterrupt:
         if run.best is None:
             raise
@@ -154,21 +178,29 @@ def minimize(
 
 
 class _Run:
-    """What the methods share: the function, the box, the iterates that were accepted, and the best of them."""
+    """What the methods share: the function, the iterates that were accepted, and the best of them."""
 
     def __init__(
-        self, f: Function, iterations: int, bounds: Bounds, callback: Callable[[Iterate], object] | None
+        self,
+        f: Function,
+        method: str,
+        iterations: int,
+        resume: Mapping[str, Any] | None,
+        callback: Callable[[Iterate], object] | None,
     ) -> None:
         self.f = f
+        self.method = method
         self.requested = iterations
-        self.bounds = bounds
         self.callback = callback
         self.start = time.perf_counter()
+        self.stopped = ""
         self.iterations = -1  # the first iterate accepted is number 0
         self.last: Array | None = None
         self.best: Array | None = None
-        self.loss = np.inf
-        self.stopped = ""
+        self.lowest = np.inf
+        if resume:
+            self.iterations, self.last = resume["iteration"], resume["x"]
+            self.best, self.lowest = resume["best"], resume["lowest"]
 
     def evaluate(self, x: Array) -> tuple[float, Array]:
         loss, gradient = self.f(x)
@@ -176,43 +208,42 @@ class _Run:
             raise FloatingPointError("the loss is not finite")
         return loss, gradient
 
-    def project(self, x: Array) -> Array:
-        return x if self.bounds is None else get_xp(x).clip(x, *self.bounds)
-
-    def accept(self, x: Array, loss: float) -> None:
+    def accept(self, x: Array, loss: float, state: Mapping[str, Any]) -> None:
         self.iterations += 1
         x = x.copy()  # scipy goes on to write into its own
         step = 0.0 if self.last is None else to_floats(sum_of_squares(x - self.last))[0] ** 0.5
         self.last = x
-        if loss < self.loss:
-            self.best, self.loss = x, loss
+        if loss < self.lowest:
+            self.best, self.lowest = x, loss
         if self.callback:
-            self.callback(Iterate(self.iterations, loss, step, time.perf_counter() - self.start, x))
+            run = {"iteration": self.iterations, "x": x, "best": self.best, "lowest": self.lowest}
+            state = run | {"method": self.method, "state": dict(state)}
+            self.callback(Iterate(self.iterations, loss, step, time.perf_counter() - self.start, x, state))
 
     def minimum(self, **how: bool) -> Minimum:
-        return Minimum(self.best, self.loss, self.iterations, self.stopped, **how)
+        return Minimum(self.best, self.lowest, self.iterations, self.stopped, **how)
 
 
-def _lbfgs_device(run: _Run, x0: Array, memory: int) -> None:
-    """This package's own L-BFGS, on a loss in units of the largest element of the first gradient."""
-    unit = 0.0
-
-    def scaled(x: Array) -> tuple[float, Array]:
-        nonlocal unit
-        loss, gradient = run.evaluate(x)
-        unit = unit or _largest(gradient)
-        return loss / unit, gradient / unit
-
-    def accept(x: Array, loss: float) -> bool:
-        run.accept(x, loss * unit)
-        return run.iterations < run.requested
-
-    why = lbfgs(scaled, run.project(x0), bounds=run.bounds, memory=memory, accept=accept)
-    if why:
-        run.stopped = f"no lower loss found after {run.iterations} of {run.requested} iterations ({why})"
+def _step_by_step(run: _Run, kind: type, x0: Array, resume: Mapping[str, Any] | None, options: dict[str, Any]) -> None:
+    """A method of this package."""
+    if resume:
+        method = kind.restore(resume["state"], **options)
+    else:
+        method = kind.begin(run.evaluate, project(x0, options["bounds"]), **options)
+        run.accept(method.x, _loss(method), method.state())
+    while run.iterations < run.requested:
+        if why := method.step(run.evaluate):
+            run.stopped = f"no lower loss found after {run.iterations} of {run.requested} iterations ({why})"
+            return
+        run.accept(method.x, _loss(method), method.state())
 
 
-def _lbfgs(run: _Run, x0: Array, memory: int) -> None:
+def _loss(method: Any) -> float:
+    """Of f itself, of which L-BFGS keeps it in units of its own."""
+    return method.loss * method.unit if isinstance(method, LBFGS) else method.loss
+
+
+def _lbfgs(run: _Run, x0: Array, resume: Mapping[str, Any] | None, bounds: Bounds, memory: int) -> None:
     """scipy's L-BFGS-B without its stopping rules.
 
     What still ends it early is a line search that finds no lower value even along the gradient: scipy tries that, with
@@ -227,67 +258,30 @@ def _lbfgs(run: _Run, x0: Array, memory: int) -> None:
         if not unit:
             # scipy's first trial step is the gradient itself, and some of its tests are absolute. In this unit the
             # longest first step of a pixel is 0.1, whatever the loss's own scale.
-            unit = 0.1 / _largest(gradient)
-            accept(x)
+            unit = 0.1 / largest_element(gradient)
+            if not resume:
+                accept(x)
         return unit * loss, unit * gradient.ravel().astype(np.float64)
 
     def accept(x: np.ndarray) -> None:
-        run.accept(x.reshape(shape), loss)  # the point that a line search accepts is the last that it evaluated
+        run.accept(x.reshape(shape), loss, {})  # the point that a line search accepts is the last that it evaluated
 
-    x = run.project(to_host(x0).astype(np.float64)).ravel()
-    if not run.requested:  # scipy's least is one iteration
-        scaled(x)
+    x = to_host(resume["x"] if resume else project(x0, bounds)).astype(np.float64).ravel()
+    left = run.requested - max(run.iterations, 0)
+    if not left:  # scipy's least is one iteration
+        if not resume:
+            scaled(x)
         return
-    limits = {"maxiter": run.requested, "maxfun": 1000 + 100 * run.requested, "ftol": 0.0, "gtol": 0.0}
+    limits = {"maxiter": left, "maxfun": 1000 + 100 * left, "ftol": 0.0, "gtol": 0.0}
     result = scipy.optimize.minimize(
         scaled,
         x,
         jac=True,
         method="L-BFGS-B",
-        bounds=None if run.bounds is None else scipy.optimize.Bounds(*(np.full(x.size, b) for b in run.bounds)),
+        bounds=None if bounds is None else scipy.optimize.Bounds(*(np.full(x.size, b) for b in bounds)),
         callback=accept,
         options={"maxcor": memory, **limits},
     )
     if run.iterations < run.requested:
         message = " ".join(str(result.message).lower().split()).strip(" .:")
         run.stopped = f"no lower loss found after {run.iterations} of {run.requested} iterations ({message})"
-
-
-def _sgd(run: _Run, x0: Array, lr: float | None, momentum: float) -> None:
-    """The report's update, to the letter: ``v = momentum v + lr g; x = x - v``."""
-    x = run.project(x0)
-    loss, gradient = run.evaluate(x)
-    run.accept(x, loss)
-    if lr is None:
-        lr = 0.02 / _largest(gradient)
-    velocity = get_xp(x).zeros_like(x)
-    for _ in range(run.requested):
-        velocity = momentum * velocity + lr * gradient
-        x = run.project(x - velocity)
-        loss, gradient = run.evaluate(x)
-        run.accept(x, loss)
-
-
-def _adam(run: _Run, x0: Array, lr: float, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> None:
-    """Kingma and Ba's algorithm 1, with the gradient in units of the largest element of the first one.
-
-    Without that unit, epsilon would make the course of a run depend on the scale of the loss.
-    """
-    xp = get_xp(x0)
-    x = run.project(x0)
-    loss, gradient = run.evaluate(x)
-    run.accept(x, loss)
-    unit = 1 / _largest(gradient)
-    first, second = xp.zeros_like(x), xp.zeros_like(x)
-    for t in range(1, run.requested + 1):
-        first = beta1 * first + (1 - beta1) * unit * gradient
-        second = beta2 * second + (1 - beta2) * (unit * gradient) ** 2
-        first_mean, second_mean = first / (1 - beta1**t), second / (1 - beta2**t)
-        x = run.project(x - lr * first_mean / (xp.sqrt(second_mean) + epsilon))
-        loss, gradient = run.evaluate(x)
-        run.accept(x, loss)
-
-
-def _largest(gradient: Array) -> float:
-    """The largest magnitude in it, or 1 if all of it is zero."""
-    return to_floats(abs(gradient).max())[0] or 1.0

@@ -301,7 +301,7 @@ def test_the_overhead_is_the_time_outside_the_objective(optimizers, monkeypatch)
     def minimize(f, x, *, callback, **_):
         for _ in range(2):
             loss, _ = f(x)
-            callback(optimizers.ns.optimize.Iterate(0, loss, 0.0, x))
+            callback(optimizers.ns.optimize.Iterate(0, loss, 0.0, 0.0, x, {}))
         return optimizers.ns.optimize.Minimum(x, loss, 1)
 
     monkeypatch.setattr(optimizers.ns, "minimize", minimize)

@@ -6,10 +6,10 @@ import scipy.optimize
 
 from nsnumpy import minimize
 from nsnumpy.backend import to_floats, to_host
-from nsnumpy.lbfgs import Pairs, _slope, lbfgs
+from nsnumpy.lbfgs import LBFGS, Pairs, _slope
 from nsnumpy.optimize import OPTIMIZERS
 
-LBFGS = ("lbfgs-device", "lbfgs")
+QUASI_NEWTON = ("lbfgs-device", "lbfgs")
 
 rng = np.random.default_rng(5)
 H = rng.standard_normal((12, 12))
@@ -85,7 +85,7 @@ def test_the_scale_of_the_loss_changes_nothing(method, scale):
     assert run(scale) == pytest.approx(run(1.0), rel=1e-6)
 
 
-@pytest.mark.parametrize("method", LBFGS)
+@pytest.mark.parametrize("method", QUASI_NEWTON)
 @pytest.mark.parametrize("bounds", [None, (-2.0, 2.0)])
 @pytest.mark.parametrize("scale", [1.0, 1e-12])
 def test_lbfgs_runs_as_many_iterations_as_were_asked_for(method, bounds, scale):
@@ -103,7 +103,7 @@ def test_lbfgs_runs_as_many_iterations_as_were_asked_for(method, bounds, scale):
     assert result.loss == losses[-1]
 
 
-@pytest.mark.parametrize("method", LBFGS)
+@pytest.mark.parametrize("method", QUASI_NEWTON)
 def test_lbfgs_says_so_when_its_line_search_truly_fails(method):
     result = minimize(lambda x: (float((x**2).sum()), -2 * x), np.ones(3), method=method, iterations=30, bounds=None)
     assert result.stopped.startswith("no lower loss found after ")
@@ -111,7 +111,7 @@ def test_lbfgs_says_so_when_its_line_search_truly_fails(method):
     assert result.x.tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("method", LBFGS)
+@pytest.mark.parametrize("method", QUASI_NEWTON)
 def test_lbfgs_says_so_at_the_minimum(method):
     result = minimize(quadratic, goal, method=method, iterations=30)
     assert result.stopped.startswith("no lower loss found after 0 of 30 iterations")
@@ -132,7 +132,7 @@ def test_lbfgs_asks_scipy_not_to_stop_of_its_own(monkeypatch):
     assert asked["maxfun"] > 20 * 60  # its line search makes 20 evaluations at the most
 
 
-@pytest.mark.parametrize("method", LBFGS)
+@pytest.mark.parametrize("method", QUASI_NEWTON)
 def test_lbfgs_runs_on_where_the_loss_hardly_falls(method):
     """With scipy's own tolerances this run would end before."""
     result = minimize(rosenbrock, np.full(4, -1.2), method=method, iterations=45, bounds=None)
@@ -142,7 +142,7 @@ def test_lbfgs_runs_on_where_the_loss_hardly_falls(method):
     assert result.loss < 1e-3 * early.fun
 
 
-@pytest.mark.parametrize("method", LBFGS)
+@pytest.mark.parametrize("method", QUASI_NEWTON)
 def test_lbfgs_evaluates_the_start_once(method):
     seen = []
 
@@ -451,18 +451,18 @@ def test_the_terms_belong_to_the_iterate():
 
 
 def test_every_step_satisfies_the_strong_wolfe_conditions():
-    seen, accepted = {}, []
+    seen = {}
 
     def f(x):
         loss, gradient = rosenbrock(x)
         seen[x.tobytes()] = (loss, gradient)
         return loss, gradient
 
-    def accept(x, loss):
-        accepted.append(x)
-        return len(accepted) < 40
-
-    assert lbfgs(f, np.full(10, -1.2), bounds=None, memory=5, accept=accept) == ""
+    method = LBFGS.begin(f, np.full(10, -1.2), bounds=None, memory=5)
+    accepted = [method.x]
+    for _ in range(39):
+        assert method.step(f) == ""
+        accepted.append(method.x)
     for before, after in itertools.pairwise(accepted):
         (loss, gradient), (new, new_gradient) = seen[before.tobytes()], seen[after.tobytes()]
         step = after - before
@@ -470,7 +470,7 @@ def test_every_step_satisfies_the_strong_wolfe_conditions():
         assert abs(new_gradient @ step) <= -0.9 * (gradient @ step)
 
 
-@pytest.mark.parametrize("method", LBFGS)
+@pytest.mark.parametrize("method", QUASI_NEWTON)
 def test_in_the_box_the_minimum_on_the_box_is_found(method):
     """Some coordinates end on a bound with the gradient pointing outwards, the others at zero gradient."""
     target = np.linspace(-0.6, 1.6, 12).reshape(2, 2, 3)
@@ -499,3 +499,69 @@ def test_the_device_method_stays_in_its_precision():
     result = minimize(f, start.astype("float32"), method="lbfgs-device", iterations=60)
     assert kinds == {np.dtype("float32")} == {result.x.dtype}
     assert result.x == pytest.approx(goal, abs=1e-4)
+
+
+OWN = [method for method in OPTIMIZERS if method != "lbfgs"]
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), None])
+@pytest.mark.parametrize("method", OWN)
+def test_going_on_from_any_iterate_gives_the_same_numbers(xp, method, bounds):
+    def f(x):
+        loss, gradient = quadratic(to_host(x))
+        return loss, xp.asarray(gradient)
+
+    x = xp.asarray(start)
+    options = {"method": method, "bounds": bounds}
+    kept = []
+    whole = minimize(f, x, iterations=25, callback=kept.append, **options)
+    for k in (0, 1, 7, 24, 25):
+        rest = []
+        again = minimize(f, x, iterations=25, resume=kept[k].state, callback=rest.append, **options)
+        assert [(step.iteration, step.loss, step.step) for step in rest] == [
+            (step.iteration, step.loss, step.step) for step in kept[k + 1 :]
+        ]
+        for one, other in zip(rest, kept[k + 1 :], strict=True):
+            assert (to_host(one.x) == to_host(other.x)).all()
+        assert (to_host(again.x) == to_host(whole.x)).all()
+        assert (again.loss, again.iterations) == (whole.loss, whole.iterations)
+
+
+@pytest.mark.parametrize("method", OWN)
+def test_a_state_is_not_written_to(method):
+    def frozen(value):
+        if isinstance(value, np.ndarray):
+            return value.tobytes()
+        if isinstance(value, list | dict):
+            return [frozen(item) for item in (value.values() if isinstance(value, dict) else value)]
+        return value
+
+    states = []
+    minimize(
+        quadratic,
+        start,
+        method=method,
+        iterations=20,
+        callback=lambda step: states.append((step.state, frozen(step.state))),
+    )
+    assert len(states) == 21
+    assert all(frozen(state) == before for state, before in states)
+
+
+def test_scipy_goes_on_from_the_same_pixels_with_a_fresh_memory():
+    kept, rest = [], []
+    whole = minimize(quadratic, start, method="lbfgs", iterations=20, callback=kept.append)
+    again = minimize(quadratic, start, method="lbfgs", iterations=20, resume=kept[8].state, callback=rest.append)
+    assert [step.iteration for step in rest] == list(range(9, 21))
+    assert rest[0].loss < kept[8].loss
+    assert again.iterations == 20
+    assert again.loss == pytest.approx(whole.loss, abs=1e-2 * kept[0].loss)
+    done = minimize(quadratic, start, method="lbfgs", iterations=20, resume=kept[20].state)
+    assert (done.x == whole.x).all()
+
+
+def test_a_state_belongs_to_its_method():
+    kept = []
+    minimize(quadratic, start, method="adam", iterations=1, callback=kept.append)
+    with pytest.raises(ValueError, match="a state of 'sgd' to go on from expected; 'adam' given"):
+        minimize(quadratic, start, method="sgd", iterations=2, resume=kept[-1].state)
