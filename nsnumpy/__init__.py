@@ -8,8 +8,9 @@ from .images import PictureError, load_image, read_settings, sample_names, save_
 from .objective import Objective
 from .optimize import minimize
 from .plan import Plan, plan
+from .results import Progress, Result
 from .settings import Settings
-from .transfer import Progress, Result, reconstruct, texture, transfer
+from .transfer import reconstruct, texture, transfer
 from .vgg import VGG
 from .weights import WeightFile, WeightFileError, load_vgg, read_weights, write_weights
 

@@ -15,13 +15,15 @@ from typing import Any
 from tqdm import tqdm
 
 from .backend import check_tf32, device_errors
+from .checkpoint import EVERY, Checkpoint, read_checkpoint
 from .command import one_line, os_error, say
 from .files import check_distinct, check_folder
 from .images import check_output, save_image
 from .options import PROG, add_settings, layer, positive
 from .plan import Plan, plan
+from .results import Progress, Result
 from .settings import INITS, Settings
-from .transfer import Progress, Result, reconstruct, texture, transfer
+from .transfer import reconstruct, texture, transfer
 from .weights import BUILTIN, BUILTIN_RANDOM, load_vgg
 
 
@@ -57,6 +59,16 @@ def _add_run(commands: Any, name: str, help: str, run: Callable[[argparse.Namesp
     add_settings(command, name)
     command.add_argument("--save-every", metavar="K", type=positive, help="write OUT-00050.png, ... every K iterations")
     command.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per iteration to FILE")
+    command.add_argument("--checkpoint", metavar="FILE", type=Path, help="keep the run in FILE, to go on from")
+    command.add_argument(
+        "--checkpoint-every", metavar="K", type=positive, default=EVERY, help=f"after how many iterations ({EVERY})"
+    )
+    command.add_argument(
+        "--resume",
+        metavar="FILE",
+        type=Path,
+        help="go on from FILE, with the same pictures and options (more --iterations, perhaps), and keep the run there",
+    )
     command.add_argument("--force", action="store_true", help="run even if memory will not suffice")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
     command.set_defaults(run=run, use_case=name)
@@ -80,14 +92,17 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
     try:
         check_tf32(arguments.tf32, arguments.device, arguments.dtype)
         output = check_output(arguments.output)
-        if arguments.log:
-            check_folder(arguments.log)
+        kept = arguments.checkpoint or arguments.resume
+        for path in (arguments.log, kept):
+            if path:
+                check_folder(path)
         read = [getattr(arguments, name, None) for name in ("content", "style", "init", "weights")]
         named = (None, *INITS, BUILTIN, BUILTIN_RANDOM)
         check_distinct(
-            [path for path in (output, arguments.log) if path],
+            [path for path in (output, arguments.log, kept) if path],
             [picture for picture in read if picture not in named],
         )
+        resume = read_checkpoint(arguments.resume) if arguments.resume else None
     except ValueError as error:
         _say(f"error: {error}")
         return 2
@@ -101,7 +116,8 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
         return 1
     if planned and not arguments.quiet:
         print(_planned(planned), flush=True)
-    result = _result(arguments, output, use_case, settings)
+    keeping = {"checkpoint": kept, "checkpoint_every": arguments.checkpoint_every, "resume": resume}
+    result = _result(arguments, output, use_case, settings | keeping)
     if isinstance(result, str):
         planned = planned or _plan(arguments, name)
         _say(f"error: out of memory; {_mend(planned, arguments)} ({result})")
@@ -112,7 +128,8 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
             print(_summary(output, result))
         if result.stopped:
             mend = f": {_mend(planned or _plan(arguments, name), arguments)}" if result.out_of_memory else ""
-            _say(f"{result.stopped}{mend}; {output} holds the best picture so far")
+            goes_on = f", and --resume {kept} goes on" if kept and result.interrupted else ""
+            _say(f"{result.stopped}{mend}; {output} holds the best picture so far{goes_on}")
     return 128 + signal.SIGINT if result.interrupted else int(result.failed)
 
 
@@ -130,7 +147,7 @@ def _result(
                 threads=arguments.threads,
                 tf32=arguments.tf32,
             )
-        with _reporter(arguments, output) as report:
+        with _reporter(arguments, output, settings["resume"]) as report:
             return use_case(vgg=vgg, callback=report, **settings)
     except MemoryError as error:
         return one_line(error) or "no details"
@@ -209,12 +226,16 @@ def _uninterrupted() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reporter(arguments: argparse.Namespace, output: Path) -> Iterator[Callable[[Progress], None]]:
+def _reporter(
+    arguments: argparse.Namespace, output: Path, resumed: Checkpoint | None
+) -> Iterator[Callable[[Progress], None]]:
     """The callback of a run: progress bar, log and intermediate pictures.
 
-    A log or a picture that cannot be written does not end the run, which is worth more.
+    A log or a picture that cannot be written does not end the run, which is worth more. A log begins with the lines of
+    the run that is gone on with, as if it had never stopped.
     """
     with tqdm(
+        initial=resumed.iteration if resumed else 0,
         unit="it",
         disable=True if arguments.quiet else None,  # None: only where standard error is a terminal
         bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed} < {remaining}, {rate_fmt}{postfix}",
@@ -222,6 +243,7 @@ def _reporter(arguments: argparse.Namespace, output: Path) -> Iterator[Callable[
     ) as bar:
         log: Path | None = arguments.log
         begun, saved = False, 0
+        earlier = resumed.history if resumed else []
 
         def report(progress: Progress) -> None:
             nonlocal log, begun, saved
@@ -231,12 +253,14 @@ def _reporter(arguments: argparse.Namespace, output: Path) -> Iterator[Callable[
             if log:
                 try:  # an old log is emptied by the first line, not by a run that never begins
                     with log.open("a" if begun else "w", encoding="utf-8") as file:
-                        file.write(json.dumps(progress.record()) + "\n")
+                        lines = [*([] if begun else earlier), progress.record()]
+                        file.write("".join(json.dumps(line) + "\n" for line in lines))
                     begun = True
                 except OSError as error:
                     _say(f"note: {log}: {error.strerror}; the log ends here")
                     log = None
-            if arguments.save_every and progress.iteration >= saved + arguments.save_every:
+            due = arguments.save_every and progress.iteration > 0 and progress.iteration % arguments.save_every == 0
+            if due and progress.iteration != saved:
                 saved = progress.iteration  # once, though the next scale's start has the same number
                 try:
                     save_image(output.with_stem(f"{output.stem}-{progress.iteration:05d}"), progress.image)

@@ -178,7 +178,7 @@ class Objective:
                 value, gradient = content_loss(F, self._content_features[name])
                 w *= self.alpha * self._content_factors[name]
                 content[f"content/{name}"] = w * value
-                squares[f"content/{name}"] = 2 * w**2 * value
+                squares[f"content/{name}"] = 2 * w * (w * value)
                 gradient *= w
                 gradients[name] = gradient
             if (w := self.style_layers.get(name)) is not None:
@@ -198,7 +198,8 @@ class Objective:
             value, gradient = tv_loss(x)
             w = self.tv * self._convention.tv(x.shape)
             values["tv"] = w * value
-            squares["tv"] = w**2 * sum_of_squares(gradient)
-            gx += w * gradient
+            gradient *= w
+            squares["tv"] = sum_of_squares(gradient)
+            gx += gradient
         squares["pixels"] = sum_of_squares(gx)
         return values, squares, gx

@@ -12,8 +12,8 @@ from .backend import check_tf32, device_namespace, free_device_bytes
 from .budget import Run, measured_rates, run_memory, run_seconds
 from .images import Picture, fit_size, image_shape
 from .objective import layer_weights
+from .runs import scales_of
 from .settings import settings_of
-from .transfer import scales_of
 from .weights import BUILTIN, read_network
 from .workers import usable_cores
 

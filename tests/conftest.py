@@ -20,6 +20,7 @@ from nsnumpy.vgg import VGG
 
 def pytest_addoption(parser):
     parser.addoption("--fuzz", type=int, default=200, help="how many damaged files of each format to read (200)")
+    parser.addoption("--kills", type=int, default=3, help="how often each optimizer's run is killed and resumed (3)")
     parser.addoption(
         "--backend",
         choices=("numpy", "stand-in", "cupy"),

@@ -135,7 +135,9 @@ def test_the_log_has_a_line_per_iteration(folder, capsys):
     assert status == 0
     assert [line["iteration"] for line in lines] == [0, 1, 2, 3, 4]
     for line in lines:
-        assert line.keys() == {"iteration", "size", "loss", "terms", "seconds"}
+        assert line.keys() == {"iteration", "size", "loss", "terms", "gradient_norms", "step", "seconds"}
+        assert line["gradient_norms"].keys() == line["terms"].keys() | {"pixels"}
+        assert (line["step"] > 0) == (line["iteration"] > 0)
         assert line["loss"] == pytest.approx(sum(line["terms"].values()))
 
 

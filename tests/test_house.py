@@ -21,7 +21,8 @@ ORDER = [
     "ways", "vgg", "losses", "conventions",
     "lbfgs", "descent", "blas", "budget", "objective", "optimize",
     "gradcheck", "images", "settings",
-    "random_network", "weights", "transfer", "plan", "checks", "options", "command", "cli_run", "cli_study", "cli",
+    "random_network", "weights", "checkpoint", "results", "runs", "transfer", "plan", "checks",
+    "options", "command", "cli_run", "cli_study", "cli",
     "__init__", "__main__",
 ]  # fmt: skip
 

@@ -13,8 +13,8 @@ from nsnumpy import Objective, plan, read_settings, texture, transfer
 from nsnumpy.cli import main
 from nsnumpy.images import fit_image
 from nsnumpy.optimize import minimize
+from nsnumpy.runs import scales_of
 from nsnumpy.settings import Settings, settings_of
-from nsnumpy.transfer import scales_of
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_each_scale_begins_with_the_enlarged_result_of_the_one_before(tiny_vgg, 
         styles.append(options["style"].shape)
         return Objective(vgg, **options)
 
-    monkeypatch.setattr(sys.modules["nsnumpy.transfer"], "minimize", minimise)
+    monkeypatch.setattr(sys.modules["nsnumpy.runs"], "minimize", minimise)
     monkeypatch.setattr(sys.modules["nsnumpy.transfer"], "Objective", objective)
     p, a = picture(64, 80).astype("float32"), picture(40, 48, 1).astype("float32")
     result = transfer(p, a, vgg=tiny_vgg(dtype="float32"), size=80, scales=(20, 40), iterations=(3, 2, 1))

@@ -22,8 +22,8 @@ from nsnumpy import (
 )
 from nsnumpy.optimize import OPTIMIZERS
 from nsnumpy.random_network import calibrate, random_weights
+from nsnumpy.results import to_image
 from nsnumpy.settings import DEFAULTS, USE_CASES, settings_of
-from nsnumpy.transfer import to_image
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_every_setting_reaches_what_it_sets(tiny_vgg, p, a, use_case, monkeypatc
 
     module = sys.modules["nsnumpy.transfer"]  # which the function hides in the package
     monkeypatch.setattr(module, "Objective", objective)
-    monkeypatch.setattr(module, "minimize", minimise)
+    monkeypatch.setattr(sys.modules["nsnumpy.runs"], "minimize", minimise)
     known = {f.name for f in fields(Settings) if use_case in f.metadata["only"]}
     run(use_case, tiny_vgg(), p, a, init="noise", **{name: value for name, value in OTHER.items() if name in known})
     for name in ("iterations", "lr", "momentum", "tv", "convention"):

@@ -1,0 +1,104 @@
+"""What a run reports on its way, and what it returns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .backend import Array, to_host
+from .images import save_image
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: what a callback gets, and a line of the history.
+
+    Attributes
+    ----------
+    iteration, iterations : int
+        How many are done, and how many were asked for, at all scales.
+    loss : float
+    terms, gradient_norms : dicts from str to float
+        The loss's weighted terms, and the norms of their gradients; see `Objective`.
+    step : float
+        The Euclidean length of the step that led here; 0 at the start of a scale.
+    seconds : float
+        Since the start of the run.
+    x : array ``(H, W, 3)``
+        The iterate itself, at the present scale.
+    """
+
+    iteration: int
+    iterations: int
+    loss: float
+    terms: dict[str, float]
+    gradient_norms: dict[str, float]
+    step: float
+    seconds: float
+    x: Array = field(repr=False)
+
+    @property
+    def image(self) -> np.ndarray:
+        """The picture so far: ``(H, W, 3)`` float32 in [0, 1], a copy."""
+        return to_image(self.x)
+
+    def record(self) -> dict[str, Any]:
+        """The same without the picture; JSON-serialisable."""
+        return {
+            "iteration": self.iteration,
+            "size": max(self.x.shape),
+            "loss": self.loss,
+            "terms": self.terms,
+            "gradient_norms": self.gradient_norms,
+            "step": self.step,
+            "seconds": round(self.seconds, 4),
+        }
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run made.
+
+    Attributes
+    ----------
+    image : array ``(H, W, 3)``, float32, RGB in [0, 1]
+        The iterate with the lowest loss.
+    history : list of dicts
+        Per iteration, from 0, the start: ``iteration``, ``size`` (the scale's long side), ``loss``, ``terms``
+        (weighted; they add up to the loss), ``gradient_norms``, ``step``, ``seconds``: see `Progress`. Each scale
+        begins with a line of its own start, which has the number of the last iteration of the scale before.
+    settings : dict
+        All that was set, with versions; JSON-serialisable.
+    stopped : str
+        Empty if every iteration that was asked for ran, at every scale; else why not.
+    interrupted : bool
+        Whether Ctrl-C stopped it.
+    failed : bool
+        Whether a loss that is not finite stopped it, or want of memory.
+    out_of_memory : bool
+        Whether it was the latter.
+    """
+
+    image: np.ndarray = field(repr=False)
+    history: list[dict[str, Any]] = field(repr=False)
+    settings: dict[str, Any]
+    stopped: str = ""
+    interrupted: bool = False
+    failed: bool = False
+    out_of_memory: bool = False
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the image, as `save_image`; a PNG carries the settings."""
+        save_image(path, self.image, self.settings)
+
+
+Callback = Callable[[Progress], object]
+
+
+def to_image(x: Array) -> np.ndarray:
+    """An iterate on any device as a picture ``(H, W, 3)``, float32 in [0, 1], on the host."""
+    return np.clip(to_host(x), 0, 1).astype(np.float32)

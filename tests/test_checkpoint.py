@@ -1,0 +1,371 @@
+"""Runs that are kept and gone on with: the same numbers as if they had never stopped, whatever stopped them."""
+
+import errno
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+import nsnumpy as ns
+from nsnumpy import checkpoint as checkpoints
+from nsnumpy.checkpoint import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
+from nsnumpy.cli import main
+from nsnumpy.optimize import OPTIMIZERS
+
+OWN = [method for method in OPTIMIZERS if method != "lbfgs"]
+SMALL = {"size": 40, "scales": (24, 40), "iterations": (6, 9)}
+
+
+class PowerFailure(BaseException):
+    """What nothing in the package catches."""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, picture, tiny_weights):
+    for name, seed in (("photo.png", 0), ("painting.png", 1)):
+        Image.fromarray((255 * picture(40, 52, seed)).astype(np.uint8)).save(tmp_path / name)
+    ns.write_weights(tmp_path / "tiny.h5", ns.WeightFile(tiny_weights))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fails_at(count):
+    """A callback that ends everything when it is called for the count-th time, counted from 0."""
+    calls = iter(range(count + 1))
+
+    def callback(_):
+        if next(calls) == count:
+            raise PowerFailure
+
+    return callback
+
+
+def without_seconds(history):
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in history]
+
+
+def same(result, whole):
+    assert np.array_equal(result.image, whole.image)
+    assert without_seconds(result.history) == without_seconds(whole.history)
+    assert result.settings == whole.settings
+    assert result.stopped == whole.stopped
+    seconds = [line["seconds"] for line in result.history]
+    assert seconds == sorted(seconds)
+
+
+@pytest.mark.parametrize("method", OWN)
+def test_whenever_it_stops_it_goes_on_with_the_same_numbers(tiny_vgg, picture, tmp_path, method):
+    vgg, p, a = tiny_vgg(dtype="float32", threads=2), picture(40, 52), picture(36, 44, 1)
+    options = {"vgg": vgg, "optimizer": method, **SMALL}
+    whole = ns.transfer(p, a, **options)
+    assert len(whole.history) == 17
+    path = tmp_path / "run.h5"
+    for count in range(1, 17):
+        with pytest.raises(PowerFailure):
+            ns.transfer(p, a, checkpoint=path, checkpoint_every=1, callback=fails_at(count), **options)
+        kept = read_checkpoint(path)
+        assert without_seconds(kept.history) == without_seconds(whole.history[:count])
+        same(ns.transfer(p, a, resume=path, **options), whole)
+
+
+def test_it_is_written_every_few_iterations_and_at_the_end(tiny_vgg, picture, tmp_path, monkeypatch):
+    written = []
+    write = checkpoints.write_checkpoint
+
+    def record(path, checkpoint):
+        written.append((checkpoint.scale, checkpoint.iteration))
+        write(path, checkpoint)
+
+    monkeypatch.setattr(checkpoints, "write_checkpoint", record)
+    options = {"vgg": tiny_vgg(), **SMALL}
+    ns.texture(picture(40, 52), checkpoint=tmp_path / "run.h5", checkpoint_every=4, **options)
+    assert written == [(0, 0), (0, 4), (1, 8), (1, 12), (1, 15)]
+    assert os.listdir(tmp_path) == ["run.h5"]
+
+
+def test_an_interrupted_run_keeps_its_last_iterate(tiny_vgg, picture, tmp_path):
+    def interrupt(progress):
+        if progress.iteration == 9:
+            raise KeyboardInterrupt
+
+    options = {"vgg": tiny_vgg(), **SMALL}
+    p = picture(40, 52)
+    whole = ns.texture(p, **options)
+    path = tmp_path / "run.h5"
+    stopped = ns.texture(p, checkpoint=path, checkpoint_every=100, callback=interrupt, **options)
+    assert stopped.interrupted
+    assert read_checkpoint(path).iteration == 8  # the callback is asked first
+    same(ns.texture(p, resume=path, **options), whole)
+
+
+def test_a_finished_run_goes_on_with_more_iterations(tiny_vgg, picture, tmp_path):
+    options = {"vgg": tiny_vgg(), "size": 40}
+    whole = ns.reconstruct(picture(40, 52), "conv3_1", iterations=9, **options)
+    path = tmp_path / "run.h5"
+    first = ns.reconstruct(picture(40, 52), "conv3_1", iterations=5, checkpoint=path, **options)
+    again = ns.reconstruct(picture(40, 52), "conv3_1", iterations=5, resume=path, **options)
+    same(again, first)
+    more = ns.reconstruct(picture(40, 52), "conv3_1", iterations=9, checkpoint=path, resume=path, **options)
+    same(more, whole)
+    assert read_checkpoint(path).iteration == 9
+
+
+def test_scipy_goes_on_from_the_same_pixels_and_says_that_its_memory_is_fresh(tiny_vgg, picture, tmp_path):
+    options = {"vgg": tiny_vgg(), "optimizer": "lbfgs", "size": 40, "iterations": 12}
+    path = tmp_path / "run.h5"
+    with pytest.raises(PowerFailure):
+        ns.reconstruct(picture(40, 52), checkpoint=path, checkpoint_every=1, callback=fails_at(7), **options)
+    kept = read_checkpoint(path)
+    assert kept.state["x"].dtype == np.float64
+    with pytest.warns(UserWarning, match="from the same pixels with a fresh one"):
+        result = ns.reconstruct(picture(40, 52), resume=path, **options)
+    assert [line["iteration"] for line in result.history] == list(range(13))
+    losses = [line["loss"] for line in result.history]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_the_device_keeps_and_goes_on(tiny_vgg, gpu, picture, tmp_path):
+    vgg, p, a = tiny_vgg(gpu, dtype="float32"), picture(40, 52), picture(36, 44, 1)
+    whole = ns.transfer(p, a, vgg=vgg, **SMALL)
+    path = tmp_path / "run.h5"
+    with pytest.raises(PowerFailure):
+        ns.transfer(p, a, vgg=vgg, checkpoint=path, checkpoint_every=1, callback=fails_at(11), **SMALL)
+    same(ns.transfer(p, a, vgg=vgg, resume=path, **SMALL), whole)
+
+
+@pytest.fixture
+def kept(tiny_vgg, picture, tmp_path):
+    """A checkpoint of a transfer at its fourth iteration, and what the transfer took."""
+    path = tmp_path / "kept.h5"
+    given = {"content": picture(40, 52), "style": picture(36, 44, 1), "vgg": tiny_vgg(threads=2), "size": 40}
+    with pytest.raises(PowerFailure):
+        ns.transfer(**given, iterations=8, checkpoint=path, checkpoint_every=1, callback=fails_at(5))
+    return path, given
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"beta": 3.0}, "of a run with beta 20.0, not 3.0: give it the same, or begin anew"),
+        ({"optimizer": "adam"}, "optimizer 'lbfgs-device', not 'adam'"),
+        ({"size": 36}, "size 40, not 36"),
+        ({"scales": (20,)}, r"scales \[40\], not \[20, 40\]"),
+        ({"style_layers": ["conv1_1"]}, "style_layers"),
+    ],
+)
+def test_another_run_is_refused(kept, change, message):
+    path, given = kept
+    with pytest.raises(CheckpointError, match=message):
+        ns.transfer(**given | change, iterations=8, resume=path)
+
+
+def test_other_pictures_and_networks_are_refused(kept, picture, tiny_vgg, tiny_weights):
+    path, given = kept
+    with pytest.raises(CheckpointError, match="another content picture"):
+        ns.transfer(**given | {"content": picture(40, 52, 7)}, iterations=8, resume=path)
+    with pytest.raises(CheckpointError, match="another style picture"):
+        ns.transfer(**given | {"style": given["style"] * 0.99}, iterations=8, resume=path)
+    with pytest.raises(CheckpointError, match="pooling 'avg', not 'max'"):
+        ns.transfer(**given | {"vgg": tiny_vgg(pooling="max")}, iterations=8, resume=path)
+    other = {name: (weight, bias + 0.01) for name, (weight, bias) in tiny_weights.items()}
+    with pytest.raises(CheckpointError, match="another network"):
+        ns.transfer(**given | {"vgg": ns.VGG(other, xp=np, dtype="float64")}, iterations=8, resume=path)
+    with pytest.raises(CheckpointError, match="command 'transfer', not 'texture'"):
+        ns.texture(given["style"], vgg=given["vgg"], size=40, resume=path)
+
+
+def test_what_moves_the_last_digits_is_told(kept, tiny_vgg):
+    path, given = kept
+    with pytest.warns(UserWarning, match="the run had threads 2: it goes on, but not to the same last digits"):
+        result = ns.transfer(**given | {"vgg": tiny_vgg(threads=1)}, iterations=8, resume=path)
+    assert [line["iteration"] for line in result.history] == list(range(9))
+
+
+def test_a_broken_checkpoint_is_told_in_a_line(kept, tmp_path):
+    path, given = kept
+    whole = path.read_bytes()
+    rng = random.Random(3)
+    other = tmp_path / "broken.h5"
+    cases = [whole[: rng.randrange(len(whole))] for _ in range(20)] + [b"", b"no HDF5 file"]
+    for _ in range(20):
+        damaged = bytearray(whole)
+        for _ in range(30):
+            damaged[rng.randrange(4000)] = rng.randrange(256)
+        cases.append(bytes(damaged))
+    refused = []
+    for case in cases:
+        other.write_bytes(case)
+        try:
+            ns.transfer(**given, iterations=5, resume=other)
+        except CheckpointError as error:
+            refused.append(str(error))
+    assert len(refused) >= 22
+    assert not any("\n" in message for message in refused)
+    with h5py.File(other, "w") as h5:
+        h5["conv1_1/weight"] = np.zeros(3)
+    with pytest.raises(CheckpointError, match="not a checkpoint of nsnumpy"):
+        read_checkpoint(other)
+    with pytest.raises(CheckpointError, match=r"none.h5: no such checkpoint"):
+        read_checkpoint(tmp_path / "none.h5")
+
+
+def test_a_disk_that_is_full_does_not_end_the_run(tiny_vgg, picture, tmp_path, monkeypatch):
+    path = tmp_path / "run.h5"
+    write, calls = checkpoints.write_checkpoint, []
+
+    def full(path, checkpoint):
+        calls.append(checkpoint.iteration)
+        if 2 <= checkpoint.iteration <= 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, checkpoint)
+
+    monkeypatch.setattr(checkpoints, "write_checkpoint", full)
+    with pytest.warns(UserWarning, match="No space left on device") as caught:
+        result = ns.texture(picture(40, 52), vgg=tiny_vgg(), size=40, iterations=6, checkpoint=path, checkpoint_every=1)
+    assert len(caught) == 1
+    assert result.stopped == ""
+    assert calls == list(range(7))
+    assert read_checkpoint(path).iteration == 6
+
+
+def test_what_is_written_is_what_is_read(tmp_path):
+    x, other = np.arange(6, dtype="float32").reshape(1, 2, 3), np.array([1.5, -2.0])
+    state = {"x": x, "same": x, "numbers": [0.1 + 0.2, 7], "arrays": [other, x], "none": None, "nested": {"a": other}}
+    checkpoint = Checkpoint({"beta": 1.0}, [{"loss": 1 / 3}], 2.5, 1, 4, ["why"], state)
+    write_checkpoint(tmp_path / "a.h5", checkpoint)
+    read = read_checkpoint(tmp_path / "a.h5")
+    assert (read.settings, read.history, read.seconds, read.scale, read.done, read.stops) == (
+        {"beta": 1.0}, [{"loss": 1 / 3}], 2.5, 1, 4, ["why"]
+    )  # fmt: skip
+    assert read.state["numbers"] == [0.1 + 0.2, 7]
+    assert read.state["x"].dtype == np.float32
+    for name in ("x", "same"):
+        assert np.array_equal(read.state[name], x)
+    assert np.array_equal(read.state["arrays"][0], other)
+    assert np.array_equal(read.state["nested"]["a"], other)
+    with h5py.File(tmp_path / "a.h5") as h5:
+        assert len(h5["arrays"]) == 2  # each once
+
+
+def test_unusable_paths_are_told_before_the_run(tiny_vgg, picture, tmp_path):
+    calls = []
+    with pytest.raises(FileNotFoundError):
+        ns.texture(picture(40, 52), vgg=tiny_vgg(), checkpoint=tmp_path / "none" / "a.h5", callback=calls.append)
+    with pytest.raises(ValueError, match="checkpoint_every is 1 or more, not 0"):
+        ns.texture(
+            picture(40, 52), vgg=tiny_vgg(), checkpoint=tmp_path / "a.h5", checkpoint_every=0, callback=calls.append
+        )
+    assert calls == []
+
+
+QUICK = "--weights tiny.h5 --size 40 --scales 24,40 --iterations 12,40 --threads 1"
+
+
+def test_the_command_line_goes_on_and_its_log_is_whole(folder, capsys):
+    command = f"transfer photo.png painting.png {QUICK}"
+    assert main(f"{command} -o whole.png --log whole.jsonl".split()) == 0
+    assert main(f"{command.replace('12,40', '12,7')} -o out.png --log out.jsonl --checkpoint run.h5".split()) == 0
+    Path("out.jsonl").write_text(Path("out.jsonl").read_text() + "half a line that a dying ru")
+    capsys.readouterr()
+    assert main(f"{command} -o out.png --log out.jsonl --resume run.h5 --save-every 20".split()) == 0
+    assert np.array_equal(ns.load_image("out.png"), ns.load_image("whole.png"))
+    assert ns.read_settings("out.png") == ns.read_settings("whole.png")
+    logs = [[json.loads(line) for line in Path(f"{name}.jsonl").read_text().splitlines()] for name in ("out", "whole")]
+    assert without_seconds(logs[0]) == without_seconds(logs[1])
+    assert sorted(name for name in os.listdir() if name.startswith("out-")) == ["out-00020.png", "out-00040.png"]
+    assert read_checkpoint("run.h5").iteration == 52  # kept in the same file
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        ("--resume none.h5", 2, "none.h5: no such checkpoint; leave it out to begin anew"),
+        ("--resume other.h5", 2, "other.h5: not a checkpoint of nsnumpy"),
+        ("--checkpoint photo.png", 2, "photo.png: named twice in this command"),
+        ("--checkpoint out.png", 2, "out.png: named twice"),
+        ("--checkpoint nowhere/run.h5", 2, "the folder nowhere does not exist"),
+        ("--checkpoint run.h5 --checkpoint-every 0", 2, "a whole number, 1 or more, expected"),
+        ("--resume run.h5 --beta 3", 1, "of a run with beta 20.0, not 3.0"),
+    ],
+)
+def test_errors_are_one_line(folder, capsys, options, status, message):
+    command = f"transfer photo.png painting.png -o out.png --weights tiny.h5 --size 40 --iterations 2 {options}"
+    shutil.copy("tiny.h5", "other.h5")
+    if "run.h5 --beta" in options:
+        first = "transfer photo.png painting.png -o first.png --weights tiny.h5 --size 40 --iterations 1"
+        assert main([*first.split(), "--checkpoint", "run.h5"]) == 0
+        capsys.readouterr()
+    try:
+        got = main(command.split())
+    except SystemExit as exit:
+        got = exit.code
+    err = capsys.readouterr().err
+    assert got == status
+    assert message in err
+    assert err.count("\n") == 1
+    assert not Path("out.png").exists()
+
+
+def start(command):
+    """The command line in a process of its own."""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    with open("errors.txt", "ab") as errors:
+        return subprocess.Popen([sys.executable, "-m", "nsnumpy", *command.split()], stderr=errors, env=environment)
+
+
+def killed(process, path, wait):
+    """Kill it `wait` seconds after it has written a checkpoint; whether it was still there to be killed."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    while process.poll() is None and (not path.exists() or path.stat().st_mtime_ns == before):
+        time.sleep(0.002)
+    time.sleep(wait)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() in (0, -signal.SIGKILL), Path("errors.txt").read_text()
+    return process.returncode != 0
+
+
+@pytest.mark.parametrize("method", OWN)
+def test_sigkill_at_random_moments(folder, request, method):
+    """Killed again and again, in the middle of whatever it does, the run ends with the numbers of one that was not."""
+    rng = random.Random(f"{method} {request.config.getoption('--kills')}")
+    command = f"transfer photo.png painting.png {QUICK} --optimizer {method} --quiet"
+    assert start(f"{command} -o whole.png --log whole.jsonl").wait() == 0
+    whole = without_seconds([json.loads(line) for line in Path("whole.jsonl").read_text().splitlines()])
+    path, kills, runs = folder / "run.h5", 0, 0
+    while kills < request.config.getoption("--kills"):
+        path.unlink(missing_ok=True)
+        while True:
+            how = "--resume" if path.exists() else "--checkpoint"
+            process = start(f"{command} -o out.png --log out.jsonl {how} run.h5 --checkpoint-every {rng.randint(1, 3)}")
+            if kills < request.config.getoption("--kills"):
+                if killed(process, path, rng.uniform(0, 0.15)):
+                    kills += 1
+                    assert read_checkpoint(path).iteration >= 0  # whole, whenever that was
+                    continue
+            else:
+                assert process.wait() == 0, Path("errors.txt").read_text()
+            break
+        runs += 1
+        assert np.array_equal(ns.load_image("out.png"), ns.load_image("whole.png"))
+        log = without_seconds([json.loads(line) for line in Path("out.jsonl").read_text().splitlines()])
+        assert log == whole
+    assert kills == request.config.getoption("--kills")
+    assert runs
+    print(f"{method}: {kills} kills in {runs} runs")
+
+
+def test_the_readme_names_the_options():
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    assert re.search(r"--checkpoint \S+.*\n?.*--resume", text)
