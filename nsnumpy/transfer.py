@@ -270,7 +270,9 @@ def _run(
             break
     final = fit_size(next(iter(shapes.values())), s.size)
     used = {f.name: getattr(s, f.name) for f in fields(s) if use_case in f.metadata["only"]}
-    used |= {name: layer_weights(used[name]) for name in ("content_layers", "style_layers") if name in used}
+    used |= {
+        name: layer_weights(used[name], s.convention) for name in ("content_layers", "style_layers") if name in used
+    }
     used["init"] = _name(s.init)
     if "scales" in used:
         used["scales"] = [max(final) if size is None else size for size, _ in scales]
