@@ -3,6 +3,7 @@
 from ._version import __version__
 from .architecture import Preprocessing, layer_names
 from .backend import DeviceError, get_xp
+from .carry import carry_weights
 from .gradcheck import KinkError, check_adjoint, check_gradient
 from .images import PictureError, load_image, read_settings, sample_names, save_image
 from .objective import Objective
@@ -28,6 +29,7 @@ __all__ = [
     "WeightFile",
     "WeightFileError",
     "__version__",
+    "carry_weights",
     "check_adjoint",
     "check_gradient",
     "get_xp",

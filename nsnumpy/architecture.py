@@ -107,6 +107,18 @@ def minimum_size(architecture: str, layers: Iterable[str]) -> int:
     return 2 ** sum(name.startswith("pool") for name in above)
 
 
+def layer_shape(architecture: str, filters: Mapping[str, int], name: str, size: Sequence[int]) -> tuple[int, int, int]:
+    """The shape (H, W, N) of a layer's features, of a picture of (H, W) pixels.
+
+    >>> layer_shape("vgg19", {"conv1_1": 64, "conv1_2": 64}, "pool1", (33, 40))
+    (16, 20, 64)
+    """
+    names = layer_names(architecture)
+    conv = convolutions(names[: names.index(name) + 1])[-1]
+    halvings = minimum_size(architecture, [name])
+    return size[0] // halvings, size[1] // halvings, filters[conv]
+
+
 def check_size(architecture: str, layers: Sequence[str], shape: Sequence[int]) -> None:
     """ValueError if a picture of this shape, ``(..., H, W, 3)``, is none, or is too small for the deepest layer."""
     least = minimum_size(architecture, layers)

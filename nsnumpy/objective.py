@@ -8,7 +8,7 @@ import numpy as np
 
 from .architecture import canonical_layer
 from .backend import Array, asarray, get_xp, to_floats
-from .conventions import CONVENTIONS
+from .conventions import convention_of
 from .losses import content_loss, gram_loss, gram_matrix, sum_of_squares, tv_loss
 from .vgg import VGG, Visit
 
@@ -16,21 +16,24 @@ CONTENT_LAYERS = ("conv4_2",)
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
 Layers = Mapping[str, float | None] | Iterable[str]
-"""Layer names, or a mapping from them to weights w_l; a layer without a weight gets 1 / (number of layers)."""
+"""Layer names, or a mapping from them to weights w_l; a layer without a weight gets the convention's."""
 
 
-def layer_weights(layers: Layers) -> dict[str, float]:
-    """`layers` as a dict from canonical names to weights.
+def layer_weights(layers: Layers, convention: str = "paper") -> dict[str, float]:
+    """`layers` as a dict from canonical names to weights; those without one get the convention's.
 
     >>> layer_weights(["conv1_1", "relu2_1"])
     {'conv1_1': 0.5, 'conv2_1': 0.5}
+    >>> layer_weights(["conv1_1", "relu2_1"], "jcjohnson")
+    {'conv1_1': 1.0, 'conv2_1': 1.0}
     """
     if isinstance(layers, str):
         raise ValueError(f"a list of layers, or a mapping to their weights, expected; {layers!r} given")
     pairs = list(layers.items()) if isinstance(layers, Mapping) else [(name, None) for name in layers]
     if not pairs:
         raise ValueError("at least one layer expected, none given")
-    weights = {canonical_layer(name): 1 / len(pairs) if w is None else float(w) for name, w in pairs}
+    unweighted = convention_of(convention).layer_weight(len(pairs))
+    weights = {canonical_layer(name): unweighted if w is None else float(w) for name, w in pairs}
     if len(weights) < len(pairs):
         raise ValueError(f"each layer once expected; {', '.join(name for name, _ in pairs)} given")
     return weights
@@ -53,8 +56,8 @@ class Objective:
     alpha, beta, tv : float
         Weights of the content, style and total variation losses.
     content_layers, style_layers : mapping from names to weights w_l, or names
-        Names alone share the weight equally, 1/n each, as in the paper.
-    convention : "paper" or "relative"
+        Names alone have the convention's weights; in the paper's they share equally, 1/n each.
+    convention : "paper", "relative", or the name of a tool
         The losses' normalisation; see `conventions`.
 
     Attributes
@@ -90,16 +93,14 @@ class Objective:
         tv: float = 0.0,
         convention: str = "paper",
     ) -> None:
-        if convention not in CONVENTIONS:
-            raise ValueError(f"unknown convention {convention!r}: choose from {', '.join(CONVENTIONS)}")
+        self._convention = convention_of(convention)
         if content is None and style is None:
             raise ValueError("a content picture, a style picture or both expected, none given")
         self.vgg = vgg
         self.alpha, self.beta, self.tv = float(alpha), float(beta), float(tv)
-        self.content_layers = {} if content is None else layer_weights(content_layers)
-        self.style_layers = {} if style is None else layer_weights(style_layers)
+        self.content_layers = {} if content is None else layer_weights(content_layers, convention)
+        self.style_layers = {} if style is None else layer_weights(style_layers, convention)
         self._layers = list(self.content_layers | self.style_layers)
-        self._convention = CONVENTIONS[convention]
         self._content_features: dict[str, Array] = {}
         self._style_grams: dict[str, Array] = {}  # per position: the target of an x with M positions is M times this
 
@@ -185,7 +186,7 @@ class Objective:
                 M = F.shape[0] * F.shape[1]
                 G = gram_matrix(F, self.vgg.workers)
                 value, K = gram_loss(G, self._style_grams[name] * M, M)
-                w *= self.beta * self._style_factors[name]
+                w *= self.beta * self._style_factors[name] * self._convention.style_at(M, x.shape)
                 K = w * K
                 style[f"style/{name}"] = w * value
                 squares[f"style/{name}"] = (K * (G @ K)).sum(dtype="float64")

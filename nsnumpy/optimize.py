@@ -215,7 +215,7 @@ class _Run:
         self.last = x
         if loss < self.lowest:
             self.best, self.lowest = x, loss
-        if self.callback:
+        if self.callback is not None:
             run = {"iteration": self.iterations, "x": x, "best": self.best, "lowest": self.lowest}
             state = run | {"method": self.method, "state": dict(state)}
             self.callback(Iterate(self.iterations, loss, step, time.perf_counter() - self.start, x, state))

@@ -70,13 +70,13 @@ def layer(text: str) -> str:
     return name
 
 
-def _layers(text: str) -> dict[str, float | None]:
+def layers(text: str) -> dict[str, float | None]:
     """ "conv1_1:0.2,conv2_1" as {"conv1_1": 0.2, "conv2_1": None}."""
-    layers = {}
+    weights = {}
     for part in text.split(","):
         name, colon, weight = part.partition(":")
-        layers[layer(name.strip())] = non_negative(weight) if colon else None
-    return layers
+        weights[layer(name.strip())] = non_negative(weight) if colon else None
+    return weights
 
 
 _ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -84,7 +84,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "style_size": {"type": positive, "metavar": "PIXELS"},
     "scales": {"type": _positives, "metavar": "PIXELS,..."},
     "iterations": {"type": _naturals, "metavar": "N"},
-    "convention": {"choices": tuple(CONVENTIONS)},
+    "convention": {"choices": tuple(CONVENTIONS), "metavar": "NAME"},
     "optimizer": {"choices": OPTIMIZERS},
     "bounds": {"choices": tuple(BOUNDS)},
     "lr": {"type": above_zero, "metavar": "STEP"},
@@ -94,8 +94,8 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "alpha": {"type": non_negative, "metavar": "WEIGHT"},
     "beta": {"type": non_negative, "metavar": "WEIGHT"},
     "tv": {"type": non_negative, "metavar": "WEIGHT"},
-    "content_layers": {"type": _layers, "metavar": "LAYERS"},
-    "style_layers": {"type": _layers, "metavar": "LAYERS"},
+    "content_layers": {"type": layers, "metavar": "LAYERS"},
+    "style_layers": {"type": layers, "metavar": "LAYERS"},
 }
 
 
@@ -112,8 +112,10 @@ def add_settings(command: argparse.ArgumentParser, name: str) -> None:
             default = getattr(DEFAULTS[name], setting.name)
             shown = "" if default is None else f" ({_shown(default)})"
             if setting.name in BY_CONVENTION[DEFAULTS[name].convention][name]:
-                values = {c: _shown(defaults[name][setting.name]) for c, defaults in BY_CONVENTION.items()}
-                shown = f" ({'; '.join(f'{convention}: {value}' for convention, value in values.items())})"
+                values = {c: _shown(BY_CONVENTION[c][name][setting.name]) for c in ("relative", "paper")}
+                alike = len(set(values.values())) == 1
+                named = "; ".join(f"{convention}: {value}" for convention, value in values.items())
+                shown = f" ({values['relative'] if alike else named})"
             command.add_argument(
                 f"--{setting.name.replace('_', '-')}",
                 default=default,

@@ -107,8 +107,8 @@ def plan(
     network = read_network(weights, pooling, dtype)
     shapes = {name: image_shape(pictures[name]) for name in _PICTURES[use_case]}
     content_layers = {"transfer": s.content_layers, "reconstruct": [layer]}.get(use_case)
-    content_layers = layer_weights(content_layers) if content_layers else {}
-    style_layers = {} if use_case == "reconstruct" else layer_weights(s.style_layers)
+    content_layers = layer_weights(content_layers, s.convention) if content_layers else {}
+    style_layers = {} if use_case == "reconstruct" else layer_weights(s.style_layers, s.convention)
 
     def run(size: int | None, style_size: int | None = None) -> Run:
         sides = {"content": size, "style": style_size or s.style_size or size}

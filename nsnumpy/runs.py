@@ -92,7 +92,8 @@ class Run:
     def _record(self, use_case: str, names: dict[str, str]) -> dict[str, Any]:
         """What the run is of, and with; JSON-serialisable."""
         used = {f.name: getattr(self.s, f.name) for f in fields(self.s) if use_case in f.metadata["only"]}
-        used |= {name: layer_weights(used[name]) for name in ("content_layers", "style_layers") if name in used}
+        layered = [name for name in ("content_layers", "style_layers") if name in used]
+        used |= {name: layer_weights(used[name], self.s.convention) for name in layered}
         used["init"] = _name(self.s.init)
         if "scales" in used:
             used["scales"] = [max(self.final) if size is None else size for size, _ in self.scales]
@@ -176,7 +177,7 @@ class Run:
                 iterate.x,
             )
             self.history.append(progress.record())
-            if self.callback:
+            if self.callback is not None:
                 self.callback(progress)
             if self.keeper:
                 self.keeper.offer(Checkpoint(identity, self.history[:], seconds, number, done, stops, iterate.state))

@@ -17,21 +17,50 @@ USE_CASES = ("transfer", "texture", "reconstruct")
 INITS = ("noise", "content", "style")
 BOUNDS = {"box": (0.0, 1.0), "none": None}
 COARSEST = 128  # least long side of the scales that are chosen for you
-_WEIGHTED = "NAME[:WEIGHT],...; without weights, equal shares"
+_WEIGHTED = "NAME[:WEIGHT],...; without weights, equal ones"
+
+
+_TOOLS = ", ".join(name for name in CONVENTIONS if name not in ("relative", "paper"))
+
+
+def _defaults(
+    beta: float,
+    tv: tuple[float, float, float],
+    alpha: float = 1.0,
+    content_layers: tuple[str, ...] = CONTENT_LAYERS,
+    style_layers: tuple[str, ...] = STYLE_LAYERS,
+) -> dict[str, dict[str, Any]]:
+    """The defaults of each use case; tv in their order."""
+    style = {"beta": beta, "style_layers": style_layers}
+    return {
+        "transfer": {"alpha": alpha, "tv": tv[0], "content_layers": content_layers, **style},
+        "texture": {"tv": tv[1], **style},
+        "reconstruct": {"tv": tv[2]},
+    }
+
+
+def _tool(alpha: float, beta: float, tv: float = 0.0, **layers: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """A tool's own weights; a reconstruction, whose content has weight 1, has the tv that goes with it."""
+    return _defaults(beta, (tv, tv, tv / alpha), alpha, **layers)
+
 
 # The defaults that depend on the convention, by use case. Those of "relative" were chosen with the built-in network
-# (see the README), those of "paper" with builtin-random at 384 pixels.
+# (see the README), those of "paper" with builtin-random at 384 pixels. The others are the tools' own, for VGG-19 as it
+# was published; where a tool's total variation is another function than ours, its weight is 0. (titu1994 has conv5_2,
+# of VGG-16, for its content, and names conv4_2 as the other choice.)
 BY_CONVENTION: dict[str, dict[str, dict[str, Any]]] = {
-    "relative": {
-        "transfer": {"alpha": 1.0, "beta": 20.0, "tv": 60.0, "content_layers": ("conv3_2", "conv4_2")},
-        "texture": {"beta": 20.0, "tv": 10.0},
-        "reconstruct": {"tv": 1.0},
-    },
-    "paper": {
-        "transfer": {"alpha": 1.0, "beta": 3e8, "tv": 100.0, "content_layers": CONTENT_LAYERS},
-        "texture": {"beta": 3e8, "tv": 100.0},
-        "reconstruct": {"tv": 1.0},
-    },
+    "relative": _defaults(20.0, (60.0, 10.0, 1.0), content_layers=("conv3_2", "conv4_2")),
+    "paper": _defaults(3e8, (100.0, 100.0, 1.0)),
+    "jcjohnson": _tool(5.0, 100.0, 1e-3),
+    "gatys-pytorch": _tool(1.0, 1e3),
+    "anishathalye": _tool(5.0, 500.0, 100.0),
+    "pytorch-tutorial": _tool(
+        1.0, 1e6, content_layers=("conv2_2",), style_layers=("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1")
+    ),
+    "gordicaleksa": _tool(1e5, 3e4),
+    "pystiche": _tool(1.0, 1e3),
+    "cysmith": _tool(5.0, 1e4),
+    "titu1994": _tool(0.025, 1.0),
 }
 
 
@@ -59,8 +88,8 @@ class Settings:
     scales: Sequence[int] | None = _setting(
         None,
         "long sides, coarse to fine, each begun with the enlarged result of the one before; the last is --size "
-        "(default: --size, its half, its quarter, ... down to 128; --size alone with --convention paper or a picture "
-        "as --init)",
+        "(default: --size, its half, its quarter, ... down to 128; --size alone with a --convention but relative or "
+        "a picture as --init)",
         ("transfer", "texture"),
     )
     style_size: int | None = _setting(
@@ -76,13 +105,15 @@ class Settings:
     init: Picture = _setting("content", "where to start: noise, content, style, or a picture")
     seed: int = _setting(0, "seed of the noise")
     convention: str = _setting(
-        "relative", "the losses' normalisation: relative, the same for every size and network; paper, the paper's sums"
+        "relative",
+        "the losses' normalisation: relative, the same for every size and network; paper, the paper's sums; or another "
+        f"tool's, with its weights, which are for VGG-19 as published and not for the built-in network ({_TOOLS})",
     )
     alpha: float | None = _setting(None, "weight of the content loss", ("transfer",))
     beta: float | None = _setting(None, "weight of the style loss", ("transfer", "texture"))
     tv: float | None = _setting(None, "weight of the total variation loss")
     content_layers: Layers | None = _setting(None, f"layers of the content loss, {_WEIGHTED}", ("transfer",))
-    style_layers: Layers = _setting(STYLE_LAYERS, f"layers of the style loss, {_WEIGHTED}", ("transfer", "texture"))
+    style_layers: Layers | None = _setting(None, f"layers of the style loss, {_WEIGHTED}", ("transfer", "texture"))
 
     def __post_init__(self) -> None:
         for name, least in (("size", 1), ("style_size", 1), ("seed", 0)):
@@ -156,10 +187,10 @@ class Settings:
         return sizes
 
     def _goes_on(self, long_side: float, short_side: float) -> bool:
-        """Whether a coarser scale is worth having: not for sums that depend on the size, nor for a picture that one
-        goes on from."""
+        """Whether a coarser scale is worth having: not where the balance of the terms depends on the size, nor for a
+        picture that one goes on from."""
         by_name = isinstance(self.init, str) and self.init in INITS
-        return self.convention != "paper" and by_name and long_side >= COARSEST and short_side >= 32
+        return self.convention == "relative" and by_name and long_side >= COARSEST and short_side >= 32
 
     def iterations_at(self, sizes: Sequence[int]) -> list[int]:
         """How many iterations at each of the sizes."""

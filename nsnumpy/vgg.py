@@ -73,6 +73,8 @@ class VGG:
 
     Attributes
     ----------
+    filters : dict from str to int
+        The number of filters of each convolution.
     sha256 : str
         Of the weights and the preprocessing; see `network_digest`.
 
@@ -103,6 +105,7 @@ class VGG:
         self.preprocessing = preprocessing or Preprocessing()
         self.pooling = pooling
         self.source = source
+        self.filters = {name: len(bias) for name, (_, bias) in weights.items()}
         self.sha256 = network_digest(weights, self.preprocessing)
         self.xp = xp
         self.dtype = xp.dtype(dtype)

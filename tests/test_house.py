@@ -19,7 +19,7 @@ ORDER = [
     "_version", "files", "backend", "architecture", "workers", "ops/relu", "ops/pool", "ops/conv", "ops/patches",
     "ops/tiles", "ops/winograd_matrices", "ops/winograd_tiles", "ops/winograd_kernels", "ops/winograd", "ops/__init__",
     "ways", "vgg", "losses", "conventions",
-    "lbfgs", "descent", "blas", "budget", "objective", "optimize",
+    "lbfgs", "descent", "blas", "budget", "objective", "carry", "optimize",
     "gradcheck", "images", "settings",
     "random_network", "weights", "checkpoint", "results", "runs", "transfer", "plan", "checks",
     "options", "command", "cli_run", "cli_study", "cli",
