@@ -21,7 +21,8 @@ ORDER = [
     "ways", "vgg", "losses", "conventions",
     "lbfgs", "blas", "budget", "objective", "optimize",
     "gradcheck", "images", "settings",
-    "random_network", "weights", "transfer", "plan", "checks", "options", "command", "cli_run", "cli_study", "cli",
+    "random_network", "weights", "transfer", "plan", "report_plots", "report_page", "report", "checks",
+    "options", "command", "cli_run", "cli_study", "cli",
     "__init__", "__main__",
 ]  # fmt: skip
 
