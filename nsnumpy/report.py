@@ -9,7 +9,6 @@ import io
 import os
 import sys
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from .files import atomic_path, check_folder
 from .images import Picture, image_shape, load_image
 from .losses import gram_matrix
 from .report_page import Contents, Frame, Grams, Shown, page, result_line
-from .report_plots import TIMES, data_uri, number
+from .report_plots import TIMES, Line, data_uri, number
 from .transfer import Progress, Result
 from .vgg import VGG
 
@@ -70,8 +69,8 @@ class Frames:
     >>> import nsnumpy as ns
     >>> frames = ns.Frames(limit=3)
     >>> result = ns.texture("sample:starry", size=32, iterations=5, callback=frames)
-    >>> len(frames), frames.every
-    (3, 2)
+    >>> frames.iterations
+    [0, 2, 4]
     """
 
     def __init__(self, limit: int = 24, size: int = 512) -> None:
@@ -93,19 +92,24 @@ class Frames:
             self._kept = self._kept[::2]
             self.every *= 2
 
-    def __len__(self) -> int:
-        return len(self._kept)
+    @property
+    def iterations(self) -> list[int]:
+        """Those whose pictures are kept."""
+        return [kept.iteration for kept in self._kept]
 
-    def shown(self, iterations: int) -> list[Frame]:
-        """The pictures for a page.
+    def shown(self, iterations: int, result: Line) -> list[Frame]:
+        """The pictures for a page, but for that of the result, which the page has.
 
         Parameters
         ----------
         iterations : int
             How many the run had.
+        result : line of the history that belongs to the result
         """
         made = []
         for kept in self._kept:
+            if (kept.iteration, kept.size) == (result["iteration"], result["size"]):
+                continue
             caption = _caption(kept.iteration, iterations, kept.size, kept.loss)
             alt = f"The picture after {kept.iteration} iterations"
             made.append(Frame(Shown(data_uri("image/jpeg", kept.jpeg), caption, alt), kept.iteration))
@@ -127,7 +131,7 @@ def check_report(path: str | os.PathLike[str]) -> Path:
         raise ReportError(f"{path}: a report is a page; end its name in .html")
     check_folder(path)
     try:
-        import_module("matplotlib.figure")
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise ReportError("a report needs matplotlib: pip install 'nsnumpy[report]'") from error
     return path
@@ -194,7 +198,7 @@ def write_report(
         history=result.history,
         stopped=result.stopped,
         pictures=[*pictures, Shown(last.src, f"Result, {width} {TIMES} {height}", last.alt)],
-        frames=[*(frames.shown(iterations) if frames is not None else []), Frame(last, line["iteration"])],
+        frames=[*(frames.shown(iterations, line) if frames is not None else []), Frame(last, line["iteration"])],
         aspect=(width, height),
         grams=_grams(result, vgg, style),
         peak_bytes=peak_bytes,

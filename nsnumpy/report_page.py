@@ -290,8 +290,8 @@ def _gram(grams: Grams, weight: float) -> str:
 <div class="pair">{target}{made}{_bar(matrix_ticks(limit), bar_png())}</div>
 <div class="difference">{difference}{_bar(difference_ticks(most), bar_png(signed=True))}</div>
 </div>
-<figcaption>{layer}, weight {weight:g}: relative error {100 * grams.error:.3g} %, the norm of the difference over that of
-the style's matrix. {len(order)} filters, sorted by their diagonal in the style's matrix, largest first.</figcaption>
+<figcaption>{layer}, weight {weight:g}: relative error {100 * grams.error:.3g} %, the norm of the difference over that
+of the style's matrix. {len(order)} filters, sorted by their diagonal in the style's matrix, largest first.</figcaption>
 </figure>"""
 
 
