@@ -59,7 +59,7 @@ def _add_run(commands: Any, name: str, help: str, run: Callable[[argparse.Namesp
     add_settings(command, name)
     command.add_argument("--save-every", metavar="K", type=positive, help="write OUT-00050.png, ... every K iterations")
     command.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per iteration to FILE")
-    command.add_argument("--report", metavar="FILE", type=Path, help="write a page about the run to FILE.html")
+    command.add_argument("--report", metavar="FILE", type=Path, help="write a page about the run to FILE (.html)")
     command.add_argument("--force", action="store_true", help="run even if memory will not suffice")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
     command.set_defaults(run=run, use_case=name)

@@ -27,7 +27,7 @@ NAME = """a<b> & "c" 'd'.png"""
 VOID = {"meta", "link", "img", "input", "br"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def matplotlib():
     """Skips where there is none; not `importorskip`, which a warning at its import would stop."""
     try:
@@ -99,11 +99,11 @@ def run(network, pictures):
     return result, frames
 
 
-@pytest.fixture
-def written(matplotlib, run, network, pictures, tmp_path):
+@pytest.fixture(scope="module")
+def written(matplotlib, run, network, pictures, tmp_path_factory):
     """The path of the page about it."""
     result, frames = run
-    path = tmp_path / "run.html"
+    path = tmp_path_factory.mktemp("report") / "run.html"
     content, style = pictures
     write_report(path, result, vgg=network, content=content, style=style, frames=frames, peak_bytes=123_456_789)
     return path
@@ -454,7 +454,7 @@ def test_an_interrupted_run_has_its_report(matplotlib, folder, capsys, monkeypat
 # In a browser
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser(request):
     """A headless Chromium; skips, or fails with --require-browser, where there is none."""
     missing = pytest.fail if request.config.getoption("--require-browser") else pytest.skip
