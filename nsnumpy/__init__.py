@@ -9,6 +9,7 @@ from .images import PictureError, load_image, read_settings, sample_names, save_
 from .objective import Objective
 from .optimize import minimize
 from .plan import Plan, plan
+from .report import Frames, ReportError, write_report
 from .results import Progress, Result
 from .settings import Settings
 from .transfer import reconstruct, texture, transfer
@@ -18,12 +19,14 @@ from .weights import WeightFile, WeightFileError, load_vgg, read_weights, write_
 __all__ = [
     "VGG",
     "DeviceError",
+    "Frames",
     "KinkError",
     "Objective",
     "PictureError",
     "Plan",
     "Preprocessing",
     "Progress",
+    "ReportError",
     "Result",
     "Settings",
     "WeightFile",
@@ -45,5 +48,6 @@ __all__ = [
     "save_image",
     "texture",
     "transfer",
+    "write_report",
     "write_weights",
 ]

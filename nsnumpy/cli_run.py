@@ -14,16 +14,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .backend import check_tf32, device_errors
+from .backend import DeviceError, check_tf32, device_errors
 from .checkpoint import EVERY, Checkpoint, read_checkpoint
 from .command import one_line, os_error, say
 from .files import check_distinct, check_folder
 from .images import check_output, save_image
 from .options import PROG, add_settings, layer, positive
 from .plan import Plan, plan
+from .report import Frames, check_report, peak_memory, write_report
 from .results import Progress, Result
 from .settings import INITS, Settings
 from .transfer import reconstruct, texture, transfer
+from .vgg import VGG
 from .weights import BUILTIN, BUILTIN_RANDOM, load_vgg
 
 
@@ -69,6 +71,7 @@ def _add_run(commands: Any, name: str, help: str, run: Callable[[argparse.Namesp
         type=Path,
         help="go on from FILE, with the same pictures and options (more --iterations, perhaps), and keep the run there",
     )
+    command.add_argument("--report", metavar="FILE", type=Path, help="write a page about the run to FILE (.html)")
     command.add_argument("--force", action="store_true", help="run even if memory will not suffice")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
     command.set_defaults(run=run, use_case=name)
@@ -96,10 +99,12 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
         for path in (arguments.log, kept):
             if path:
                 check_folder(path)
+        if arguments.report:
+            check_report(arguments.report)
         read = [getattr(arguments, name, None) for name in ("content", "style", "init", "weights")]
         named = (None, *INITS, BUILTIN, BUILTIN_RANDOM)
         check_distinct(
-            [path for path in (output, arguments.log, kept) if path],
+            [path for path in (output, arguments.log, arguments.report, kept) if path],
             [picture for picture in read if picture not in named],
         )
         resume = read_checkpoint(arguments.resume) if arguments.resume else None
@@ -116,8 +121,9 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
         return 1
     if planned and not arguments.quiet:
         print(_planned(planned), flush=True)
+    frames = Frames() if arguments.report else None
     keeping = {"checkpoint": kept, "checkpoint_every": arguments.checkpoint_every, "resume": resume}
-    result = _result(arguments, output, use_case, settings | keeping)
+    result = _result(arguments, output, use_case, settings | keeping, frames)
     if isinstance(result, str):
         planned = planned or _plan(arguments, name)
         _say(f"error: out of memory; {_mend(planned, arguments)} ({result})")
@@ -130,24 +136,53 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
             mend = f": {_mend(planned or _plan(arguments, name), arguments)}" if result.out_of_memory else ""
             goes_on = f", and --resume {kept} goes on" if kept and result.interrupted else ""
             _say(f"{result.stopped}{mend}; {output} holds the best picture so far{goes_on}")
-    return 128 + signal.SIGINT if result.interrupted else int(result.failed)
+    reported = 0 if frames is None else _report(arguments, result, frames)
+    return 128 + signal.SIGINT if result.interrupted else reported or int(result.failed)
+
+
+def _report(arguments: argparse.Namespace, result: Result, frames: Frames) -> int:
+    """Write the report, and return the exit status; the picture has been written."""
+    path: Path = arguments.report
+    pictures = {name: getattr(arguments, name, None) for name in ("content", "style")}
+    peak_bytes = peak_memory()
+    try:
+        with device_errors():
+            write_report(path, result, vgg=_network(arguments), frames=frames, peak_bytes=peak_bytes, **pictures)
+    except KeyboardInterrupt:
+        _say(f"interrupted; {path} was not written")
+        return 128 + signal.SIGINT
+    except (ValueError, OSError, MemoryError, DeviceError) as error:
+        reason = os_error(error) if isinstance(error, OSError) else one_line(error) or "out of memory"
+        _say(f"error: no report: {reason}")
+        return 1
+    if not arguments.quiet:
+        print(f"{path}: the report, {path.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _network(arguments: argparse.Namespace) -> VGG:
+    return load_vgg(
+        arguments.weights,
+        pooling=arguments.pooling,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        threads=arguments.threads,
+        tf32=arguments.tf32,
+    )
 
 
 def _result(
-    arguments: argparse.Namespace, output: Path, use_case: Callable[..., Result], settings: dict[str, Any]
+    arguments: argparse.Namespace,
+    output: Path,
+    use_case: Callable[..., Result],
+    settings: dict[str, Any],
+    frames: Frames | None,
 ) -> Result | str:
     """The run's result, or how it ran out of memory; what it held is given back then."""
     try:
         with device_errors():
-            vgg = load_vgg(
-                arguments.weights,
-                pooling=arguments.pooling,
-                device=arguments.device,
-                dtype=arguments.dtype,
-                threads=arguments.threads,
-                tf32=arguments.tf32,
-            )
-        with _reporter(arguments, output, settings["resume"]) as report:
+            vgg = _network(arguments)
+        with _reporter(arguments, output, settings["resume"], frames) as report:
             return use_case(vgg=vgg, callback=report, **settings)
     except MemoryError as error:
         return one_line(error) or "no details"
@@ -227,9 +262,9 @@ def _uninterrupted() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _reporter(
-    arguments: argparse.Namespace, output: Path, resumed: Checkpoint | None
+    arguments: argparse.Namespace, output: Path, resumed: Checkpoint | None, frames: Frames | None
 ) -> Iterator[Callable[[Progress], None]]:
-    """The callback of a run: progress bar, log and intermediate pictures.
+    """The callback of a run: progress bar, log, intermediate pictures and those of the report.
 
     A log or a picture that cannot be written does not end the run, which is worth more. A log begins with the lines of
     the run that is gone on with, as if it had never stopped.
@@ -259,6 +294,8 @@ def _reporter(
                 except OSError as error:
                     _say(f"note: {log}: {error.strerror}; the log ends here")
                     log = None
+            if frames is not None:
+                frames(progress)
             due = arguments.save_every and progress.iteration > 0 and progress.iteration % arguments.save_every == 0
             if due and progress.iteration != saved:
                 saved = progress.iteration  # once, though the next scale's start has the same number

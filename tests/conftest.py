@@ -27,6 +27,7 @@ def pytest_addoption(parser):
         help="where the tests that take a backend run; cupy needs a GPU (numpy and stand-in)",
     )
     parser.addoption("--require-stand-in", action="store_true", help="fail where the stand-in for CuPy cannot be had")
+    parser.addoption("--require-browser", action="store_true", help="fail where no browser can open a report's page")
 
 
 def pytest_configure(config):

@@ -21,7 +21,8 @@ ORDER = [
     "ways", "vgg", "losses", "conventions",
     "lbfgs", "descent", "blas", "budget", "objective", "carry", "optimize",
     "gradcheck", "images", "settings",
-    "random_network", "weights", "checkpoint", "results", "runs", "transfer", "plan", "checks",
+    "random_network", "weights", "checkpoint", "results", "runs", "transfer", "plan",
+    "report_plots", "report_page", "report", "checks",
     "options", "command", "cli_run", "cli_study", "cli",
     "__init__", "__main__",
 ]  # fmt: skip
