@@ -57,7 +57,8 @@ def test_every_file_that_is_linked_exists():
 
 
 def test_every_option_in_the_table_exists():
-    run = vars(parser().parse_args(["transfer", "a", "b", "-o", "c.png"]))
+    commands = [["transfer", "a", "b", "-o", "c.png"], ["figure", "content", "a", "-o", "b"], ["conventions"]]
+    run = {name: value for command in commands for name, value in vars(parser().parse_args(command)).items()}
     tools = [["fetch"], ["convert", "a", "-o", "b"], ["train", "a", "-o", "b"]]
     known = {name for command in tools for name in vars(_weights_parser().parse_args(command))} | run.keys()
     known |= {"bgr", "rgb"}  # two options for one thing
