@@ -1,0 +1,139 @@
+"""The documentation is true: its Python and its commands run, what it quotes stands in the source, its links lead on.
+
+The README's Python is run by test_readme.py, block by block.
+"""
+
+import importlib
+import re
+
+import pytest
+from pages import DOCS, README, blocks, broken_links, commands, links, missing_lines, parses, run, weights_commands
+
+from nsnumpy import load_image
+from nsnumpy.cli import main
+from nsnumpy.workers import one_blas_thread
+
+EVERY = [README, *DOCS]
+QUOTING = [page for page in DOCS if any(block.quoted for block in blocks(page))]
+
+
+def page_name(page):
+    return page.relative_to(README.parent).as_posix()
+
+
+def run_page(page, after_block=lambda block, namespace: None):
+    namespace = {"__name__": page.stem}
+    with one_blas_thread:
+        for block in blocks(page, "python"):
+            run(page, block, namespace)
+            after_block(block, namespace)
+
+
+def the_packages_own(block, namespace):
+    """Puts the package's own functions in the place of those that the block has quoted."""
+    if block.quoted:
+        module = importlib.import_module(block.quoted.removesuffix(".py").replace("/", "."))
+        for name in re.findall(r"^(?:def|class) (\w+)", block.code, re.M):
+            namespace[name] = getattr(module, name)
+
+
+@pytest.mark.parametrize("page", DOCS, ids=page_name)
+def test_its_python_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_page(page)
+    for name in re.findall(r"save_image\(\"([^\"]+)", page.read_text()):
+        assert load_image(tmp_path / name).std() > 0.1  # it shows something
+
+
+@pytest.mark.parametrize("page", QUOTING, ids=page_name)
+def test_it_holds_of_the_package_and_not_only_of_the_quotations(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_page(page, the_packages_own)
+
+
+@pytest.mark.parametrize("page", EVERY, ids=page_name)
+def test_what_it_quotes_stands_in_the_source(page):
+    quotations = [block for block in blocks(page) if block.quoted]
+    assert {block.line: lines for block in quotations if (lines := missing_lines(block))} == {}
+    linked = {(page.parent / link.partition("#")[0]).resolve() for link in links(page)}
+    assert {block.quoted for block in quotations if (README.parent / block.quoted).resolve() not in linked} == set()
+
+
+@pytest.mark.parametrize("page", EVERY, ids=page_name)
+def test_its_commands_parse(page):
+    assert all(parses(arguments) for arguments in commands(page))
+    assert all(parses(arguments, weights=True) for arguments in weights_commands(page))
+
+
+@pytest.mark.parametrize("page", [page for page in DOCS if blocks(page, "bash")], ids=page_name)
+def test_its_commands_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = [line for block in blocks(page, "bash") for line in block.code.splitlines() if line and line[0] != "#"]
+    assert [line for line in shown if not line.startswith("nsnumpy ")] == []  # nothing that would not be run
+    for arguments in commands(page):
+        assert main(arguments) == 0
+        if "-o" in arguments:
+            assert (tmp_path / arguments[arguments.index("-o") + 1]).stat().st_size > 0
+
+
+@pytest.mark.parametrize("page", EVERY, ids=page_name)
+def test_its_links_lead_somewhere(page):
+    assert broken_links(page) == []
+
+
+@pytest.mark.parametrize("page", EVERY, ids=page_name)
+def test_it_hides_no_code(page):
+    assert "\n    import " not in re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    assert len(blocks(page)) == page.read_text().count("```") / 2  # each fence of a known kind, and each one closed
+
+
+def test_the_pages_are_there_and_say_what_they_should():
+    by_name = {page.stem: page for page in DOCS}
+    assert {"README", "errata", "mathematics", "tutorial"} <= by_name.keys()
+    assert all(page.name in links(by_name["README"]) for page in DOCS if page.stem != "README")
+    assert [page.stem for page in QUOTING] == ["mathematics"]
+    quoted = {block.quoted for block in blocks(by_name["mathematics"])}
+    assert quoted > {f"nsnumpy/{name}.py" for name in ("losses", "ops/conv", "ops/pool", "ops/relu", "vgg", "ways")}
+    assert len(re.findall(r"^## \d+\.", by_name["errata"].read_text(), re.M)) == 7
+
+
+@pytest.mark.parametrize(
+    ("code", "missing"),
+    [
+        ("residual = F - P\n", []),
+        ("    residual = F - P\n", []),
+        ("residual = F - 2 * P\n", ["residual = F - 2 * P"]),
+        ("right = x[:, 1:] - x[:, :-1]\ndown = x[1:] - x[:-1]\n", ["down = x[1:] - x[:-1]"]),
+    ],
+)
+def test_a_wrong_quotation_is_found(tmp_path, code, missing):
+    page = tmp_path / "page.md"
+    page.write_text(f"Text.\n\n```python\n# nsnumpy/losses.py\n{code}```\n")
+    (block,) = blocks(page)
+    assert block.quoted == "nsnumpy/losses.py"
+    assert missing_lines(block) == missing
+
+
+@pytest.mark.parametrize(
+    "text", ["```\nx = 1\n```\n", "```py\nx = 1\n```\n", "```python\nx = 1\n", "~~~python\nx\n~~~\n"]
+)
+def test_a_block_of_no_known_kind_is_found(tmp_path, text):
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(ValueError, match=r"page\.md, line 1: a block of python, bash, text expected"):
+        blocks(page)
+
+
+def test_a_dead_link_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A title, so\n[a](page.md) [b](#a-title-so) [c](gone.md) [d](page.md#gone) [e](https://x.org)\n")
+    assert broken_links(page) == ["gone.md", "page.md#gone"]
+
+
+def test_a_command_that_is_wrong_does_not_parse(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("```bash\nnsnumpy transfer a.jpg b.jpg -o c.png --sise 3  # a comment\n```\n")
+    assert commands(page) == [["transfer", "a.jpg", "b.jpg", "-o", "c.png", "--sise", "3"]]
+    with pytest.raises(SystemExit):
+        parses(*commands(page))
+    assert "--sise" in capsys.readouterr().err
