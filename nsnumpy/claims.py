@@ -113,7 +113,7 @@ class Claim:
 def content_claims(cells: Sequence[FigureCell]) -> list[Claim]:
     """Of reconstructions from one layer each, in the order of their depth."""
     values = _values(cells, lambda cell: cell.numbers["pixels"])
-    where = " < ".join(cell.layers[0] for cell in cells)
+    where = ", ".join(cell.layers[0] for cell in cells)
     return [Claim("The pixel error grows with the layer's depth", (Series(where, values, rises=True),))]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def content_sheet(
     close = (min(width, size[1], size[0]),) * 2
     columns: list[Part] = []
     for label, picture, lines, error in [
-        ("photograph", photo, ["the frame is enlarged below"], ""),
+        ("photograph", photo, ["above: the frame, enlarged"], ""),
         *((cell.layers[0], cell.image, _content_lines(cell), cell.error) for cell in cells),
     ]:
         if picture is None:
@@ -104,8 +105,8 @@ def tradeoff_sheet(
             if cell.image is None:
                 parts.append(_failed(cell.error, width, size[1]))
                 continue
-            numbers = [f"{name} {_number(cell.numbers[f'{name}_error'])}" for name in ("content", "style")]
-            parts.append(Column([Shown(cell.image, size), Text("   ".join(numbers), width)]))
+            numbers = [f"{name} error {_number(cell.numbers[f'{name}_error'])}" for name in ("content", "style")]
+            parts.append(Column([Shown(cell.image, size), Text("\n".join(numbers), width)]))
         lines.append(Row(parts))
     return _sheet(title, settings, Column(lines, GAP), claims, pictures)
 
@@ -123,8 +124,7 @@ def _sheet(
         verdict, color = {True: ("yes", GOOD), False: ("NO", BAD), None: ("cannot be told", BAD)}[claim.holds]
         found = [Text(f"{claim.text}: {verdict}", width, HEADING, color)]
         for series in claim.series:
-            sign = " < " if series.rises else " > "
-            numbers = sign.join("?" if value is None else _number(value) for value in series.values)
+            numbers = _compared(series.values)
             mark = "" if series.holds else ": NO" if series.holds is False else ": cannot be told"
             found.append(Text(f"{series.where}:  {numbers}{mark}", width, LABEL, INK if series.holds else BAD))
         parts.append(Column(found, 2))
@@ -147,8 +147,16 @@ def _failed(error: str, width: int, height: int) -> Part:
 def _content_lines(cell: FigureCell) -> list[str]:
     if cell.error:
         return []
-    layer = cell.layers[0]
-    return [f"pixel error {_number(cell.numbers['pixels'])}", f"at {layer} {_number(cell.numbers['content'][layer])}"]
+    return [f"pixel error {_number(cell.numbers['pixels'])}", f"feature error {_number(cell.numbers['content_error'])}"]
+
+
+def _compared(values: Sequence[float | None]) -> str:
+    """The numbers with what lies between them: 0.1 < 0.3 > 0.2."""
+    text = "?" if values[0] is None else _number(values[0])
+    for before, value in pairwise(values):
+        sign = "," if None in (before, value) else " <" if before < value else " >" if before > value else " ="
+        text += f"{sign} {'?' if value is None else _number(value)}"
+    return text
 
 
 def _number(value: float) -> str:

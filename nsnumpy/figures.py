@@ -216,7 +216,7 @@ def _figure(
     failures = compute_cells(missing, folder, processes=jobs, executor=executor, done=finish)
     cells = [replace(cell, error=failures.get(name, "")) for name, cell in made.items()]
     sheet, claims, region = _drawn(planned, cells)
-    save_image(sheet_path, np.asarray(sheet.image))
+    save_image(sheet_path, np.asarray(sheet.image) / 255)
     with atomic_path(json_path) as temporary:
         temporary.write_text(json.dumps(_json(planned, cells, claims) | region, indent=1) + "\n", encoding="utf-8")
     return Figure(kind, folder, sheet_path, json_path, cells, claims, len(missing) - len(failures))
