@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .backend import check_tf32
-from .claims import FigureCell, positional
+from .claims import FigureCell
 from .command import os_error, say
 from .figure_plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE
 from .figures import Figure, check_figure_folder, content_figure, style_figure, tradeoff_figure
@@ -56,7 +56,7 @@ def add_commands(commands: Any) -> None:
             f"({','.join(FIGURE_LAYERS)})",
         )
         if kind == "tradeoff":
-            shown = "; ".join(f"{name}: {','.join(map(positional, values))}" for name, values in RATIOS.items())
+            shown = "; ".join(f"{name}: {','.join(f'{r:g}' for r in ratios)}" for name, ratios in RATIOS.items())
             command.add_argument(
                 "--ratios", metavar="R,...", type=_ratios, help=f"alpha/beta of the columns; beta is held ({shown})"
             )

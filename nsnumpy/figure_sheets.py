@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .claims import Claim, FigureCell, positional, set_name
+from .claims import Claim, FigureCell, set_name
 from .sheets import (
     BAD,
     FAINT,
@@ -97,7 +97,7 @@ def tradeoff_sheet(
     shape = next((cell.image.shape for row in rows for cell in row if cell.image is not None), pictures[0].shape)
     size = shown_size(shape)
     width = max(LEAST, size[0])
-    heads = [Text(f"alpha/beta = {positional(cell.ratio)}", width, HEADING) for cell in rows[0]]
+    heads = [Text(f"alpha/beta = {_number(cell.ratio)}", width, HEADING) for cell in rows[0]]
     lines: list[Part] = [Row([Text("style layers", _ROW_LABEL, LABEL, FAINT), *heads])]
     for row in rows:
         parts: list[Part] = [Text(set_name(row[0].layers, " ...\n"), _ROW_LABEL, HEADING)]
