@@ -4,6 +4,8 @@ from ._version import __version__
 from .architecture import Preprocessing, layer_names
 from .backend import DeviceError, get_xp
 from .carry import carry_weights
+from .claims import Claim, FigureCell
+from .figures import Figure, content_figure, style_figure, tradeoff_figure
 from .gradcheck import KinkError, check_adjoint, check_gradient
 from .images import PictureError, load_image, read_settings, sample_names, save_image
 from .objective import Objective
@@ -18,7 +20,10 @@ from .weights import WeightFile, WeightFileError, load_vgg, read_weights, write_
 
 __all__ = [
     "VGG",
+    "Claim",
     "DeviceError",
+    "Figure",
+    "FigureCell",
     "Frames",
     "KinkError",
     "Objective",
@@ -35,6 +40,7 @@ __all__ = [
     "carry_weights",
     "check_adjoint",
     "check_gradient",
+    "content_figure",
     "get_xp",
     "layer_names",
     "load_image",
@@ -46,7 +52,9 @@ __all__ = [
     "reconstruct",
     "sample_names",
     "save_image",
+    "style_figure",
     "texture",
+    "tradeoff_figure",
     "transfer",
     "write_report",
     "write_weights",

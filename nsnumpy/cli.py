@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from . import cli_run, cli_study
+from . import cli_figure, cli_run, cli_study
 from ._version import __version__
 from .backend import DeviceError
 from .blas import restart_with_better_kernel
@@ -45,6 +45,6 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"{PROG} {__version__}")
     commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for part in (cli_run, cli_study):
+    for part in (cli_run, cli_study, cli_figure):
         part.add_commands(commands)
     return made

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+from collections.abc import Collection, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from .architecture import ARCHITECTURES, POOLINGS, canonical_layer, layer_names
@@ -105,13 +106,19 @@ def _shown(default: Any) -> str:
     return ",".join(default) if isinstance(default, tuple) else str(default)
 
 
-def add_settings(command: argparse.ArgumentParser, name: str) -> None:
-    """The options that decide what is computed."""
+def add_settings(
+    command: argparse.ArgumentParser,
+    name: str,
+    without: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
+    """The options that decide what is computed; `without` some settings, or with other `defaults` for some."""
+    shown_defaults = replace(DEFAULTS[name], **defaults or {})
     for setting in fields(Settings):
-        if name in setting.metadata["only"]:
-            default = getattr(DEFAULTS[name], setting.name)
+        if name in setting.metadata["only"] and setting.name not in without:
+            default = getattr(shown_defaults, setting.name)
             shown = "" if default is None else f" ({_shown(default)})"
-            if setting.name in BY_CONVENTION[DEFAULTS[name].convention][name]:
+            if default is None and setting.name in BY_CONVENTION[DEFAULTS[name].convention][name]:
                 values = {c: _shown(BY_CONVENTION[c][name][setting.name]) for c in ("relative", "paper")}
                 alike = len(set(values.values())) == 1
                 named = "; ".join(f"{convention}: {value}" for convention, value in values.items())

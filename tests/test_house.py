@@ -21,9 +21,10 @@ ORDER = [
     "ways", "vgg", "losses", "conventions",
     "lbfgs", "descent", "blas", "budget", "objective", "carry", "optimize",
     "gradcheck", "images", "settings",
-    "random_network", "weights", "checkpoint", "results", "runs", "transfer", "plan",
-    "report_plots", "report_page", "report", "checks",
-    "options", "command", "cli_run", "cli_study", "cli",
+    "random_network", "weights", "checkpoint", "results", "runs", "transfer", "plan", "checks",
+    "report_plots", "report_page", "report",
+    "sheets", "claims", "cells", "figure_sheets", "figure_plan", "figures",
+    "options", "command", "cli_run", "cli_study", "cli_figure", "cli",
     "__init__", "__main__",
 ]  # fmt: skip
 
@@ -80,7 +81,7 @@ def test_only_the_command_line_prints():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
-    assert set(printing) == {"cli_run", "cli_study", "command"}
+    assert set(printing) == {"cli_figure", "cli_run", "cli_study", "command"}
 
 
 def test_the_tools_print_in_one_place_and_need_no_framework():

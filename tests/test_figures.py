@@ -1,0 +1,511 @@
+"""The paper's figures: files, numbers, claims, cells that are kept, processes and executors, Ctrl-C, sheets."""
+
+import concurrent.futures
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nsnumpy as ns
+from nsnumpy import cells as cells_module
+from nsnumpy.claims import FigureCell, Series, content_claims, positional, style_claims, tradeoff_claims
+from nsnumpy.cli import main
+from nsnumpy.figure_plan import RATIOS
+from nsnumpy.figure_sheets import content_sheet, style_sheet, tradeoff_sheet
+from nsnumpy.sheets import LABEL, Text, draw_sheet, most_detailed, shown_size
+
+LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+QUICK = {"weights": "tiny.h5", "size": 40, "iterations": 3, "threads": 1}
+OPTIONS = "--weights tiny.h5 --size 40 --iterations 3 --threads 1"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, picture, tiny_weights):
+    """A folder to work in, with two pictures and a weight file."""
+    for name, seed in (("photo.png", 0), ("painting.png", 1)):
+        Image.fromarray((255 * picture(40, 52, seed)).astype(np.uint8)).save(tmp_path / name)
+    ns.write_weights(tmp_path / "tiny.h5", ns.WeightFile(tiny_weights))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(capsys, command):
+    """(exit status, standard output, standard error) of a command line."""
+    try:
+        status = main(command.split())
+    except SystemExit as exit:
+        status = exit.code
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return status, captured.out, captured.err
+
+
+def pixels(folder):
+    return {path.name: np.asarray(Image.open(path)).tobytes() for path in sorted(Path(folder).glob("*.png"))}
+
+
+def test_the_content_figure(folder):
+    figure = ns.content_figure("photo.png", "out", layers=["conv3_1", "relu1_1"], **QUICK)
+    assert sorted(os.listdir("out")) == ["conv1_1.png", "conv3_1.png", "figure.json", "sheet.png"]
+    assert [cell.layers for cell in figure.cells] == [("conv1_1",), ("conv3_1",)]
+    assert (figure.computed, figure.failures) == (2, {})
+    alone = ns.reconstruct("photo.png", "conv3_1", vgg=ns.load_vgg("tiny.h5", threads=1), size=40, iterations=3)
+    made = ns.load_image("out/conv3_1.png")
+    assert np.abs(made - alone.image).max() < 0.51 / 255
+    cell = figure.cells[1]
+    p = ns.load_image("photo.png", 40)
+    assert cell.numbers["pixels"] == pytest.approx(np.sqrt(np.mean((made.astype(float) - p) ** 2)), rel=1e-6)
+    F, P = (ns.load_vgg("tiny.h5").forward(x, ["conv3_1"])[0]["conv3_1"] for x in (made, p))
+    relative = np.mean((F - P) ** 2) / np.mean(P**2)
+    assert cell.numbers["content"] == {"conv3_1": pytest.approx(relative, rel=1e-4)}
+    assert cell.numbers["content_error"] == cell.numbers["content"]["conv3_1"]
+    assert cell.loss == pytest.approx(sum(cell.terms.values()))
+    assert set(cell.terms) == {"content/conv3_1", "tv"}
+    record = json.loads(figure.json.read_text())
+    assert (record["figure"], record["content"], record["layers"]) == ("content", "photo.png", ["conv1_1", "conv3_1"])
+    assert record["region"][2:] == [10, 10]
+    assert [c["numbers"] for c in record["cells"]] == [c.numbers for c in figure.cells]
+    assert [c["terms"] for c in record["cells"]] == [c.terms for c in figure.cells]
+    settings = ns.read_settings("out/conv3_1.png")
+    assert settings["content"] == "photo.png"
+    assert settings["figure"]["key"] == cell.key
+    assert str(folder) not in json.dumps([settings, record])
+
+
+def test_the_style_figure(folder):
+    figure = ns.style_figure("painting.png", "out", **QUICK)
+    assert sorted(os.listdir("out")) == [
+        "figure.json", "sheet.png", "style-1-conv1_1.png", "style-2-conv1_1-conv2_1.png",
+        "style-3-conv1_1-conv3_1.png", "style-4-conv1_1-conv4_1.png", "style-5-conv1_1-conv5_1.png",
+    ]  # fmt: skip
+    assert [cell.layers for cell in figure.cells] == [LAYERS[:n] for n in range(1, 6)]
+    third = figure.cells[2]
+    assert set(third.terms) == {"style/conv1_1", "style/conv2_1", "style/conv3_1", "tv"}
+    assert third.settings["style_layers"] == pytest.approx(dict.fromkeys(LAYERS[:3], 1 / 3))
+    vgg, made = ns.load_vgg("tiny.h5"), ns.load_image("out/style-3-conv1_1-conv3_1.png")
+    for name in LAYERS:
+        G, A = (
+            F.reshape(-1, F.shape[-1]).T @ F.reshape(-1, F.shape[-1]) / F[..., 0].size
+            for F in (vgg.forward(x, [name])[0][name] for x in (made, ns.load_image("painting.png", 40)))
+        )
+        assert third.numbers["style"][name] == pytest.approx(np.mean((G - A) ** 2) / np.mean(A**2), rel=1e-3)
+    (claim,) = figure.claims
+    assert [series.where for series in claim.series] == [f"{name} added" for name in LAYERS[1:]]
+    before, after = figure.cells[1].numbers["style"]["conv3_1"], third.numbers["style"]["conv3_1"]
+    assert claim.series[1].values == (before, after)
+    assert claim.series[1].holds == (after < before)
+
+
+def test_the_tradeoff_figure(folder):
+    figure = ns.tradeoff_figure(
+        "photo.png", "painting.png", "out", layers=LAYERS[:2], ratios=[1e-5, 2, 0.1], style_size=36, **QUICK
+    )
+    files = [f"tradeoff-{row}-{ratio}.png" for row in (1, 2) for ratio in ("0.00001", "0.1", "2")]
+    assert sorted(os.listdir("out")) == ["figure.json", "sheet.png", *files]
+    assert [cell.file for cell in figure.cells] == files
+    for cell in figure.cells:
+        assert cell.settings["beta"] == 20
+        assert cell.settings["alpha"] == cell.ratio * 20
+        assert set(cell.numbers["style"]) == set(cell.layers)
+        assert cell.numbers["style_error"] == pytest.approx(np.mean(list(cell.numbers["style"].values())))
+        assert set(cell.numbers["content"]) == {"conv3_2", "conv4_2"}
+    content, style = figure.claims
+    row = figure.cells[3:]
+    assert content.series[1].values == tuple(cell.numbers["content_error"] for cell in row[::-1])
+    assert style.series[1].values == tuple(cell.numbers["style_error"] for cell in row[::-1])
+    assert [series.rises for series in (content.series[0], style.series[0])] == [True, False]
+    record = json.loads(figure.json.read_text())
+    assert record["ratios"] == [1e-5, 0.1, 2]
+    assert [claim["holds"] for claim in record["claims"]] == [content.holds, style.holds]
+
+
+def test_cells_are_kept_and_numbers_do_not_depend_on_it(folder):
+    calls = []
+
+    def make(**changes):
+        calls.clear()
+        return ns.content_figure(
+            "photo.png", "out", layers=LAYERS[:3], callback=lambda *a: calls.append(a), **QUICK | changes
+        )
+
+    first = make()
+    assert [(done, total, cell and cell.name) for done, total, cell in calls] == [
+        (0, 3, None), (1, 3, "conv1_1"), (2, 3, "conv2_1"), (3, 3, "conv3_1"),
+    ]  # fmt: skip
+    sheet, record = first.sheet.read_bytes(), first.json.read_bytes()
+    again = make()
+    assert again.computed == 0
+    assert [call[:2] for call in calls] == [(3, 3)]
+    assert (again.sheet.read_bytes(), again.json.read_bytes()) == (sheet, record)
+    assert again.claims == first.claims
+
+    Path("out/conv2_1.png").unlink()
+    assert make().computed == 1
+    data = Path("out/conv1_1.png").read_bytes()
+    Path("out/conv1_1.png").write_bytes(data[: len(data) // 2])
+    ns.save_image("out/conv3_1.png", ns.load_image("photo.png"))
+    assert make().computed == 2
+
+    settings = ns.read_settings("out/conv1_1.png")
+    ns.save_image("out/conv1_1.png", 1 - ns.load_image("out/conv1_1.png"), settings)  # a record on another picture
+    assert make().computed == 1
+    assert make().sheet.read_bytes() == sheet
+
+    assert make(tv=2.0).computed == 3
+    assert make(tv=2.0, pooling="max").computed == 3
+    assert make(tv=2.0, pooling="max", threads=2).computed == 0
+    Image.open("painting.png").save("photo.png")
+    assert make(tv=2.0, pooling="max").computed == 3
+
+
+def test_a_renamed_picture_is_the_same_picture(folder):
+    ns.content_figure("photo.png", "out", layers=["conv1_1"], **QUICK)
+    Path("photo.png").rename("other.png")
+    figure = ns.content_figure("other.png", "out", layers=["conv1_1"], **QUICK)
+    assert (figure.computed, figure.cells[0].settings["content"]) == (0, "other.png")
+
+
+def test_processes_and_executors_make_the_same_pictures(folder, capsys):
+    command = f"figure content photo.png --layers conv1_1,conv2_1,conv3_1 {OPTIONS}"
+    assert call(capsys, f"{command} -o one")[0] == 0
+    status, out, err = call(capsys, f"{command} -o two --jobs 2")
+    assert (status, err) == (0, "")
+    assert out.startswith("two/sheet.png: 3 cells, 3 computed, 0 kept from before\n  The pixel error grows")
+    with concurrent.futures.ThreadPoolExecutor(2) as executor:
+        ns.content_figure("photo.png", "three", layers=LAYERS[:3], executor=executor, **QUICK)
+        assert executor.submit(int).result() == 0  # it was not shut down
+    assert pixels("one") == pixels("two") == pixels("three")
+    assert call(capsys, f"{command} -o three")[1].startswith("three/sheet.png: 3 cells, 0 computed, 3 kept")
+
+
+def test_a_job_can_be_pickled(folder):
+    class Pickled(concurrent.futures.Executor):
+        def submit(self, function, *arguments):
+            import pickle
+
+            function, arguments = pickle.loads(pickle.dumps((function, arguments)))
+            future = concurrent.futures.Future()
+            future.set_result(pickle.loads(pickle.dumps(function(*arguments))))
+            return future
+
+    figure = ns.tradeoff_figure(
+        "photo.png", "painting.png", "out", layers=LAYERS[:1], ratios=[1], executor=Pickled(), init="painting.png",
+        **QUICK,
+    )  # fmt: skip
+    assert figure.failures == {}
+    assert ns.read_settings("out/tradeoff-1-1.png")["init"] == "painting.png"
+
+
+def fail_at(monkeypatch, layer, error):
+    right = cells_module.reconstruct
+
+    def reconstruct(content, layer_given, **options):
+        if layer_given == layer:
+            raise error
+        return right(content, layer_given, **options)
+
+    monkeypatch.setitem(
+        cells_module._USE_CASES, "reconstruct", lambda content, layer, **options: reconstruct(content, layer, **options)
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (FloatingPointError("the loss is not finite"), "conv2_1: the loss is not finite"),
+        (MemoryError("3 TiB"), "conv2_1: out of memory (3 TiB); choose a smaller size"),
+        (IndexError("5"), "conv2_1: unexpected IndexError: 5 (a defect; please report it)"),
+    ],
+)
+def test_a_cell_that_fails_is_named_and_the_others_are_made(folder, capsys, monkeypatch, error, message):
+    command = f"figure content photo.png -o out --layers conv1_1,conv2_1,conv3_1 {OPTIONS}"
+    with monkeypatch.context() as patch:
+        fail_at(patch, "conv2_1", error)
+        status, out, err = call(capsys, command)
+    assert (status, err) == (1, f"nsnumpy: error: {message}\n")
+    assert "2 computed" in out
+    assert "cannot be told" in out
+    assert sorted(os.listdir("out")) == ["conv1_1.png", "conv3_1.png", "figure.json", "sheet.png"]
+    assert [bool(cell["error"]) for cell in json.loads(Path("out/figure.json").read_text())["cells"]] == [0, 1, 0]
+    status, out, err = call(capsys, command)
+    assert (status, err) == (0, "")
+    assert "1 computed, 2 kept" in out
+
+
+def test_a_run_that_ceases_to_be_finite_is_a_failure(folder, capsys):
+    command = f"figure content photo.png -o out --layers conv1_1,conv2_1 {OPTIONS}"
+    status, _, err = call(capsys, f"{command} --optimizer sgd --bounds none --lr 1e30")
+    assert status == 1
+    assert re.fullmatch(r"nsnumpy: error: conv1_1.*the loss is not finite.*\n", err)
+    assert sorted(os.listdir("out")) == ["figure.json", "sheet.png"]
+
+
+def test_a_process_that_is_killed_is_one_line(folder, monkeypatch):
+    """A broken pool fails the cells that it had, and no more is said."""
+
+    class Broken(concurrent.futures.Executor):
+        def submit(self, *arguments):
+            future = concurrent.futures.Future()
+            future.set_exception(concurrent.futures.BrokenExecutor("gone"))
+            return future
+
+    figure = ns.content_figure("photo.png", "out", layers=["conv1_1"], executor=Broken(), **QUICK)
+    assert figure.failures == {"conv1_1": "its process ended (killed, for want of memory perhaps): try fewer jobs"}
+    assert figure.claims[0].holds is None
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_keeps_what_is_done(folder, jobs):
+    """A real process group, a real signal: as a terminal sends it."""
+    command = f"figure content photo.png -o out --layers conv1_1,conv5_1 --weights tiny.h5 --size 40 --jobs {jobs}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nsnumpy", *command.split(), "--iterations", "1000000", "--optimizer", "adam"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not Path("out").exists():
+        time.sleep(0.05)
+    time.sleep(1.5)  # in the first cell, or while the processes start
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert err == "nsnumpy: interrupted; 0 of 2 cells are kept in out, and the same command goes on\n"
+    assert os.listdir("out") == []
+
+
+def test_the_same_command_goes_on_after_ctrl_c(folder, capsys, monkeypatch):
+    command = f"figure content photo.png -o out --layers conv1_1,conv2_1,conv3_1 {OPTIONS}"
+    with monkeypatch.context() as patch:
+        fail_at(patch, "conv2_1", KeyboardInterrupt())
+        status, out, err = call(capsys, command)
+    assert (status, out) == (130, "")
+    assert err == "nsnumpy: interrupted; 1 of 3 cells are kept in out, and the same command goes on\n"
+    assert os.listdir("out") == ["conv1_1.png"]
+    assert "3 cells, 2 computed, 1 kept from before" in call(capsys, command)[1]
+
+
+def test_an_interrupt_within_a_cell_does_not_keep_it(folder, monkeypatch):
+    def interrupt(done, total, cell):
+        if cell:
+            monkeypatch.setattr(ns.Progress, "record", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+
+    with pytest.raises(KeyboardInterrupt):
+        ns.content_figure("photo.png", "out", layers=LAYERS[:2], callback=interrupt, **QUICK)
+    assert os.listdir("out") == ["conv1_1.png"]
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "message"),
+    [
+        ("figure", 2, "required: FIGURE"),
+        ("figure poster photo.png -o out", 2, "invalid choice: 'poster'"),
+        ("figure content photo.png", 2, "required: -o/--output"),
+        ("figure content photo.png -o no/out", 2, "no/out: the folder no does not exist; make it first"),
+        ("figure content photo.png -o photo.png", 2, "photo.png: is a file; name a folder"),
+        ("figure content photo.png -o out --layer conv1_1", 2, "unrecognized arguments: --layer"),
+        ("figure content photo.png -o out --layers conv1_1,relu1_1", 2, "each layer once expected"),
+        ("figure content photo.png -o out --layers conv1_1,conv9_9", 2, "unknown layer 'conv9_9'"),
+        ("figure content photo.png -o out --jobs 0", 2, "1 or more, expected; '0' given"),
+        ("figure content photo.png -o out --tf32", 2, "tf32 is a GPU's precision"),
+        ("figure content photo.png -o out --ratios 1", 2, "unrecognized arguments: --ratios"),
+        ("figure style painting.png -o out --beta 3", 2, "unrecognized arguments: --beta 3"),
+        ("figure style painting.png -o out --style-layers conv1_1", 2, "unrecognized arguments: --style-layers"),
+        ("figure tradeoff photo.png -o out", 2, "required: PAINTING"),
+        ("figure tradeoff photo.png painting.png -o out --alpha 3", 2, "unrecognized arguments: --alpha 3"),
+        ("figure tradeoff photo.png painting.png -o out --ratios 1,-1", 2, "0 or more, expected; '-1' given"),
+        ("figure tradeoff photo.png painting.png -o out --ratios 1,1.0", 2, "each number once expected"),
+        ("figure content nobody.png -o out", 1, "nobody.png: no such file"),
+        ("figure content photo.png -o out --weights none.h5", 1, "none.h5: no such weight file"),
+        ("figure content photo.png -o out --size 15", 1, "conv5_1: a picture (H, W, 3) with H, W >= 16"),
+        ("figure content photo.png -o out --layers conv5_3", 1, "conv5_3: this network ends at conv5_1"),
+        ("figure content photo.png -o out --init nobody.png", 1, "nobody.png: no such file"),
+        ("figure content photo.png -o out --momentum 2", 1, "momentum is a number from 0 to below 1"),
+        ("figure content photo.png -o . --init conv1_1.png", 1, "conv1_1.png: no such file"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(folder, capsys, command, status, message):
+    before = sorted(os.listdir())
+    if " -o " in command:
+        command += "" if "--weights" in command else " --weights tiny.h5"
+        command += "" if "--size" in command else " --size 40"
+    got, out, err = call(capsys, command)
+    assert (got, out) == (status, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert err.startswith("nsnumpy: error: ")
+    assert sorted(os.listdir()) == before
+
+
+def test_a_picture_that_is_read_is_not_overwritten(folder, capsys):
+    Path("photo.png").rename("conv1_1.png")
+    before = Path("conv1_1.png").read_bytes()
+    status, _, err = call(capsys, f"figure content conv1_1.png -o . {OPTIONS}")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "conv1_1.png: named twice in this command" in err
+    assert Path("conv1_1.png").read_bytes() == before
+
+
+def test_arguments_of_the_api(folder):
+    with pytest.raises(TypeError, match="the style figure sets beta itself"):
+        ns.style_figure("painting.png", "out", beta=3.0, **QUICK)
+    with pytest.raises(TypeError, match="reconstruct has no setting 'scalse'"):
+        ns.content_figure("photo.png", "out", scalse=(), **QUICK)
+    with pytest.raises(ValueError, match="jobs is 1 or more, not 0"):
+        ns.content_figure("photo.png", "out", jobs=0, **QUICK)
+    with pytest.raises(ValueError, match="ratios are numbers"):
+        ns.tradeoff_figure("photo.png", "painting.png", "out", ratios=[1, -2], **QUICK)
+    assert not Path("out").exists()
+
+
+def test_quiet_prints_nothing(folder, capsys):
+    assert call(capsys, f"figure style painting.png -o out --layers conv1_1 --quiet {OPTIONS}") == (0, "", "")
+
+
+def test_weights_that_are_replaced_are_loaded_again(folder, tiny_weights):
+    ns.content_figure("photo.png", "out", layers=["conv1_1"], **QUICK)
+    changed = {name: (1.5 * weight, bias) for name, (weight, bias) in tiny_weights.items()}
+    ns.write_weights("tiny.h5", ns.WeightFile(changed))
+    assert ns.content_figure("photo.png", "out", layers=["conv1_1"], **QUICK).computed == 1
+
+
+def test_claims():
+    def cells(*numbers):
+        return [FigureCell(str(k), "", LAYERS[: k + 1], numbers=n) for k, n in enumerate(numbers)]
+
+    def pixels(*values):
+        return content_claims(cells(*({"pixels": value} for value in values)))[0].holds
+
+    assert pixels(0.1, 0.2, 0.3) is True
+    assert pixels(0.1, 0.3, 0.2) is False
+    assert pixels(0.1, 0.1) is False
+    missing = [*cells({"pixels": 1.0}), FigureCell("b", "", ("conv2_1",), error="gone")]
+    assert content_claims(missing)[0].holds is None
+    three = cells(
+        {"style": {"conv1_1": 0.1, "conv2_1": 0.9, "conv3_1": 0.5}},
+        {"style": {"conv1_1": 0.1, "conv2_1": 0.2, "conv3_1": 0.4}},
+        {"style": {"conv1_1": 0.1, "conv2_1": 0.3, "conv3_1": 0.4}},
+    )
+    (claim,) = style_claims(three)
+    assert [series.holds for series in claim.series] == [True, False]
+    assert claim.holds is False
+    good = cells({"content_error": 0.9, "style_error": 0.1}, {"content_error": 0.5, "style_error": 0.2})
+    assert [claim.holds for claim in tradeoff_claims([good, good])] == [True, True]
+    assert [claim.holds for claim in tradeoff_claims([good, good[::-1]])] == [False, False]
+    assert Series("", (1.0, 2.0, 3.0), rises=True).holds
+    assert not Series("", (1.0, 2.0, 3.0), rises=False).holds
+
+
+@pytest.mark.parametrize(
+    ("values", "names"), [((1e-5, 0.05, 0.1, 2.0), ["0.00001", "0.05", "0.1", "2"]), ((0.0, 30.0), ["0", "30"])]
+)
+def test_numbers_in_names_have_no_exponent(values, names):
+    assert [positional(value) for value in values] == names
+
+
+def test_the_region_is_the_one_with_most_detail():
+    rng = np.random.default_rng(0)
+    picture = np.full((60, 90, 3), 128, np.uint8)
+    picture[33:48, 51:66] = rng.integers(0, 256, (15, 15, 3))
+    assert most_detailed(picture, 16)[2:] == (16, 16)
+    top, left = most_detailed(picture, 16)[:2]
+    assert top in (32, 33)
+    assert left in (50, 51)
+    assert most_detailed(np.zeros((20, 30, 3), np.uint8), 8) == (0, 0, 8, 8)
+    assert most_detailed(picture, 200)[2:] == (60, 60)
+
+
+def overlapping(sheet):
+    boxes = [box for _, box in sheet.texts]
+    return [(a, b) for a, b in combinations(boxes, 2) if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]]
+
+
+def whole(sheet):
+    width, height = sheet.image.size
+    return all(0 <= b[0] < b[2] <= width and 0 <= b[1] < b[3] <= height for _, b in sheet.texts)
+
+
+def numbered(count, shape, failed=()):
+    image = np.full((*shape, 3), 200, np.uint8)
+    numbers = {"pixels": 1 / 3, "content": {}, "style": dict.fromkeys(LONG, 1 / 7), "content_error": 0.1 / 3}
+    return [
+        FigureCell(str(k), "", LONG[: k + 1], 10.0**-k, numbers | {"style_error": 1e-7 / 3}, image=image)
+        if k not in failed
+        else FigureCell(str(k), "", LONG[: k + 1], 10.0**-k, error="the loss is not finite, first in conv5_1; " * 3)
+        for k in range(count)
+    ]
+
+
+LONG = (*LAYERS, "conv5_4")
+TITLE = "a-photograph-with-a-name-that-has-no-space-and-goes-on-and-on-and-on.jpg in the style of another one"
+
+
+@pytest.mark.parametrize("shape", [(72, 96), (300, 40), (30, 300), (384, 384), (1500, 1000), (1, 7)])
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_labels_keep_to_their_places(shape, count):
+    cells, picture = numbered(count, shape, failed={2}), np.full((*shape, 3), 90, np.uint8)
+    rows = [numbered(3, shape, failed={1})] * count
+    line = "settings; " * 30
+    for sheet in (
+        content_sheet(TITLE, line, picture, most_detailed(picture, max(shape) // 4), cells, content_claims(cells)),
+        style_sheet(TITLE, line, picture, LONG, cells, style_claims(cells)),
+        tradeoff_sheet(TITLE, line, [picture, picture], rows, tradeoff_claims(rows)),
+    ):
+        assert len(sheet.texts) > 5
+        assert overlapping(sheet) == []
+        assert whole(sheet)
+        assert sheet.image.width < 3000
+        assert sheet.image.height < 5000
+        pixels = np.asarray(sheet.image)
+        assert (pixels[:20] == 255).all()
+        assert (pixels[-20:] == 255).all()
+
+
+def test_text_is_broken_to_its_width():
+    text = Text("some words and averyverylongwordwithoutanyspaces " * 3, 90)
+    sheet = draw_sheet(text)
+    assert all(box[2] - box[0] <= 91 for _, box in sheet.texts)
+    assert (
+        "".join(line for line, _ in sheet.texts).replace(" ", "") == "somewordsandaveryverylongwordwithoutanyspaces" * 3
+    )
+    assert Text("one\ntwo", 90, LABEL).lines == ["one", "two"]
+
+
+def test_pictures_are_shown_neither_tiny_nor_huge():
+    assert shown_size((40, 52)) == (208, 160)
+    assert shown_size((200, 320)) == (320, 200)
+    assert shown_size((2000, 1000)) == (192, 384)
+    assert shown_size((1, 4000)) == (384, 1)
+
+
+def test_the_claims_hold_for_the_built_in_network(tmp_path):
+    """Small pictures; the sheets at their defaults show the same."""
+    quick = {"size": 96, "threads": 1}
+    content = ns.content_figure("sample:coast", tmp_path / "content", iterations=50, **quick)
+    style = ns.style_figure("sample:starry", tmp_path / "style", iterations=50, **quick)
+    both = ns.tradeoff_figure(
+        "sample:coast", "sample:starry", tmp_path / "both", layers=LAYERS[::4], ratios=RATIOS["relative"][1:],
+        iterations=50, **quick,
+    )  # fmt: skip
+    for figure in (content, style, both):
+        assert figure.failures == {}
+        for claim in figure.claims:
+            assert claim.holds, claim
+    errors = [cell.numbers["pixels"] for cell in content.cells]
+    assert errors[0] < 0.04
+    assert errors[-1] > 0.12
