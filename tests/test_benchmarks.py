@@ -307,3 +307,58 @@ def test_the_overhead_is_the_time_outside_the_objective(optimizers, monkeypatch)
     monkeypatch.setattr(optimizers.ns, "minimize", minimize)
     result = optimizers.minimise(lambda x: (1.0, x), np.zeros(3), "lbfgs", 2)
     assert (result["seconds"], result["seconds_inside"], result["overhead"]) == (10.0, 5.0, 2.5)
+
+
+@pytest.fixture
+def normalization():
+    return load("normalization")
+
+
+def test_features_ten_times_as_large_want_an_alpha_over_beta_a_hundred_times_as_large(
+    normalization, tiny_weights, monkeypatch
+):
+    monkeypatch.setattr(normalization, "DECADES", 4)
+    file = WeightFile(tiny_weights)
+    arguments = SimpleNamespace(size=48, iterations=12)
+    vggs = [normalization.loaded(made, 1) for made in (normalization.scaled(file, 10.0), file)]
+    x = np.random.default_rng(0).random((32, 32, 3), dtype=np.float32)
+    larger, smaller = (vgg.forward(x, ["conv4_2"])[0]["conv4_2"] for vgg in vggs)
+    assert larger == pytest.approx(10 * smaller, rel=1e-2, abs=1e-2)
+    grids = [normalization.Grid(vgg, vggs[1], arguments) for vgg in vggs]
+    for grid in grids:
+        assert sum(1 for _ in grid.run()) == len(grid.errors) == 9
+        assert grid.errors[0] > 1.5 * grid.errors[-1]
+        assert grid.logs[0] <= grid.at(0.1) < grid.at(0.5) < grid.at(0.9) <= grid.logs[-1]
+    found, pictures = normalization.compared(*grids)
+    assert found["factor"] == pytest.approx(100, rel=0.1)
+    assert found["factor_predicted"] == pytest.approx(100, rel=1e-3)
+    assert found["apart"] < 0.5
+    assert found["range"][0] / found["range_normalized"][0] == pytest.approx(100, rel=0.5)
+    assert {name: len(row) for name, row in pictures.items()} == {"normalized": 6, "as it is": 6}
+    assert normalization.drawn(pictures).shape[2] == 3
+
+
+def test_the_same_network_wants_the_same_alpha_over_beta(normalization, tiny_weights, monkeypatch):
+    monkeypatch.setattr(normalization, "DECADES", 4)
+    vgg = normalization.loaded(WeightFile(tiny_weights), 1)
+    grid = normalization.Grid(vgg, vgg, SimpleNamespace(size=48, iterations=8))
+    list(grid.run())
+    found, _ = normalization.compared(grid, grid)
+    assert (found["factor"], found["factor_predicted"], found["apart"]) == (1, 1, 0)
+
+
+def test_what_normalisation_does_is_written_for_each_network(
+    normalization, tiny_weights, tmp_path, monkeypatch, capsys
+):
+    write_weights(tmp_path / "tiny.h5", WeightFile(tiny_weights))
+    monkeypatch.setattr(normalization, "DECADES", 2)
+    monkeypatch.setattr(normalization, "FACTORS", ())
+    json_file, folder = tmp_path / "out.json", tmp_path / "sheets"
+    arguments = ["normalization.py", "--weights", str(tmp_path / "tiny.h5"), "--size", "48", "--iterations", "3"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--threads", "1", "--json", str(json_file), "-o", str(folder)])
+    assert normalization.main() == 0
+    row = json.loads(json_file.read_text())["networks"]["tiny"]
+    assert len(row["alpha_over_beta"]["as it is"]) == len(row["alpha_over_beta"]["normalized"]) == 5
+    assert row["mean_style"][0] < row["mean_content"] < row["mean_style"][1]
+    assert "| tiny | " in capsys.readouterr().out
+    assert [path.name for path in folder.iterdir()] == ["tiny.png"]

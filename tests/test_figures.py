@@ -509,3 +509,8 @@ def test_the_claims_hold_for_the_built_in_network(tmp_path):
     errors = [cell.numbers["pixels"] for cell in content.cells]
     assert errors[0] < 0.04
     assert errors[-1] > 0.12
+
+
+def test_another_conventions_ratios_have_to_be_given(folder):
+    with pytest.raises(ValueError, match="no ratios are known for the convention jcjohnson: give some"):
+        ns.tradeoff_figure("photo.png", "painting.png", "out", weights="tiny.h5", size=40, convention="jcjohnson")
