@@ -1,6 +1,7 @@
 """The documentation is true: its Python and its commands run, what it quotes stands in the source, its links lead on.
 
-The README's Python is run by test_readme.py, block by block.
+The README's Python is run by test_readme.py, block by block; its commands of weights_tools, which fetch, convert and
+train, are only parsed.
 """
 
 import importlib
@@ -9,7 +10,7 @@ import re
 import pytest
 from pages import DOCS, README, blocks, broken_links, commands, links, missing_lines, parses, run, weights_commands
 
-from nsnumpy import load_image
+from nsnumpy import load_image, save_image
 from nsnumpy.cli import main
 from nsnumpy.workers import one_blas_thread
 
@@ -74,6 +75,31 @@ def test_its_commands_run(page, tmp_path, monkeypatch):
         assert main(arguments) == 0
         if "-o" in arguments:
             assert (tmp_path / arguments[arguments.index("-o") + 1]).stat().st_size > 0
+
+
+MADE_SMALL = {
+    "transfer": "--size 48 --iterations 2 --threads 1",
+    "texture": "--size 48 --iterations 2 --threads 1",
+    "reconstruct": "--size 48 --iterations 2 --threads 1",
+    "figure": "--size 48 --iterations 2 --threads 1 --layers conv1_1,conv2_1",
+    "plan": "--threads 1",
+}
+"""What is put after the README's commands, which are for larger pictures than a test has time for."""
+
+
+@pytest.mark.parametrize("arguments", commands(README), ids=" ".join)
+def test_the_readmes_commands_run(arguments, tmp_path, monkeypatch):
+    """All but those for a GPU; with pictures of that name, and the built-in network where one is fetched or trained."""
+    if "gpu" in arguments:
+        assert parses(arguments)
+        return
+    monkeypatch.chdir(tmp_path)
+    for name, sample in (("photo.jpg", "sample:coast"), ("painting.jpg", "sample:starry")):
+        save_image(name, load_image(sample, 96))
+    there = ["builtin" if argument in ("vgg19", "network.h5") else argument for argument in arguments]
+    assert main([*there, *MADE_SMALL.get(arguments[0], "").split()]) == 0
+    if "-o" in there:
+        assert (tmp_path / there[there.index("-o") + 1]).exists()
 
 
 @pytest.mark.parametrize("page", EVERY, ids=page_name)
