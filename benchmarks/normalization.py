@@ -175,6 +175,8 @@ def drawn(pictures: dict[str, Pictures]) -> np.ndarray:
 
 def run(arguments: argparse.Namespace) -> int:
     check_folder(arguments.json)
+    if len({Path(path).stem for path in arguments.weights}) < len(arguments.weights):
+        raise ValueError("networks are told apart by their files' names: give each another one")
     if arguments.output:
         arguments.output.mkdir(exist_ok=True)
     samples = [ns.load_image(f"sample:{name}", 256) for name in ns.sample_names()]

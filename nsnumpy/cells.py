@@ -35,6 +35,10 @@ Job = dict[str, Any]
 """name, use_case, pictures, settings, layer (of a reconstruction), network (of `load_vgg`), network_sha256,
 content_layers and style_layers (to measure), names (what the record calls the pictures), key: see `complete_job`."""
 
+_ENDED = (
+    "its process ended: killed, for want of memory perhaps (try fewer jobs), or begun by a script without "
+    "`if __name__ == '__main__':`"
+)
 RECORD = "figure"  # where a cell's own part stands among the settings that its PNG carries
 _USE_CASES: dict[str, Callable[..., Result]] = {"transfer": transfer, "texture": texture, "reconstruct": reconstruct}
 
@@ -199,7 +203,7 @@ def compute_cells(
         except CellError as error:
             failures[job["name"]] = str(error)
         except concurrent.futures.BrokenExecutor:
-            failures[job["name"]] = "its process ended (killed, for want of memory perhaps): try fewer jobs"
+            failures[job["name"]] = _ENDED
         except concurrent.futures.CancelledError:
             failures[job["name"]] = "the executor cancelled it"
         else:

@@ -21,7 +21,7 @@ from .images import Picture, load_image
 from .objective import STYLE_LAYERS, layer_weights
 from .runs import scales_of
 from .settings import INITS, Settings, settings_of
-from .weights import BUILTIN, BUILTIN_RANDOM, read_weights
+from .weights import BUILTIN, BUILTIN_RANDOM, WeightFile, read_weights
 
 KINDS = {"content": "reconstruct", "style": "texture", "tradeoff": "transfer"}
 """The use case that makes each figure's cells."""
@@ -105,6 +105,7 @@ def plan_figure(
     read = {name: _bytes(load_image(picture, _size(name, s))) for name, picture in pictures.items()}
     for picture in read.values():
         check_size(file.architecture, names, picture.shape)
+    _check_cells(kind, s, file, read)
     source = os.fspath(weights)
     if source not in (BUILTIN, BUILTIN_RANDOM) and Path(source).exists():
         source = os.path.abspath(source)  # processes may work in another folder
@@ -116,6 +117,17 @@ def plan_figure(
     cells = figure_cells(kind, names, ratios)
     jobs = [complete_job(shared | _own(kind, cell, names, s)) for cell in cells]
     return FigurePlan(kind, tuple(names), ratios, s, read, called, network, digest, cells, jobs)
+
+
+def _check_cells(kind: str, s: Settings, file: WeightFile, read: dict[str, np.ndarray]) -> None:
+    """ValueError for what every cell would fail of: before anything is written, or taken away."""
+    scales = scales_of(s, {name: picture.shape[:2] for name, picture in read.items()})
+    s.iterations_at(scales)
+    if isinstance(s.init, str) and s.init in ("content", "style") and s.init not in read:
+        raise ValueError(f"init {s.init!r}: there is no {s.init} picture here; choose noise or a picture")
+    if kind == "tradeoff":
+        wanted = resolve_layers(file.architecture, file.weights, layer_weights(s.content_layers))
+        check_size(file.architecture, wanted, read["content"].shape)
 
 
 def figure_files(cells: Iterable[FigureCell]) -> list[str]:
@@ -142,6 +154,8 @@ def figure_settings(kind: str, given: dict[str, Any]) -> Settings:
     for name in SET_BY_FIGURE[kind]:
         if name in given:
             raise TypeError(f"the {kind} figure sets {name} itself")
+    if given.get("content_layers") is not None:
+        given = given | {"content_layers": layer_weights(given["content_layers"], given.get("convention", "paper"))}
     use_case = KINDS[kind]
     return settings_of(use_case, **FIGURE_DEFAULTS[kind] | given).completed(use_case)
 

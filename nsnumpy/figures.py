@@ -188,6 +188,8 @@ def _figure(
     read = (*pictures.values(), planned.settings.init, planned.network["weights"])
     check_distinct(written, [path for path in read if isinstance(path, str | os.PathLike)])
     folder.mkdir(exist_ok=True)
+    for path in written:
+        check_folder(path)
     sheet_path, json_path = written[-2:]
     made = {cell.name: cell for cell in planned.cells}
     missing: list[Job] = []

@@ -132,6 +132,8 @@ class Settings:
             if not all(_is_whole(n, 1) for n in scales) or sorted(set(scales)) != scales:
                 raise ValueError(f"scales is a list of growing whole numbers, 1 or more; got {self.scales!r}")
             self._set("scales", tuple(int(n) for n in scales))
+        if isinstance(self.lr, Real):
+            self._set("lr", float(self.lr))
         for name in ("momentum", "alpha", "beta", "tv"):
             value = getattr(self, name)
             if value is None and name != "momentum":

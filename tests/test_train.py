@@ -631,6 +631,11 @@ def test_the_finished_network(tmp_path):
         assert words in file.source
     plain = finish(trained(replace(RECIPE, radius=0.0), held_out=0), tmp_path, "the data").source
     assert "without perturbations; normalized" in plain
+    as_trained = finish(done, None, "the data")
+    assert not as_trained.normalized
+    assert "; not normalized; " in as_trained.source
+    assert mean_activations(as_trained, images).keys() == before.keys()
+    assert all(np.array_equal(mean_activations(as_trained, images)[name], before[name]) for name in before)
 
 
 def test_folding_what_was_trained_gives_the_scores_of_the_training():

@@ -89,6 +89,9 @@ def add_train(command: argparse.ArgumentParser) -> None:
         type=Path,
         help="folder or HDF5 file of photographs over which each filter's mean activation is made 1 (DATA)",
     )
+    command.add_argument(
+        "--as-trained", action="store_true", help="leave the mean activations as they are after training"
+    )
     command.add_argument("--license", metavar="TEXT", default="", help="of the network, for the file to state")
     command.add_argument("--dtype", choices=DTYPES, default="float16", help="how to store the weights (float16)")
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
@@ -108,11 +111,11 @@ def run_train(arguments: argparse.Namespace) -> int:
     if checkpoint.exists() and not arguments.resume:
         raise TrainingError(f"{checkpoint}: of a training that was not finished: --resume goes on; or remove it")
     recipe = _recipe(arguments)
-    if arguments.calibrate:
+    if arguments.calibrate and not arguments.as_trained:
         check_calibration(arguments.calibrate, recipe.last)
     pictures, held_out = read_pictures(arguments.data, arguments.side, recipe.seed).split(arguments.held_out)
     trainer = Trainer(pictures, held_out, recipe, device=arguments.device, threads=arguments.threads)
-    if not arguments.calibrate:
+    if not arguments.calibrate and not arguments.as_trained:
         check_calibration(arguments.data, recipe.last)
     if arguments.resume:
         trainer.state = load_state(checkpoint, recipe, trainer.xp, trainer.fingerprint)
@@ -121,7 +124,8 @@ def run_train(arguments: argparse.Namespace) -> int:
         with _reporter(arguments, trainer, checkpoint) as report:
             trainer.train(report)
         trainer.state.save(checkpoint, recipe, trainer.fingerprint)  # what follows may fail
-        file = finish(trainer, arguments.calibrate or arguments.data, arguments.data.name)
+        calibration = None if arguments.as_trained else arguments.calibrate or arguments.data
+        file = finish(trainer, calibration, arguments.data.name)
     except KeyboardInterrupt:
         trainer.state.save(checkpoint, recipe, trainer.fingerprint)
         done = f"{trainer.state.step:,} of {trainer.steps:,} steps"
@@ -136,14 +140,20 @@ def run_train(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def finish(trainer: Trainer, calibration: Path, data: str) -> WeightFile:
-    """The trained network, folded and with mean activations of 1 over calibration pictures, and how it was made."""
-    file, _ = normalize(trainer.network(), _calibration_images(calibration))
+def finish(trainer: Trainer, calibration: Path | None, data: str) -> WeightFile:
+    """The trained network, folded and with mean activations of 1 over calibration pictures, and how it was made.
+
+    Without such pictures it has the activations that training gave it.
+    """
+    file = trainer.network()
+    if calibration:
+        file, _ = normalize(file, _calibration_images(calibration))
+    over = f"normalized over {calibration.name}" if calibration else "not normalized"
     recipe, accuracy = trainer.recipe, trainer.accuracy()
     against = f"against perturbations of radius {recipe.radius:g}" if recipe.radius else "without perturbations"
     made = (
         f"trained by nsnumpy {__version__} on {data}, {_shown(recipe.stages)}, {against}"
-        f"{'' if accuracy is None else f', top-1 accuracy {accuracy:.1%}'}; normalized over {calibration.name}; "
+        f"{'' if accuracy is None else f', top-1 accuracy {accuracy:.1%}'}; {over}; "
         f"recipe {json.dumps(asdict(recipe))}"
     )
     return replace(file, source=made)
