@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .backend import DeviceError, check_tf32, device_errors
-from .checkpoint import EVERY, Checkpoint, read_checkpoint
+from .checkpoint import EVERY, Checkpoint, is_checkpoint, read_checkpoint
 from .command import one_line, os_error, say
 from .files import check_distinct, check_folder
 from .images import check_output, save_image
@@ -103,10 +103,15 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
             check_report(arguments.report)
         read = [getattr(arguments, name, None) for name in ("content", "style", "init", "weights")]
         named = (None, *INITS, BUILTIN, BUILTIN_RANDOM)
+        anew = kept and not (arguments.resume and arguments.resume.resolve() == kept.resolve())
+        if anew and arguments.resume:
+            read.append(arguments.resume)
         check_distinct(
             [path for path in (output, arguments.log, arguments.report, kept) if path],
             [picture for picture in read if picture not in named],
         )
+        if anew and is_checkpoint(kept):
+            raise ValueError(f"{kept}: keeps a run already: --resume {kept} goes on with it; or remove it")
         resume = read_checkpoint(arguments.resume) if arguments.resume else None
     except ValueError as error:
         _say(f"error: {error}")
@@ -121,6 +126,8 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
         return 1
     if planned and not arguments.quiet:
         print(_planned(planned), flush=True)
+    if resume and not arguments.quiet:
+        print(f"{arguments.resume}: goes on after {resume.iteration} iterations", flush=True)
     frames = Frames() if arguments.report else None
     keeping = {"checkpoint": kept, "checkpoint_every": arguments.checkpoint_every, "resume": resume}
     result = _result(arguments, output, use_case, settings | keeping, frames)
@@ -134,7 +141,8 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
             print(_summary(output, result))
         if result.stopped:
             mend = f": {_mend(planned or _plan(arguments, name), arguments)}" if result.out_of_memory else ""
-            goes_on = f", and --resume {kept} goes on" if kept and result.interrupted else ""
+            there = next((path for path in (kept, arguments.resume) if path and path.is_file()), None)
+            goes_on = f", and --resume {there} goes on" if there and result.interrupted else ""
             _say(f"{result.stopped}{mend}; {output} holds the best picture so far{goes_on}")
     reported = 0 if frames is None else _report(arguments, result, frames)
     return 128 + signal.SIGINT if result.interrupted else reported or int(result.failed)
@@ -277,7 +285,7 @@ def _reporter(
         dynamic_ncols=True,
     ) as bar:
         log: Path | None = arguments.log
-        begun, saved = False, 0
+        begun, saved = False, resumed.iteration if resumed else 0
         earlier = resumed.history if resumed else []
 
         def report(progress: Progress) -> None:
@@ -305,6 +313,9 @@ def _reporter(
                     _say(f"note: {os_error(error)}")
 
         yield report
+        if log and earlier and not begun:  # nothing was left to run
+            with contextlib.suppress(OSError):
+                log.write_text("".join(json.dumps(line) + "\n" for line in earlier), encoding="utf-8")
 
 
 def _summary(output: Path, result: Result) -> str:

@@ -72,8 +72,8 @@ class Pairs:
     ) -> Pairs:
         """The same pairs again, in the same order."""
         pairs = cls(memory)
-        pairs._pairs = list(zip(steps, changes, strict=True))
-        pairs._curvatures = [(sy, yy) for sy, yy in curvatures]
+        pairs._pairs = list(zip(steps, changes, strict=True))[-memory:]
+        pairs._curvatures = [(sy, yy) for sy, yy in curvatures][-memory:]
         return pairs
 
     def times(self, g: Array, free: Array | None) -> tuple[Array, bool]:

@@ -187,10 +187,9 @@ class Objective:
                 G = gram_matrix(F, self.vgg.workers)
                 value, K = gram_loss(G, self._style_grams[name] * M, M)
                 w *= self.beta * self._style_factors[name] * self._convention.style_at(M, x.shape)
-                K = w * K
                 style[f"style/{name}"] = w * value
-                squares[f"style/{name}"] = (K * (G @ K)).sum(dtype="float64")
-                gram_gradients[name] = K
+                squares[f"style/{name}"] = w * (w * (K * (G @ K)).sum(dtype="float64"))
+                gram_gradients[name] = w * K
 
         _, trace = self.vgg.forward(x, self._layers, visit)
         gx = self.vgg.backward(trace, gradients, gram_gradients, keep=False)
@@ -199,8 +198,7 @@ class Objective:
             value, gradient = tv_loss(x)
             w = self.tv * self._convention.tv(x.shape)
             values["tv"] = w * value
-            gradient *= w
-            squares["tv"] = sum_of_squares(gradient)
-            gx += gradient
-        squares["pixels"] = sum_of_squares(gx)
+            squares["tv"] = w * (w * sum_of_squares(gradient))
+            gx += w * gradient
+        squares["pixels"] = sum_of_squares(gx.astype("float64"))  # in float32 a square may be too large
         return values, squares, gx

@@ -97,7 +97,7 @@ def minimize(
     Parameters
     ----------
     f : function from an array to (loss, gradient)
-        The gradient in x's shape.
+        The gradient in x's shape, an array of its own each time.
     x0 : float array
         The start. "lbfgs" works on a float64 copy on the host, the others in x0's dtype and namespace.
     method : "lbfgs-device", "lbfgs", "sgd" or "adam"
@@ -149,16 +149,25 @@ def minimize(
         raise ValueError(f"a state of {method!r} to go on from expected; {resume['method']!r} given")
     run = _Run(f, method, iterations, resume, callback)
     memory = MEMORY.get(method) if memory is None else memory
+    kind, options = {
+        "lbfgs-device": (LBFGS, {"memory": memory}),
+        "sgd": (SGD, {"lr": lr, "momentum": momentum}),
+        "adam": (Adam, {"lr": lr}),
+    }.get(method, (None, {}))
+    options |= {"bounds": bounds}
+    restored = kind.restore(resume["state"], **options) if resume and kind else None
+    x0 = resume["x"] if resume else x0
+    resume = None  # the arrays that the method forgets are not to be held here
     try:
         with device_errors(), np.errstate(over="ignore", invalid="ignore"):  # a step too long is told by f, below
-            if method == "lbfgs":
-                _lbfgs(run, x0, resume, bounds, memory)
-            elif method == "lbfgs-device":
-                _step_by_step(run, LBFGS, x0, resume, {"bounds": bounds, "memory": memory})
-            elif method == "sgd":
-                _step_by_step(run, SGD, x0, resume, {"bounds": bounds, "lr": lr, "momentum": momentum})
+            if kind is None:
+                _lbfgs(run, x0, bounds, memory)
+            elif restored:
+                _step_by_step(run, restored)
             else:
-                _step_by_step(run, Adam, x0, resume, {"bounds": bounds, "lr": lr})
+                begun = kind.begin(run.evaluate, project(x0, bounds), **options)
+                run.accept(begun.x, _loss(begun), begun.state())
+                _step_by_step(run, begun)
     except KeyboardInterrupt:
         if run.best is None:
             raise
@@ -224,13 +233,8 @@ class _Run:
         return Minimum(self.best, self.lowest, self.iterations, self.stopped, **how)
 
 
-def _step_by_step(run: _Run, kind: type, x0: Array, resume: Mapping[str, Any] | None, options: dict[str, Any]) -> None:
-    """A method of this package."""
-    if resume:
-        method = kind.restore(resume["state"], **options)
-    else:
-        method = kind.begin(run.evaluate, project(x0, options["bounds"]), **options)
-        run.accept(method.x, _loss(method), method.state())
+def _step_by_step(run: _Run, method: Any) -> None:
+    """A method of this package, from where it stands."""
     while run.iterations < run.requested:
         if why := method.step(run.evaluate):
             run.stopped = f"no lower loss found after {run.iterations} of {run.requested} iterations ({why})"
@@ -243,13 +247,13 @@ def _loss(method: Any) -> float:
     return method.loss * method.unit if isinstance(method, LBFGS) else method.loss
 
 
-def _lbfgs(run: _Run, x0: Array, resume: Mapping[str, Any] | None, bounds: Bounds, memory: int) -> None:
+def _lbfgs(run: _Run, x0: Array, bounds: Bounds, memory: int) -> None:
     """scipy's L-BFGS-B without its stopping rules.
 
     What still ends it early is a line search that finds no lower value even along the gradient: scipy tries that, with
     a fresh memory, before it gives up.
     """
-    shape = x0.shape
+    shape, resumed = x0.shape, run.iterations >= 0
     loss, unit = np.inf, 0.0
 
     def scaled(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -259,17 +263,17 @@ def _lbfgs(run: _Run, x0: Array, resume: Mapping[str, Any] | None, bounds: Bound
             # scipy's first trial step is the gradient itself, and some of its tests are absolute. In this unit the
             # longest first step of a pixel is 0.1, whatever the loss's own scale.
             unit = 0.1 / largest_element(gradient)
-            if not resume:
+            if not resumed:
                 accept(x)
         return unit * loss, unit * gradient.ravel().astype(np.float64)
 
     def accept(x: np.ndarray) -> None:
         run.accept(x.reshape(shape), loss, {})  # the point that a line search accepts is the last that it evaluated
 
-    x = to_host(resume["x"] if resume else project(x0, bounds)).astype(np.float64).ravel()
+    x = to_host(project(x0, bounds)).astype(np.float64).ravel()
     left = run.requested - max(run.iterations, 0)
-    if not left:  # scipy's least is one iteration
-        if not resume:
+    if left <= 0:  # scipy's least is one iteration
+        if not resumed:
             scaled(x)
         return
     limits = {"maxiter": left, "maxfun": 1000 + 100 * left, "ftol": 0.0, "gtol": 0.0}

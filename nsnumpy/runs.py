@@ -84,10 +84,13 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.stops: list[str] = []
         self.image: np.ndarray | None = None
-        self.first, self.done, self.loss = 0, 0, 0.0
+        self.counts: list[int] = []  # iterations at the scales that are done
+        self.loss = 0.0
         self.settings = self._record(use_case, names)
-        self.keeper = Keeper(keeping.checkpoint, keeping.every) if keeping.checkpoint else None
-        self.resumed = self._resumed(keeping.resume) if keeping.resume else None
+        self.keeper = None if keeping.checkpoint is None else Keeper(keeping.checkpoint, keeping.every)
+        self.resumed = None if keeping.resume is None else self._resumed(keeping.resume)
+        if self.keeper and self.resumed and not self.keeper.path.exists():
+            self.keeper.offer(self.resumed)
 
     def _record(self, use_case: str, names: dict[str, str]) -> dict[str, Any]:
         """What the run is of, and with; JSON-serialisable."""
@@ -111,8 +114,12 @@ class Run:
         checkpoint.check(self._identity())
         self.began -= checkpoint.seconds
         self.history, self.stops = list(checkpoint.history), list(checkpoint.stops)
-        self.image, self.loss = to_image(checkpoint.state["best"]), checkpoint.state["lowest"]
-        self.first, self.done = checkpoint.scale, checkpoint.done
+        state = checkpoint.state
+        self.image, self.loss, self.counts = to_image(state["best"]), state["lowest"], list(checkpoint.counts)
+        ran = [*self.counts, max(state["iteration"], self.iterations[checkpoint.scale])]
+        if ran != self.iterations[: len(ran)]:  # not asked for now: but this is what ran
+            self.iterations = ran + self.iterations[len(ran) :]
+            self.settings["iterations"] = self.iterations if len(self.iterations) > 1 else self.iterations[0]
         if self.s.optimizer == "lbfgs":
             warnings.warn(
                 "scipy's L-BFGS-B does not give its memory away: the run goes on from the same pixels with a fresh one",
@@ -124,7 +131,7 @@ class Run:
         """Run it, or the rest of it."""
         how: dict[str, bool] = {}
         identity = self._identity() if self.keeper else {}
-        for number in range(self.first, len(self.scales)):
+        for number in range(len(self.counts), len(self.scales)):
             size, _ = self.scales[number]
             try:
                 with device_errors():
@@ -138,15 +145,19 @@ class Run:
                 self.stops.append(f"{why}, before the first iterate at {size or 'full'} pixels")
                 break
             self.image, self.loss = to_image(minimum.x), minimum.loss
-            self.done += minimum.iterations
+            self.counts.append(minimum.iterations)
             how = {name: getattr(minimum, name) for name in ("interrupted", "failed", "out_of_memory")}
             if minimum.stopped:
                 at = f" at {max(self.image.shape)} pixels" if len(self.scales) > 1 else ""
                 self.stops.append(minimum.stopped + at)
             if minimum.interrupted or minimum.failed:
                 break
-        if self.keeper:
-            self.keeper.flush()
+        try:
+            if self.keeper:
+                self.keeper.flush()
+        except KeyboardInterrupt:
+            how["interrupted"] = True
+            self.stops.append(f"interrupted while {self.keeper.path} was written")
         settings = self.settings | {"loss": self.loss}
         return Result(fit_image(self.image, self.final), self.history, settings, "; ".join(self.stops), **how)
 
@@ -154,20 +165,16 @@ class Run:
         """The minimisation at one scale, from the result of the one before, or from where it was kept."""
         s, xp = self.s, self.vgg.xp
         objective, like = self.objective_at(*self.scales[number])
-        resume = None
-        if self.resumed and number == self.resumed.scale:
-            state = self.resumed.state
-            resume = state if s.optimizer == "lbfgs" else on_device(state, xp)
         x = _start(s, like, self.pictures) if self.image is None else fit_image(self.image, like.shape[:2])
         if s.optimizer != "lbfgs":  # scipy's works on the host; these follow the network to its device
             x = asarray(x, xp, self.vgg.dtype)
-        done, stops = self.done, list(self.stops)
-        total = done + sum(self.iterations[number:])
+        counts, stops = list(self.counts), list(self.stops)
+        total = sum(counts) + sum(self.iterations[number:])
 
         def on_iterate(iterate: Iterate) -> None:
             seconds = time.perf_counter() - self.began
             progress = Progress(
-                done + iterate.iteration,
+                sum(counts) + iterate.iteration,
                 total,
                 iterate.loss,
                 objective.terms,
@@ -180,7 +187,8 @@ class Run:
             if self.callback is not None:
                 self.callback(progress)
             if self.keeper:
-                self.keeper.offer(Checkpoint(identity, self.history[:], seconds, number, done, stops, iterate.state))
+                kept = Checkpoint(identity, self.history[:], seconds, number, counts, stops, dict(iterate.state))
+                self.keeper.offer(kept)
 
         return minimize(
             objective,
@@ -190,9 +198,20 @@ class Run:
             bounds=BOUNDS[s.bounds],
             lr=s.lr,
             momentum=s.momentum,
-            resume=resume,
+            resume=self._taken(number),
             callback=on_iterate,
         )
+
+    def _taken(self, number: int) -> dict[str, Any] | None:
+        """What to go on from at this scale, on its device, if that is where the run was kept.
+
+        It is handed over, so that its arrays can be forgotten as the optimizer forgets them.
+        """
+        if not (self.resumed and number == self.resumed.scale):
+            return None
+        state = dict(self.resumed.state)
+        self.resumed.state.clear()
+        return state if self.s.optimizer == "lbfgs" else on_device(state, self.vgg.xp)
 
 
 def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[tuple[int | None, int | None]]:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import h5py
@@ -242,11 +243,11 @@ def test_a_disk_that_is_full_does_not_end_the_run(tiny_vgg, picture, tmp_path, m
 def test_what_is_written_is_what_is_read(tmp_path):
     x, other = np.arange(6, dtype="float32").reshape(1, 2, 3), np.array([1.5, -2.0])
     state = {"x": x, "same": x, "numbers": [0.1 + 0.2, 7], "arrays": [other, x], "none": None, "nested": {"a": other}}
-    checkpoint = Checkpoint({"beta": 1.0}, [{"loss": 1 / 3}], 2.5, 1, 4, ["why"], state)
+    checkpoint = Checkpoint({"beta": 1.0}, [{"loss": 1 / 3}], 2.5, 1, [4], ["why"], state)
     write_checkpoint(tmp_path / "a.h5", checkpoint)
     read = read_checkpoint(tmp_path / "a.h5")
-    assert (read.settings, read.history, read.seconds, read.scale, read.done, read.stops) == (
-        {"beta": 1.0}, [{"loss": 1 / 3}], 2.5, 1, 4, ["why"]
+    assert (read.settings, read.history, read.seconds, read.scale, read.counts, read.stops) == (
+        {"beta": 1.0}, [{"loss": 1 / 3}], 2.5, 1, [4], ["why"]
     )  # fmt: skip
     assert read.state["numbers"] == [0.1 + 0.2, 7]
     assert read.state["x"].dtype == np.float32
@@ -316,6 +317,161 @@ def test_errors_are_one_line(folder, capsys, options, status, message):
     assert message in err
     assert err.count("\n") == 1
     assert not Path("out.png").exists()
+
+
+def test_any_bit_that_changed_is_noticed(kept, tmp_path):
+    path, _ = kept
+    whole, rng, other = path.read_bytes(), random.Random(5), tmp_path / "bit.h5"
+    before = read_checkpoint(path)
+    refused = 0
+    for _ in range(60):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        other.write_bytes(damaged)
+        try:
+            after = read_checkpoint(other)
+        except CheckpointError:
+            refused += 1
+        else:  # where HDF5 keeps nothing
+            assert after.history == before.history
+            assert np.array_equal(after.state["x"], before.state["x"])
+            assert all(map(np.array_equal, after.state["state"]["steps"], before.state["state"]["steps"]))
+    assert refused > 40
+
+
+def test_ctrl_c_while_the_last_checkpoint_is_written_loses_nothing(tiny_vgg, picture, tmp_path, monkeypatch):
+    path, write = tmp_path / "run.h5", checkpoints.write_checkpoint
+    options = {"vgg": tiny_vgg(), "size": 40, "iterations": 5}
+    whole = ns.texture(picture(40, 52), **options)
+
+    def interrupted(path, checkpoint):
+        if checkpoint.iteration == 5:
+            raise KeyboardInterrupt
+        write(path, checkpoint)
+
+    monkeypatch.setattr(checkpoints, "write_checkpoint", interrupted)
+    result = ns.texture(picture(40, 52), checkpoint=path, checkpoint_every=3, **options)
+    assert result.interrupted
+    assert result.stopped.endswith(f"interrupted while {path} was written")
+    assert np.array_equal(result.image, whole.image)
+    assert read_checkpoint(path).iteration == 3
+
+
+def test_ctrl_c_while_a_checkpoint_is_written_forgets_none(tiny_vgg, picture, tmp_path, monkeypatch):
+    path, write, calls = tmp_path / "run.h5", checkpoints.write_checkpoint, []
+
+    def interrupted(path, checkpoint):
+        calls.append(checkpoint.iteration)
+        if calls == [0, 2]:
+            raise KeyboardInterrupt
+        write(path, checkpoint)
+
+    monkeypatch.setattr(checkpoints, "write_checkpoint", interrupted)
+    result = ns.texture(picture(40, 52), vgg=tiny_vgg(), size=40, iterations=5, checkpoint=path, checkpoint_every=2)
+    assert result.interrupted
+    assert calls == [0, 2, 2]
+    assert read_checkpoint(path).iteration == 2
+
+
+def test_the_record_says_what_ran(tiny_vgg, picture, tmp_path):
+    options = {"vgg": tiny_vgg(), "size": 40, "scales": (24, 40)}
+    path, totals = tmp_path / "run.h5", []
+    with pytest.raises(PowerFailure):
+        ns.texture(
+            picture(40, 52), iterations=(4, 8), checkpoint=path, checkpoint_every=1, callback=fails_at(8), **options
+        )
+    result = ns.texture(
+        picture(40, 52), iterations=(20, 9), resume=path, callback=lambda p: totals.append(p.iterations), **options
+    )
+    assert result.settings["iterations"] == [4, 9]
+    assert [line["iteration"] for line in result.history] == [*range(5), *range(4, 14)]
+    assert set(totals) == {13}
+    for method in ("lbfgs-device", "lbfgs"):
+        options = {"vgg": options["vgg"], "size": 40, "optimizer": method}
+        ns.reconstruct(picture(40, 52), iterations=5, checkpoint=path, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fewer = ns.reconstruct(picture(40, 52), iterations=3, resume=path, **options)
+        assert fewer.settings["iterations"] == fewer.history[-1]["iteration"] == 5
+
+
+def test_what_stopped_a_scale_is_still_told(tiny_vgg, picture, tmp_path, monkeypatch):
+    path, vgg = tmp_path / "run.h5", tiny_vgg()
+    with pytest.raises(PowerFailure):
+        ns.texture(picture(40, 52), vgg=vgg, checkpoint=path, checkpoint_every=1, callback=fails_at(9), **SMALL)
+    kept = read_checkpoint(path)
+    kept.stops.append("no lower loss found at 24 pixels")
+    write_checkpoint(path, kept)
+    assert ns.texture(picture(40, 52), vgg=vgg, resume=path, **SMALL).stopped == "no lower loss found at 24 pixels"
+
+
+def test_a_run_that_stops_before_it_goes_on_has_the_best_picture_so_far(kept, monkeypatch):
+    path, given = kept
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    checkpoint = read_checkpoint(path)
+    checkpoint.state["best"] = checkpoint.state["best"] * 0.5
+    checkpoint.state["lowest"] = 7.0
+    monkeypatch.setattr(sys.modules["nsnumpy.transfer"], "Objective", interrupt)
+    result = ns.transfer(**given, iterations=8, resume=checkpoint)
+    assert result.interrupted
+    assert result.settings["loss"] == 7.0
+    assert np.array_equal(result.image, (checkpoint.state["best"]).astype("float32"))
+
+
+def test_pictures_are_known_by_what_the_last_scale_sees(tiny_vgg, picture, tmp_path):
+    p, a, path = picture(40, 52), picture(36, 44, 1), tmp_path / "run.h5"
+    ns.transfer(p, a, vgg=tiny_vgg(), checkpoint=path, style_size=36, **SMALL)
+    settings = read_checkpoint(path).settings
+    assert settings["content_sha256"] == checkpoints.digest(ns.load_image(p, 40))
+    assert settings["style_sha256"] == checkpoints.digest(ns.load_image(a, 36))
+
+
+def test_the_log_is_json_however_large_the_losses_are(folder):
+    command = f"transfer photo.png painting.png -o out.png {QUICK} --quiet --beta 1e22 --log run.jsonl"
+    assert main(command.replace("12,40", "1").split()) == 0
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    for line in Path("run.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
+
+
+def test_what_was_kept_is_not_written_over(folder, capsys):
+    command = "texture painting.png -o out.png --weights tiny.h5 --size 40 --iterations 4 --threads 1"
+    assert main([*command.split(), "--checkpoint", "run.h5", "--save-every", "4"]) == 0
+    before = Path("run.h5").read_bytes(), Path("out-00004.png").read_bytes()
+    capsys.readouterr()
+    assert main([*command.split(), "--checkpoint", "run.h5"]) == 2
+    assert capsys.readouterr().err == (
+        "nsnumpy: error: run.h5: keeps a run already: --resume run.h5 goes on with it; or remove it\n"
+    )
+    assert main([*command.split(), "--resume", "run.h5", "--log", "run.h5", "--checkpoint", "other.h5"]) == 2
+    assert "run.h5: named twice" in capsys.readouterr().err
+    assert Path("run.h5").read_bytes() == before[0]
+    assert main([*command.split(), "--resume", "run.h5", "--checkpoint", "new.h5", "--log", "new.jsonl"]) == 0
+    assert "run.h5: goes on after 4 iterations\n" in capsys.readouterr().out
+    assert read_checkpoint("new.h5").history == read_checkpoint("run.h5").history
+    assert len(Path("new.jsonl").read_text().splitlines()) == 5
+    assert main([*command.replace("-o out", "-o out").split(), "--resume", "run.h5", "--checkpoint", "run.h5"]) == 0
+
+
+def test_a_file_that_cannot_grow_does_not_end_the_run(folder):
+    """A full disk, as far as a process can make one for itself."""
+    resource = pytest.importorskip("resource")
+    command = f"transfer photo.png painting.png -o out.png {QUICK} --quiet --checkpoint run.h5 --checkpoint-every 1"
+    code = (
+        f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, {resource.RLIM_INFINITY})); "
+        f"from nsnumpy.cli import main; sys.exit(main({command.split()!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
+    assert done.stderr == "nsnumpy: note: run.h5: File too large; not a checkpoint for now\n"
+    assert ns.load_image("out.png").shape == (31, 40, 3)
+    assert not [name for name in os.listdir() if name.startswith(".")]
 
 
 def start(command):

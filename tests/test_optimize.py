@@ -565,3 +565,35 @@ def test_a_state_belongs_to_its_method():
     minimize(quadratic, start, method="adam", iterations=1, callback=kept.append)
     with pytest.raises(ValueError, match="a state of 'sgd' to go on from expected; 'adam' given"):
         minimize(quadratic, start, method="sgd", iterations=2, resume=kept[-1].state)
+
+
+def test_all_of_a_methods_state_comes_back():
+    method = LBFGS.begin(quadratic, start, bounds=(0.0, 1.0), memory=4)
+    for _ in range(6):
+        method.step(quadratic)
+    method.idle, method.reach, method.length, method.lowest = 3, 0.4, 0.05, method.loss * 0.9
+    again = LBFGS.restore(method.state(), bounds=(0.0, 1.0), memory=4)
+    for name in ("idle", "reach", "length", "lowest", "loss", "unit"):
+        assert getattr(again, name) == getattr(method, name), name
+    assert len(again.pairs) == 4
+    assert again.pairs.state()["curvatures"] == method.pairs.state()["curvatures"]
+    fewer = LBFGS.restore(method.state(), bounds=(0.0, 1.0), memory=2)
+    assert len(fewer.pairs) == 2
+    fewer.step(quadratic)
+    assert len(fewer.pairs) == 2
+    assert fewer.pairs.state()["steps"][0] is method.pairs.state()["steps"][-1]
+
+
+def test_scipy_begins_again_at_the_iterate_and_not_at_the_best_one():
+    kept, seen = [], []
+    minimize(quadratic, start, method="lbfgs", iterations=3, callback=kept.append)
+    state = kept[-1].state | {"best": start, "lowest": -1.0}
+
+    def f(x):
+        seen.append(x.copy())
+        return quadratic(x)
+
+    minimize(f, start, method="lbfgs", iterations=5, resume=state)
+    assert np.array_equal(seen[0], kept[-1].x)
+    ended = minimize(f, start, method="lbfgs", iterations=2, resume=kept[-1].state)
+    assert ended.iterations == 3
