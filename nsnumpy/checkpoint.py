@@ -8,7 +8,6 @@ and what the optimizer remembers. With L-BFGS's 15 pairs that is some 33 floats 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import warnings
@@ -149,15 +148,13 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     record = {name: getattr(checkpoint, name) for name in names}
     record["state"] = _replaced(checkpoint.state, lambda value: hasattr(value, "dtype"), number)
     text, hosted = json.dumps(record), [to_host(array) for array in arrays]
-    stream = io.BytesIO()  # HDF5 does not tell plainly of a disk that is full
-    with h5py.File(stream, "w") as h5:
+    # Through a file of Python's, since HDF5 does not tell plainly of a disk that is full.
+    with atomic_path(Path(path)) as temporary, temporary.open("wb+") as file, h5py.File(file, "w") as h5:
         h5.attrs["format"], h5.attrs["version"] = FORMAT, VERSION
         h5.attrs["sha256"] = digest(text, *hosted)
         h5["record"] = text
         for i, array in enumerate(hosted):
             h5[f"arrays/{i}"] = array
-    with atomic_path(Path(path)) as temporary:
-        temporary.write_bytes(stream.getbuffer())
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
