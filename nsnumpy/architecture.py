@@ -125,7 +125,7 @@ def check_size(architecture: str, layers: Sequence[str], shape: Sequence[int]) -
     if len(shape) < 3 or shape[-1] != 3 or min(shape[-3:-1]) < least:
         raise ValueError(
             f"{deepest_layer(architecture, layers)}: a picture (H, W, 3) with H, W >= {least} expected; "
-            f"x.shape={tuple(shape)}"
+            f"x.shape={tuple(shape)}: take a larger one"
         )
 
 

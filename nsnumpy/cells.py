@@ -24,6 +24,7 @@ import numpy as np
 
 from ._version import __version__
 from .backend import DeviceError, device_errors
+from .checkpoint import digest
 from .images import PictureError, load_image, read_settings, save_image
 from .objective import Objective
 from .results import Progress, Result
@@ -49,11 +50,11 @@ class CellError(RuntimeError):
 
 def complete_job(job: Job) -> Job:
     """The job with its key: a digest of all that determines the picture and what is measured on it."""
-    settings = {name: _digest(v) if isinstance(v, np.ndarray) else v for name, v in job["settings"].items()}
+    settings = {name: digest(v) if isinstance(v, np.ndarray) else v for name, v in job["settings"].items()}
     determines = {
         "nsnumpy": __version__,
         "network": job["network_sha256"],
-        "pictures": {name: _digest(picture) for name, picture in job["pictures"].items()},
+        "pictures": {name: digest(picture) for name, picture in job["pictures"].items()},
         "settings": settings,
         **{name: job["network"][name] for name in ("pooling", "dtype", "tf32")},
         **{name: job.get(name) for name in ("use_case", "layer", "content_layers", "style_layers")},
@@ -108,7 +109,7 @@ def _compute(job: Job) -> tuple[np.ndarray, dict[str, Any]]:
     record = {
         "cell": job["name"],
         "key": job["key"],
-        "picture": _digest(image),
+        "picture": digest(image),
         "numbers": _measure(vgg, image, job),
         "loss": best["loss"],
         "terms": best["terms"],
@@ -163,7 +164,7 @@ def read_cell(path: Path, key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
     try:
         record = read_settings(path)
         image = np.rint(255 * load_image(path)).astype(np.uint8)
-        if (record[RECORD]["key"], record[RECORD]["picture"]) == (key, _digest(image)):
+        if (record[RECORD]["key"], record[RECORD]["picture"]) == (key, digest(image)):
             return image, record
     except (PictureError, OSError, KeyError, TypeError):
         pass
@@ -269,11 +270,6 @@ def _interrupts_ignored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _digest(array: np.ndarray) -> str:
-    array = np.ascontiguousarray(array)
-    return hashlib.sha256(f"{array.dtype} {array.shape}".encode() + array.tobytes()).hexdigest()
 
 
 def _line(error: BaseException) -> str:

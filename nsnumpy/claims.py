@@ -59,6 +59,11 @@ class FigureCell:
     image: np.ndarray | None = field(default=None, repr=False)
 
 
+REFUTED = (
+    "Where a claim does not hold, the optimizer may have stopped too early: try more iterations, or a larger size."
+)
+
+
 @dataclass(frozen=True)
 class Series:
     """Numbers that a claim says to rise or to fall; None stands for one that is missing.
@@ -76,8 +81,8 @@ class Series:
 
     @property
     def holds(self) -> bool | None:
-        """Whether each number is above (below) the one before; None if that cannot be told."""
-        if None in self.values:
+        """Whether each number is above (below) the one before; None if one is missing, or there is but one."""
+        if None in self.values or len(self.values) < 2:
             return None
         return all(a < b if self.rises else a > b for a, b in pairwise(self.values))
 
@@ -97,9 +102,9 @@ class Claim:
 
     @property
     def holds(self) -> bool | None:
-        """Whether all of its series hold; None if a number is missing and the others do not refute it."""
+        """Whether all of its series hold; None if that cannot be told and no series refutes it."""
         verdicts = [series.holds for series in self.series]
-        return False if False in verdicts else None if None in verdicts else True
+        return False if False in verdicts else None if None in verdicts or not verdicts else True
 
     def record(self) -> dict[str, Any]:
         """All of it; JSON-serialisable."""

@@ -10,12 +10,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from .architecture import layer_names
 from .backend import check_tf32
-from .claims import FigureCell
-from .command import os_error, say
+from .claims import REFUTED, FigureCell
+from .command import duration, os_error, plural, say
 from .figure_plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE
 from .figures import Figure, check_figure_folder, content_figure, style_figure, tradeoff_figure
 from .options import PROG, add_settings, layer, non_negative, positive
+from .plan import Plan, plan
 from .settings import Settings
 
 _PICTURES = {"content": ("photo",), "style": ("painting",), "tradeoff": ("photo", "painting")}
@@ -99,6 +101,7 @@ def _run(arguments: argparse.Namespace) -> int:
     options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads", "jobs")}
     options |= {name: given[name] for name in ("layers", "ratios") if name in given}
     pictures = [given[name] for name in _PICTURES[kind]]
+    planned = None if arguments.quiet else _plan(arguments, settings)
     stand: list[int] = []
     with tqdm(
         unit="cell",
@@ -110,6 +113,8 @@ def _run(arguments: argparse.Namespace) -> int:
         def report(done: int, total: int, cell: FigureCell | None) -> None:
             stand[:] = done, total
             bar.total = total
+            if planned and not cell:
+                print(_planned(planned, done, total, arguments.jobs), flush=True)
             if cell:
                 bar.set_postfix_str(cell.name, refresh=False)
             bar.update(done - bar.n)
@@ -130,11 +135,34 @@ def _run(arguments: argparse.Namespace) -> int:
     return int(bool(figure.failures))
 
 
+def _plan(arguments: argparse.Namespace, settings: dict[str, Any]) -> Plan:
+    """What the cell takes that takes most: the one of the deepest layer, or of all of them."""
+    given = vars(arguments)
+    options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads")}
+    kind, layers = arguments.kind, arguments.layers
+    if kind != "content":
+        settings = settings | {"style_layers": layers}
+    layer = {"layer": max(layers, key=layer_names("vgg19").index)} if kind == "content" else {}
+    pictures = {loss: given[name] for name, loss in (("photo", "content"), ("painting", "style")) if name in given}
+    return plan(KINDS[kind], **pictures, **layer, **options, **settings)
+
+
+def _planned(planned: Plan, done: int, total: int, jobs: int) -> str:
+    height, width = planned.size
+    missing = total - done
+    kept = f", {done} kept from before" if done else ""
+    seconds, memory = missing * planned.total_seconds, min(jobs, missing) * planned.peak_bytes / 1e9
+    takes = f": at most about {duration(seconds)} and {memory:.2f} GB of memory" if missing else ""
+    return f"{width} x {height}: {plural(total, 'cell')}{kept}{takes}"
+
+
 def _summary(figure: Figure) -> str:
     kept = len(figure.cells) - figure.computed - len(figure.failures)
-    lines = [f"{figure.sheet}: {len(figure.cells)} cells, {figure.computed} computed, {kept} kept from before"]
+    cells = plural(len(figure.cells), "cell")
+    lines = [f"{figure.sheet}: {cells}, {figure.computed} computed, {kept} kept from before"]
     verdicts = {True: "yes", False: "NO", None: "cannot be told"}
     lines += [f"  {claim.text}: {verdicts[claim.holds]}" for claim in figure.claims]
+    lines += [REFUTED] if False in [claim.holds for claim in figure.claims] else []
     return "\n".join(lines)
 
 

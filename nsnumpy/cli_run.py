@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .backend import DeviceError, check_tf32, device_errors
 from .checkpoint import EVERY, Checkpoint, is_checkpoint, read_checkpoint
-from .command import one_line, os_error, say
+from .command import duration, one_line, os_error, plural, say
 from .files import check_distinct, check_folder
 from .images import check_output, save_image
 from .options import PROG, add_settings, layer, positive
@@ -127,7 +127,7 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
     if planned and not arguments.quiet:
         print(_planned(planned), flush=True)
     if resume and not arguments.quiet:
-        print(f"{arguments.resume}: goes on after {resume.iteration} iterations", flush=True)
+        print(f"{arguments.resume}: goes on after {plural(resume.iteration, 'iteration')}", flush=True)
     frames = Frames() if arguments.report else None
     keeping = {"checkpoint": kept, "checkpoint_every": arguments.checkpoint_every, "resume": resume}
     result = _result(arguments, output, use_case, settings | keeping, frames)
@@ -215,7 +215,7 @@ def _planned(planned: Plan) -> str:
     scales = f" at {', '.join(map(str, planned.scales))} pixels" if len(planned.scales) > 1 else ""
     return (
         f"{width} x {height}: about {planned.peak_bytes / 1e9:.2f} GB of memory, {planned.seconds:.2g} s an "
-        f"evaluation, {_duration(planned.total_seconds)} for {planned.iterations} iterations{scales}"
+        f"evaluation, {duration(planned.total_seconds)} for {plural(planned.iterations, 'iteration')}{scales}"
     )
 
 
@@ -234,10 +234,6 @@ def _mend(planned: Plan, arguments: argparse.Namespace) -> str:
     if planned.largest_size and getattr(arguments, "scales", None):
         mend += ", and --scales up to it"
     return mend
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _run_plan(arguments: argparse.Namespace) -> int:
@@ -323,7 +319,7 @@ def _summary(output: Path, result: Result) -> str:
     last = result.history[-1]
     first = next(line for line in result.history if line["size"] == last["size"])
     return (
-        f"{output}: {width} x {height}, {last['iteration']} iterations in {last['seconds']:.1f} s, "
+        f"{output}: {width} x {height}, {plural(last['iteration'], 'iteration')} in {last['seconds']:.1f} s, "
         f"loss {first['loss']:.4g} -> {result.settings['loss']:.4g}"
     )
 

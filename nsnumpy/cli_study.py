@@ -114,7 +114,9 @@ def _run_conventions(arguments: argparse.Namespace) -> int:
         weights = {name: getattr(arguments, name) for name in _WEIGHTS}
         weights = {name: defaults[name] if weight is None else weight for name, weight in weights.items()}
         carried = carry_weights(source, target, network, (height, width), **weights, **chosen, **pictures)
-        _say(f"note: for {arguments.weights} at {width} x {height}; {_filters(network, chosen)}")
+        own = [f"--{name} {defaults[name]:g}" for name in _WEIGHTS if getattr(arguments, name) is None]
+        took = f"; {', '.join(own)} as {source} has it, for VGG-19 as published" if own else ""
+        _say(f"note: for {arguments.weights} at {width} x {height}; {_filters(network, chosen)}{took}")
         print(_options(arguments, carried, max(height, width)))
         return 0
     shown = [name for name, convention in CONVENTIONS.items() if pictures or not convention.of_pictures]
@@ -168,6 +170,7 @@ def _print_factors(factors: Mapping[str, Mapping[str, float]]) -> None:
 def _options(arguments: argparse.Namespace, carried: Mapping[str, Any], size: int) -> str:
     """The weights, and what they depend on, as the options of `nsnumpy transfer`."""
     options = ["--convention", carried["convention"], "--size", str(size)]
+    options += ["--scales", str(size)] if carried["convention"] == "relative" else []  # the others have no more
     options += ["--style-size", str(arguments.style_size)] if arguments.style_size else []
     options += ["--weights", arguments.weights] if arguments.weights != BUILTIN else []
     options += ["--pooling", arguments.pooling] if arguments.pooling != "avg" else []

@@ -89,6 +89,14 @@ def one_line(message: Any) -> str:
     return " ".join(str(message).split())
 
 
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def plural(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def say(program: str, text: str) -> None:
     """A line on standard error."""
     print(f"{program}: {text}", file=sys.stderr)

@@ -16,6 +16,7 @@ from ._version import __version__
 from .architecture import check_size, layer_names, network_digest, resolve_layers
 from .backend import check_tf32
 from .cells import Job, complete_job
+from .checkpoint import digest
 from .claims import FigureCell, positional, set_name
 from .images import Picture, load_image
 from .objective import STYLE_LAYERS, layer_weights
@@ -75,6 +76,11 @@ class FigurePlan:
     network_sha256: str
     cells: list[FigureCell] = field(repr=False)
     jobs: list[Job] = field(repr=False)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """By which to know the pictures again."""
+        return {name: digest(picture) for name, picture in self.pictures.items()}
 
 
 def plan_figure(

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .claims import Claim, FigureCell, set_name
+from .claims import REFUTED, Claim, FigureCell, set_name
 from .sheets import (
     BAD,
     FAINT,
@@ -128,6 +128,8 @@ def _sheet(
             mark = "" if series.holds else ": NO" if series.holds is False else ": cannot be told"
             found.append(Text(f"{series.where}:  {numbers}{mark}", width, LABEL, INK if series.holds else BAD))
         parts.append(Column(found, 2))
+    if False in [claim.holds for claim in claims]:
+        parts.append(Text(REFUTED, width, LABEL, FAINT))
     return draw_sheet(Column(parts, 2 * GAP))
 
 
@@ -151,13 +153,15 @@ def _content_lines(cell: FigureCell) -> list[str]:
 
 
 def _compared(values: Sequence[float | None]) -> str:
-    """The numbers with what lies between them: 0.1 < 0.3 > 0.2."""
-    text = "?" if values[0] is None else _number(values[0])
+    """The numbers with what lies between them, 0.1 < 0.3 > 0.2; with as many digits as tell neighbours apart."""
+    pairs = [pair for pair in pairwise(values) if None not in pair and pair[0] != pair[1]]
+    digits = next((n for n in range(3, 9) if all(_number(a, n) != _number(b, n) for a, b in pairs)), 9)
+    text = "?" if values[0] is None else _number(values[0], digits)
     for before, value in pairwise(values):
         sign = "," if None in (before, value) else " <" if before < value else " >" if before > value else " ="
-        text += f"{sign} {'?' if value is None else _number(value)}"
+        text += f"{sign} {'?' if value is None else _number(value, digits)}"
     return text
 
 
-def _number(value: float) -> str:
-    return f"{value:.3g}".replace("e-0", "e-")
+def _number(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}g}".replace("e-0", "e-")

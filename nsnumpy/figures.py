@@ -187,6 +187,7 @@ def _figure(
     written = [folder / name for name in figure_files(planned.cells)]
     read = (*pictures.values(), planned.settings.init, planned.network["weights"])
     check_distinct(written, [path for path in read if isinstance(path, str | os.PathLike)])
+    _check_not_anothers(folder, planned)
     folder.mkdir(exist_ok=True)
     for path in written:
         check_folder(path)
@@ -222,6 +223,19 @@ def _figure(
     with atomic_path(json_path) as temporary:
         temporary.write_text(json.dumps(_json(planned, cells, claims) | region, indent=1) + "\n", encoding="utf-8")
     return Figure(kind, folder, sheet_path, json_path, cells, claims, len(missing) - len(failures))
+
+
+def _check_not_anothers(folder: Path, planned: FigurePlan) -> None:
+    """ValueError if the folder holds another figure, or that of other pictures."""
+    try:
+        held = json.loads((folder / "figure.json").read_text(encoding="utf-8"))
+        kind, pictures = held["figure"], held["pictures"]
+        names = {name: held[name] for name in pictures}
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    ours = {name: planned.names[name] for name in planned.pictures}
+    if kind != planned.kind or (names != ours and pictures != planned.digests):
+        raise ValueError(f"{folder}: holds the {kind} figure of {' and '.join(names.values())}; choose another folder")
 
 
 def _filled(cell: FigureCell, image: np.ndarray, record: dict[str, Any]) -> FigureCell:
@@ -262,6 +276,7 @@ def _json(planned: FigurePlan, cells: Sequence[FigureCell], claims: Sequence[Cla
         "figure": planned.kind,
         "nsnumpy": __version__,
         **planned.names,
+        "pictures": planned.digests,
         "network_sha256": planned.network_sha256,
         "layers": planned.layers,
         "ratios": planned.ratios,

@@ -17,10 +17,10 @@ from PIL import Image
 
 import nsnumpy as ns
 from nsnumpy import cells as cells_module
-from nsnumpy.claims import FigureCell, Series, content_claims, positional, style_claims, tradeoff_claims
+from nsnumpy.claims import Claim, FigureCell, Series, content_claims, positional, style_claims, tradeoff_claims
 from nsnumpy.cli import main
 from nsnumpy.figure_plan import RATIOS
-from nsnumpy.figure_sheets import content_sheet, style_sheet, tradeoff_sheet
+from nsnumpy.figure_sheets import _compared, content_sheet, style_sheet, tradeoff_sheet
 from nsnumpy.sheets import LABEL, Text, draw_sheet, most_detailed, shown_size
 
 LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -38,15 +38,18 @@ def folder(tmp_path, monkeypatch, picture, tiny_weights):
     return tmp_path
 
 
+PLANNED = re.compile(r"\A\d+ x \d+: \d+ cells?(, \d+ kept from before)?(: at most about \d+ (s|min) and .* memory)?\n")
+
+
 def call(capsys, command):
-    """(exit status, standard output, standard error) of a command line."""
+    """(exit status, standard output without the plan, standard error) of a command line."""
     try:
         status = main(command.split())
     except SystemExit as exit:
         status = exit.code
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
-    return status, captured.out, captured.err
+    return status, PLANNED.sub("", captured.out, count=1), captured.err
 
 
 def pixels(folder):
@@ -285,7 +288,7 @@ def test_ctrl_c_keeps_what_is_done(folder, jobs):
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, PLANNED.sub("", out)) == (130, "")
     assert err == "nsnumpy: interrupted; 0 of 2 cells are kept in out, and the same command goes on\n"
     assert os.listdir("out") == []
 
@@ -515,3 +518,46 @@ def test_the_claims_hold_for_the_built_in_network(tmp_path):
 def test_another_conventions_ratios_have_to_be_given(folder):
     with pytest.raises(ValueError, match="no ratios are known for the convention jcjohnson: give some"):
         ns.tradeoff_figure("photo.png", "painting.png", "out", weights="tiny.h5", size=40, convention="jcjohnson")
+
+
+def test_a_figure_begins_with_what_it_takes(folder, capsys):
+    command = f"figure content photo.png -o out --layers conv1_1,conv2_1,conv3_1 {OPTIONS}".split()
+    assert main(command) == 0
+    assert re.match(r"40 x 31: 3 cells: at most about \d+ s and 0\.\d\d GB of memory\n", capsys.readouterr().out)
+    Path("out/conv2_1.png").unlink()
+    assert main(command) == 0
+    assert capsys.readouterr().out.startswith("40 x 31: 3 cells, 2 kept from before: at most about ")
+    assert main(command) == 0
+    assert capsys.readouterr().out.startswith("40 x 31: 3 cells, 3 kept from before\n")
+
+
+def test_another_figures_folder_is_not_written_into(folder, capsys):
+    assert main(f"figure content photo.png -o out --layers conv1_1,conv2_1 {OPTIONS}".split()) == 0
+    before = pixels("out")
+    for command in ("figure style painting.png -o out", "figure content painting.png -o out"):
+        status, out, err = call(capsys, f"{command} --layers conv1_1 {OPTIONS}")
+        assert (status, out) == (1, "")
+        assert err == "nsnumpy: error: out: holds the content figure of photo.png; choose another folder\n"
+    assert pixels("out") == before
+    assert Path("out/figure.json").exists()
+
+
+def test_claims_say_no_more_than_they_know():
+    one = Claim("", (Series("a", (0.1,), True),))
+    assert one.holds is None
+    assert Claim("", ()).holds is None
+    assert Claim("", (Series("a", (0.1, 0.2), True), Series("b", (0.3, 0.2), True))).holds is False
+
+
+def test_numbers_that_differ_are_told_apart():
+    assert _compared((0.11011, 0.11021, 0.2)) == "0.1101 < 0.1102 < 0.2"
+    assert _compared((0.1, 0.1, None, 0.3)) == "0.1 = 0.1, ?, 0.3"
+
+
+def test_a_claim_that_fails_says_what_to_try(folder, capsys):
+    status, out, _ = call(
+        capsys, "figure content photo.png -o out --weights tiny.h5 --size 40 --iterations 0 --threads 1"
+    )
+    assert status == 0
+    assert ": NO\n" in out
+    assert out.endswith("try more iterations, or a larger size.\n")
