@@ -533,6 +533,7 @@ def test_a_figure_begins_with_what_it_takes(folder, capsys):
 
 def test_another_figures_folder_is_not_written_into(folder, capsys):
     assert main(f"figure content photo.png -o out --layers conv1_1,conv2_1 {OPTIONS}".split()) == 0
+    capsys.readouterr()
     before = pixels("out")
     for command in ("figure style painting.png -o out", "figure content painting.png -o out"):
         status, out, err = call(capsys, f"{command} --layers conv1_1 {OPTIONS}")
