@@ -127,8 +127,7 @@ def plan_figure(
 
 def _check_cells(kind: str, s: Settings, file: WeightFile, read: dict[str, np.ndarray]) -> None:
     """ValueError for what every cell would fail of: before anything is written, or taken away."""
-    scales = scales_of(s, {name: picture.shape[:2] for name, picture in read.items()})
-    s.iterations_at(scales)
+    scales_of(s, {name: picture.shape[:2] for name, picture in read.items()})
     if isinstance(s.init, str) and s.init in ("content", "style") and s.init not in read:
         raise ValueError(f"init {s.init!r}: there is no {s.init} picture here; choose noise or a picture")
     if kind == "tradeoff":

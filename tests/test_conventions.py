@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nsnumpy import Objective, carry_weights, check_gradient, load_image, transfer, write_weights
+from nsnumpy import Objective, carry_weights, check_gradient, conventions, load_image, transfer, write_weights
 from nsnumpy.backend import to_host
 from nsnumpy.carry import convention_factors
 from nsnumpy.cli import main, parser
@@ -272,6 +272,25 @@ def test_every_convention_has_defaults_for_every_use_case():
             assert all(getattr(completed, name) == value for name, value in defaults[use_case].items())
         scales = Settings(convention=convention).sizes(512)
         assert scales == ([128, 256, 512] if convention == "relative" else [512])
+
+
+# alpha, beta and tv as each tool has them; a tv of 0 where it has none, or another function.
+TOOLS = {
+    "jcjohnson": (5, 100, 1e-3), "gatys-pytorch": (1, 1000, 0), "anishathalye": (5, 500, 100),
+    "pytorch-tutorial": (1, 1e6, 0), "gordicaleksa": (1e5, 3e4, 0), "pystiche": (1, 1000, 0), "cysmith": (5, 1e4, 0),
+    "titu1994": (0.025, 1, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", [name for name in CONVENTIONS if name not in ("paper", "relative")])
+def test_a_tools_weights_are_its_own(tool):
+    alpha, beta, tv = TOOLS[tool]
+    s, texture, reconstruct = (Settings(convention=tool).completed(use_case) for use_case in USE_CASES)
+    assert (s.alpha, s.beta, s.tv) == (alpha, beta, tv)
+    assert (texture.beta, texture.tv) == (beta, tv)
+    assert reconstruct.tv == pytest.approx(tv / alpha)  # its content has weight 1
+    rows = [line.split() for line in conventions.__doc__.partition("alpha  beta")[2].splitlines()]
+    assert [(float(row[-2]), float(row[-1])) for row in rows if row[:1] == [tool]] == [(alpha, beta)]
 
 
 def test_a_tools_defaults_are_its_own():

@@ -1,10 +1,12 @@
 """The paper's figures: files, numbers, claims, cells that are kept, processes and executors, Ctrl-C, sheets."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -21,7 +23,7 @@ from nsnumpy.claims import Claim, FigureCell, Series, content_claims, positional
 from nsnumpy.cli import main
 from nsnumpy.figure_plan import RATIOS
 from nsnumpy.figure_sheets import _compared, content_sheet, style_sheet, tradeoff_sheet
-from nsnumpy.sheets import LABEL, Text, draw_sheet, most_detailed, shown_size
+from nsnumpy.sheets import FRAME, LABEL, Text, draw_sheet, most_detailed, shown_size
 
 LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 QUICK = {"weights": "tiny.h5", "size": 40, "iterations": 3, "threads": 1}
@@ -121,6 +123,13 @@ def test_the_tradeoff_figure(folder):
         assert set(cell.numbers["style"]) == set(cell.layers)
         assert cell.numbers["style_error"] == pytest.approx(np.mean(list(cell.numbers["style"].values())))
         assert set(cell.numbers["content"]) == {"conv3_2", "conv4_2"}
+        assert cell.numbers["content_error"] == pytest.approx(np.mean(list(cell.numbers["content"].values())))
+    weighted = dict.fromkeys(LAYERS[:2], 1.0)
+    painting = ns.load_image("painting.png", 36)
+    objective = ns.Objective(ns.load_vgg("tiny.h5"), style=painting, style_layers=weighted, convention="relative")
+    objective(ns.load_image(f"out/{files[-1]}"))
+    measured = {f"style/{name}": error for name, error in figure.cells[-1].numbers["style"].items()}
+    assert measured == pytest.approx(objective.terms, rel=1e-3)
     content, style = figure.claims
     row = figure.cells[3:]
     assert content.series[1].values == tuple(cell.numbers["content_error"] for cell in row[::-1])
@@ -129,6 +138,21 @@ def test_the_tradeoff_figure(folder):
     record = json.loads(figure.json.read_text())
     assert record["ratios"] == [1e-5, 0.1, 2]
     assert [claim["holds"] for claim in record["claims"]] == [content.holds, style.holds]
+
+
+def test_the_loss_and_its_terms_are_the_pictures(folder):
+    """The lowest of the last scale; here neither the last of that scale nor the lowest of all."""
+    settings = {"size": 40, "scales": (20, 40), "iterations": (20, 1), "optimizer": "adam", "lr": 0.07}
+    layers = LAYERS[:2]
+    Image.open("painting.png").crop((0, 0, 40, 30)).save("small.png")  # which is not resized first
+    (_, cell) = ns.style_figure("small.png", "out", layers=layers, weights="tiny.h5", threads=1, **settings).cells
+    alone = ns.texture("small.png", vgg=ns.load_vgg("tiny.h5", threads=1), style_layers=layers, **settings)
+    at_end = [line for line in alone.history if line["size"] == 40]
+    best = min(at_end, key=lambda line: line["loss"])
+    assert min(line["loss"] for line in alone.history) < 0.5 * best["loss"] < 0.25 * at_end[-1]["loss"]
+    assert cell.loss == pytest.approx(best["loss"], rel=1e-3)
+    assert cell.terms == pytest.approx(best["terms"], rel=1e-3)
+    assert cell.iterations == 21
 
 
 def test_cells_are_kept_and_numbers_do_not_depend_on_it(folder):
@@ -166,6 +190,7 @@ def test_cells_are_kept_and_numbers_do_not_depend_on_it(folder):
     assert make(tv=2.0).computed == 3
     assert make(tv=2.0, pooling="max").computed == 3
     assert make(tv=2.0, pooling="max", threads=2).computed == 0
+    assert make(tv=2.0, pooling="max", dtype="float64").computed == 3
     Image.open("painting.png").save("photo.png")
     assert make(tv=2.0, pooling="max").computed == 3
 
@@ -262,7 +287,9 @@ def test_a_process_that_is_killed_is_one_line(folder, monkeypatch):
             return future
 
     figure = ns.content_figure("photo.png", "out", layers=["conv1_1"], executor=Broken(), **QUICK)
-    assert figure.failures["conv1_1"].startswith("its process ended: killed, for want of memory perhaps (try fewer")
+    assert figure.failures["conv1_1"].startswith(
+        "its process ended: killed, for want of memory perhaps (try fewer jobs)"
+    )
     assert "\n" not in figure.failures["conv1_1"]
     assert figure.claims[0].holds is None
 
@@ -302,6 +329,57 @@ def test_the_same_command_goes_on_after_ctrl_c(folder, capsys, monkeypatch):
     assert err == "nsnumpy: interrupted; 1 of 3 cells are kept in out, and the same command goes on\n"
     assert os.listdir("out") == ["conv1_1.png"]
     assert "3 cells, 2 computed, 1 kept from before" in call(capsys, command)[1]
+
+
+def test_an_interrupted_figure_has_no_sheet_of_other_settings(folder, capsys, monkeypatch):
+    command = f"figure content photo.png -o out --layers conv1_1,conv2_1 {OPTIONS}"
+    assert call(capsys, command)[0] == 0
+    fail_at(monkeypatch, "conv1_1", KeyboardInterrupt())
+    status, _, err = call(capsys, f"{command} --tv 2")
+    assert (status, err.count("0 of 2 cells")) == (130, 1)
+    assert sorted(os.listdir("out")) == ["conv1_1.png", "conv2_1.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
+def test_processes_end_with_the_one_that_began_them(folder):
+    """Killed, it cannot end them itself. They have its standard output, which ends when the last of them has."""
+    command = f"figure content photo.png -o out --jobs 2 --weights tiny.h5 --size 40 --layers {','.join(LAYERS)}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nsnumpy", *command.split(), "--iterations", "400", "--optimizer", "adam"],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not Path("out/conv1_1.png").exists():
+            time.sleep(0.01)
+        process.kill()
+        assert PLANNED.fullmatch(process.communicate(timeout=20)[0].decode())
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert Path("out/conv1_1.png").exists()
+    assert not Path("out/sheet.png").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
+def test_a_terminal_has_a_bar_that_counts_the_cells(folder):
+    command = f"figure content photo.png -o out --layers conv1_1,conv2_1 {OPTIONS}"
+    fcntl, termios = (pytest.importorskip(name) for name in ("fcntl", "termios"))
+    terminal, end = os.openpty()
+    os.set_blocking(terminal, False)  # if there is nothing on it, that is an error
+    try:
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        program = [sys.executable, "-m", "nsnumpy", *command.split()]
+        subprocess.run(program, stdout=subprocess.PIPE, stderr=end, check=True, timeout=60)
+        seen = os.read(terminal, 1 << 16).decode()
+    finally:
+        os.close(end)
+        os.close(terminal)
+    counts = re.findall(r"(\d)/2 \|", seen)
+    assert counts == sorted(counts)
+    assert set(counts) == {"0", "1", "2"}
+    assert "conv2_1" in seen
 
 
 def test_an_interrupt_within_a_cell_does_not_keep_it(folder, monkeypatch):
@@ -354,6 +432,40 @@ def test_errors_are_one_line_and_leave_nothing(folder, capsys, command, status, 
     assert len(err.splitlines()) == 1
     assert err.startswith("nsnumpy: error: ")
     assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("figure", "options", "message"),
+    [
+        ("tradeoff photo.png painting.png", "--scales 90", "scale 90 is larger than the result, 40"),
+        ("tradeoff photo.png painting.png", "--iterations 3,4", "iterations (3, 4): one number, or one for each of"),
+        ("tradeoff photo.png painting.png", "--content-layers conv5_2", "conv5_2: this network ends at conv5_1"),
+        ("style painting.png", "--scales 20,90", "scale 90 is larger than the result, 40"),
+        ("style painting.png", "--init content", "init 'content': there is no content picture here"),
+        ("content photo.png", "--iterations 3,4", "iterations (3, 4): one number, or one for each of"),
+        ("content photo.png", "--init style", "init 'style': there is no style picture here"),
+    ],
+)
+def test_what_every_cell_would_fail_of_is_told_before_anything_is_touched(folder, capsys, figure, options, message):
+    command = f"figure {figure} --layers conv1_1 {OPTIONS}" + (" --ratios 1" if figure.startswith("tradeoff") else "")
+    assert call(capsys, f"{command} -o out")[0] == 0
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    assert {"sheet.png", "figure.json"} < set(before)
+    for output in ("new", "out"):
+        status, out, err = call(capsys, f"{command} {options} -o {output}")
+        assert (status, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith("nsnumpy: error: ")
+        assert message in err
+    assert not Path("new").exists()
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
+
+
+def test_a_folder_in_a_cells_place_is_told_before_anything_is_computed(folder, capsys):
+    Path("out/conv2_1.png").mkdir(parents=True)
+    status, out, err = call(capsys, f"figure content photo.png -o out --layers conv1_1,conv2_1 {OPTIONS}")
+    assert (status, out) == (1, "")
+    assert err == "nsnumpy: error: out/conv2_1.png: is a folder; name a file in it\n"
+    assert os.listdir("out") == ["conv2_1.png"]
 
 
 def test_a_picture_that_is_read_is_not_overwritten(folder, capsys):
@@ -478,6 +590,51 @@ def test_labels_keep_to_their_places(shape, count):
         pixels = np.asarray(sheet.image)
         assert (pixels[:20] == 255).all()
         assert (pixels[-20:] == 255).all()
+
+
+def places(sheet, patch):
+    """Where on the sheet these pixels stand: (top, left) of each place."""
+    pixels = np.asarray(sheet.image)
+    height, width = patch.shape[:2]
+    first = np.argwhere((pixels == patch[0, 0]).all(axis=2)).tolist()
+    return [(y, x) for y, x in first if np.array_equal(pixels[y : y + height, x : x + width], patch)]
+
+
+def grainy(seed, shape=(200, 180)):
+    """As large as it is shown on a sheet."""
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+def test_each_picture_of_the_tradeoff_stands_below_its_ratio_and_beside_its_layers():
+    numbers = {"content_error": 0.5, "style_error": 0.25}
+    rows = [[FigureCell("", "", LAYERS[:n], r, numbers, image=grainy(10 * n + r)) for r in (1, 2, 3)] for n in (1, 2)]
+    sheet = tradeoff_sheet("title", "settings", [grainy(0)], rows, tradeoff_claims(rows))
+    boxes = dict(sheet.texts)
+    for row, label in zip(rows, ("conv1_1", "conv2_1"), strict=True):
+        for cell in row:
+            ((top, left),) = places(sheet, cell.image)
+            heading = boxes[f"alpha/beta = {cell.ratio}"]
+            assert left <= heading[0] < heading[2] <= left + 180
+            assert heading[3] <= top
+            assert top <= boxes[label][1] < boxes[label][3] <= top + 200
+            assert boxes[label][2] <= left
+
+
+def test_the_content_sheet_enlarges_the_region_of_each_picture():
+    photo = np.full((200, 180, 3), 128, np.uint8)
+    photo[20:65, 115:160] = grainy(1, (45, 45))
+    top, left, height, width = region = most_detailed(photo, 45)
+    assert abs(top - 20) <= 1
+    assert abs(left - 115) <= 1
+    numbers = {"pixels": 0.5, "content_error": 0.25}
+    cells = [FigureCell("", "", (name,), numbers=numbers, image=grainy(k + 2)) for k, name in enumerate(LAYERS[:2])]
+    sheet = content_sheet("title", "settings", photo, region, cells, content_claims(cells))
+    frame = np.argwhere((np.asarray(sheet.image) == FRAME).all(axis=2))
+    assert (np.ptp(frame, axis=0) + 1).tolist() == [height, width]
+    shown = [frame.min(axis=0) - (top, left), *(places(sheet, cell.image)[0] for cell in cells)]
+    for picture, (above, x) in zip((photo, *(cell.image for cell in cells)), shown, strict=True):
+        crop = Image.fromarray(picture[top : top + height, left : left + width]).resize((180, 180), Image.NEAREST)
+        assert places(sheet, np.asarray(crop)) == [(above + 200 + 4, x)]
 
 
 def test_text_is_broken_to_its_width():
