@@ -117,7 +117,7 @@ class Keeper:
     def flush(self) -> None:
         """Write the last one that was offered, unless it was; a file that cannot be written is told, and no more: the
         run is worth more."""
-        if self._last is None:
+        if self._last is None or not self._last.state:  # it has been handed over to a run that goes on
             return
         try:
             write_checkpoint(self.path, self._last)

@@ -357,6 +357,24 @@ def test_ctrl_c_while_the_last_checkpoint_is_written_loses_nothing(tiny_vgg, pic
     assert read_checkpoint(path).iteration == 3
 
 
+def test_a_checkpoint_that_was_handed_over_is_not_written(kept, tmp_path, monkeypatch):
+    path, given = kept
+
+    def full(path, checkpoint):
+        assert checkpoint.state
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "write_checkpoint", full)
+    other = tmp_path / "other.h5"
+    with pytest.warns(UserWarning, match="No space left on device"):
+        result = ns.transfer(**given, iterations=8, resume=path, checkpoint=other, callback=interrupt)
+    assert result.interrupted
+    assert not other.exists()
+
+
 def test_ctrl_c_while_a_checkpoint_is_written_forgets_none(tiny_vgg, picture, tmp_path, monkeypatch):
     path, write, calls = tmp_path / "run.h5", checkpoints.write_checkpoint, []
 
