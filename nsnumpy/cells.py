@@ -25,6 +25,7 @@ import numpy as np
 from ._version import __version__
 from .backend import DeviceError, device_errors
 from .checkpoint import digest
+from .files import uninterrupted
 from .images import PictureError, load_image, read_settings, save_image
 from .objective import Objective
 from .results import Progress, Result
@@ -220,7 +221,7 @@ def compute_cells(
         with _processes(count) if executor is None else contextlib.nullcontext(executor) as pool:
             futures: dict[concurrent.futures.Future, Job] = {}
             try:
-                with _interrupts_ignored():  # which the processes inherit that start here
+                with uninterrupted():  # which the processes inherit that start here
                     futures |= {pool.submit(compute_cell, job): job for job in jobs}
                 for future in concurrent.futures.as_completed(futures):
                     finish(futures[future], future.result)
@@ -258,18 +259,6 @@ def _begin_process() -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _line(error: BaseException) -> str:

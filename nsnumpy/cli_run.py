@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from .backend import DeviceError, check_tf32, device_errors
 from .checkpoint import EVERY, Checkpoint, is_checkpoint, read_checkpoint
 from .command import duration, one_line, os_error, plural, say
-from .files import check_distinct, check_folder
+from .files import check_distinct, check_folder, uninterrupted
 from .images import check_output, save_image
 from .options import PROG, add_settings, layer, positive
 from .plan import Plan, plan
@@ -135,7 +134,7 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
         planned = planned or _plan(arguments, name)
         _say(f"error: out of memory; {_mend(planned, arguments)} ({result})")
         return 1
-    with _uninterrupted():
+    with uninterrupted():
         result.save(output)
         if not arguments.quiet:
             print(_summary(output, result))
@@ -249,19 +248,6 @@ def _run_plan(arguments: argparse.Namespace) -> int:
     if not planned.fits:
         _say(f"error: {_does_not_fit(planned, arguments)}")
     return int(not planned.fits)
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C is not heard while the result is written."""
-    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
