@@ -325,7 +325,8 @@ def test_what_cannot_be_written_is_told_before_the_run(matplotlib, tmp_path, mon
         check_report(tmp_path / "run.html")
 
 
-def test_the_users_own_style_of_plots_is_left_alone(matplotlib, run, network, tmp_path):
+def test_the_users_own_style_of_plots_is_left_alone(matplotlib, run, network, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)  # another test may have imported it
     with matplotlib.rc_context({"lines.linewidth": 7.0, "text.usetex": True, "svg.fonttype": "path"}):
         write_report(tmp_path / "run.html", run[0], vgg=network)
         assert matplotlib.rcParams["lines.linewidth"] == 7.0
