@@ -119,7 +119,10 @@ def test_the_pages_are_there_and_say_what_they_should():
     assert all(page.name in links(by_name["README"]) for page in DOCS if page.stem != "README")
     assert [page.stem for page in QUOTING] == ["mathematics"]
     quoted = {block.quoted for block in blocks(by_name["mathematics"])}
-    assert quoted > {f"nsnumpy/{name}.py" for name in ("losses", "ops/conv", "ops/pool", "ops/relu", "vgg", "ways")}
+    assert quoted > {
+        f"nsnumpy/{name}.py"
+        for name in ("losses", "ops/conv", "ops/pool", "ops/relu", "vgg", "objective", "descent", "lbfgs")
+    }
     assert len(re.findall(r"^## \d+\.", by_name["errata"].read_text(), re.M)) == 7
 
 
