@@ -26,13 +26,14 @@ from nsnumpy.files import check_distinct, check_folder
 from nsnumpy.weights import BUILTIN, BUILTIN_RANDOM, DTYPES, cache_folder, find_weights, read_weights
 
 from .compare import SAME, compare
+from .compress.cli import add_compress, run_compress
 from .convert import NONE, Found, Overrides, describe, read_any, rounding_error
 from .download import checksums
 from .fetch import FetchError, fetch
 from .normalize import mean_activations, normalize
 from .published import COLLECTIONS, PUBLISHED
+from .states import TrainingError
 from .train.cli import add_train, run_train
-from .train.trainer import TrainingError
 
 PROG = "weights_tools"
 MOST_PIXELS = 2048  # of a picture's long side: 1.5 GB of features in the first layer of a full-width VGG
@@ -54,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=f"python -m {PROG}",
-        description="VGG weight files for nsnumpy: fetched, converted, looked into, trained. No framework is needed, "
-        "and nothing in a file is ever run.",
+        description="VGG weight files for nsnumpy: fetched, converted, looked into, compressed, trained. No framework "
+        "is needed, and nothing in a file is ever run.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
@@ -98,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--size", type=_size, metavar="PIXELS", default=384, help="long side of the pictures (384)")
     command.add_argument("--pooling", choices=POOLINGS, default="avg", help="with which the means are taken (avg)")
     _add_output(command)
+    _add_overrides(command)
+
+    command = _add(commands, "compress", _run_compress, "make a narrow network that paints like a wide one")
+    add_compress(command)
     _add_overrides(command)
 
     add_train(_add(commands, "train", run_train, "train a network for painting"))
@@ -318,6 +323,12 @@ def _run_compare(arguments: argparse.Namespace) -> int:
         print(f"  only in one of them: {', '.join(comparison.missing)}")
     print(comparison.verdict)
     return 0 if comparison.same else 1
+
+
+def _run_compress(arguments: argparse.Namespace) -> int:
+    found = _read(arguments.teacher, _overrides(arguments))
+    _print_notes(found)
+    return run_compress(arguments, found.file)
 
 
 def _run_normalize(arguments: argparse.Namespace) -> int:

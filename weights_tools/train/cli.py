@@ -45,7 +45,7 @@ def add_train(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("data", metavar="DATA", type=Path, help="labelled pictures, see below")
     command.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the weight file, .h5")
-    command.add_argument("--width", type=_width, metavar="W", default="3/8", help="of VGG-19's filters (3/8)")
+    command.add_argument("--width", type=share, metavar="W", default="3/8", help="of VGG-19's filters (3/8)")
     command.add_argument(
         "--last", type=_last, metavar="LAYER", default=_DEFAULT.last, help="the deepest convolution (conv5_1)"
     )
@@ -224,14 +224,17 @@ def _stages(text: str) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def _width(text: str) -> Fraction:
+def share(text: str, most: int = 4) -> Fraction:
+    """A share above 0, as 3/8 or 0.5."""
     try:
-        width = Fraction(text)
+        value = Fraction(text)
     except (ValueError, ZeroDivisionError):
-        width = Fraction(0)
-    if not 0 < width <= 4:
-        raise argparse.ArgumentTypeError(f"a share as 3/8 or 0.5 expected; {text!r} given")
-    return width
+        value = Fraction(0)
+    if not 0 < value <= most:
+        raise argparse.ArgumentTypeError(
+            f"a share as 3/8 or 0.5{f', {most} at most,' * (most == 1)} expected; {text!r} given"
+        )
+    return value
 
 
 def _last(text: str) -> str:

@@ -32,6 +32,16 @@ class Source:
     name: str
     read: Callable[[], bytes]
 
+    def open(self) -> Image.Image:
+        """The picture, upright and in RGB. DataError if it cannot be read."""
+        try:
+            image = Image.open(io.BytesIO(self.read()), formats=ENCODINGS)
+            return ImageOps.exif_transpose(image).convert("RGB")
+        except UnidentifiedImageError as error:
+            raise DataError(f"{self.name} cannot be read: no WebP, JPEG or PNG picture") from error
+        except Exception as error:  # for broken data Pillow's readers raise nearly anything
+            raise DataError(f"{self.name} cannot be read ({error})") from error
+
 
 class DataError(ValueError):
     """Pictures that cannot be trained on; the message names them and the mend."""
@@ -96,8 +106,8 @@ def read_pictures(path: str | os.PathLike[str], side: int = 64, seed: int = 0) -
     return _decode(path, sources, labels.astype(np.int64), side)
 
 
-def open_pictures(path: str | os.PathLike[str], most: int) -> Iterator[Image.Image]:
-    """Up to `most` pictures, spread over an HDF5 file or a folder and its folders; labels are not needed.
+def find_pictures(path: str | os.PathLike[str]) -> list[Source]:
+    """The pictures of an HDF5 file, or of a folder and its folders, not decoded yet; labels are not needed.
 
     Raises
     ------
@@ -111,8 +121,24 @@ def open_pictures(path: str | os.PathLike[str], most: int) -> Iterator[Image.Ima
             sources = list(_sources(path, h5))
     if not sources:
         raise DataError(f"{path}: no pictures in it ({', '.join(SUFFIXES)})")
-    for k in np.unique(np.linspace(0, len(sources) - 1, min(most, len(sources))).astype(int)):
-        yield _open(sources[k])
+    return sources
+
+
+def open_pictures(path: str | os.PathLike[str], most: int) -> Iterator[Image.Image]:
+    """Up to `most` pictures, spread over those of `find_pictures`.
+
+    Raises
+    ------
+    DataError
+    """
+    sources = find_pictures(path)
+    for k in spread(len(sources), most):
+        yield sources[k].open()
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """Up to `most` of the numbers 0 to count - 1, evenly apart."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
 
 
 def _opened(path: Path) -> h5py.File:
@@ -164,15 +190,6 @@ def _of_file(file: Path) -> Source:
     return Source(str(file), file.read_bytes)
 
 
-def _open(source: Source) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(Image.open(io.BytesIO(source.read()), formats=ENCODINGS)).convert("RGB")
-    except UnidentifiedImageError as error:
-        raise DataError(f"{source.name} cannot be read: no WebP, JPEG or PNG picture") from error
-    except Exception as error:  # for broken data Pillow's readers raise nearly anything
-        raise DataError(f"{source.name} cannot be read ({error})") from error
-
-
 def _decode(path: Path, sources: Sequence[Source], labels: np.ndarray, side: int) -> Pictures:
     classes = int(labels.max()) + 1
     if classes < 2:
@@ -180,7 +197,7 @@ def _decode(path: Path, sources: Sequence[Source], labels: np.ndarray, side: int
     pixels = np.empty((len(sources), side, side, 3), np.uint8)
 
     def decode(k: int) -> None:
-        image = _open(sources[k])
+        image = sources[k].open()
         if image.size != (side, side):
             image = ImageOps.fit(
                 image, (side, side), Image.Resampling.BOX if min(image.size) > side else Image.Resampling.BICUBIC

@@ -60,3 +60,37 @@ def sgd_step(
         moved[name] = momentum * velocities[name] + g
         stepped[name] = w - rate * (g + momentum * moved[name])
     return stepped, moved
+
+
+def adam_step(
+    parameters: Mapping[str, Array],
+    means: Mapping[str, Array],
+    squares: Mapping[str, Array],
+    gradients: Mapping[str, Array],
+    step: int,
+    rate: float,
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+    """Adam [1], algorithm 1, with its own constants: ``m = 0.9 m + 0.1 g``, ``v = 0.999 v + 0.001 g^2``, and
+    ``w -= rate m' / (sqrt(v') + 1e-8)``, where ``m' = m / (1 - 0.9^t)`` and ``v' = v / (1 - 0.999^t)``.
+
+    Parameters
+    ----------
+    step : int
+        t, 1 for the first.
+
+    Returns
+    -------
+    parameters, means, squares : dicts of new arrays
+
+    References
+    ----------
+    [1] Kingma, Ba 2015, Adam, arXiv:1412.6980.
+    """
+    stepped, m, v = {}, {}, {}
+    for name, w in parameters.items():
+        g = gradients[name]
+        m[name] = 0.9 * means[name] + 0.1 * g
+        v[name] = 0.999 * squares[name] + 0.001 * (g * g)
+        deviation = (v[name] / (1 - 0.999**step)) ** 0.5 + 1e-8
+        stepped[name] = w - rate / (1 - 0.9**step) * m[name] / deviation
+    return stepped, m, v

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import math
 import os
 import time
@@ -13,14 +12,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from nsnumpy import WeightFile
 from nsnumpy.backend import Array, asarray, device_namespace, to_host
-from nsnumpy.files import atomic_path
 from nsnumpy.workers import Scratch, Workers
 
+from ..states import TrainingError, load_groups, save_groups
 from .attack import perturb, random_in_ball
 from .classifier import Arrays, Classifier, initial_parameters, network_layers
 from .data import Pictures, halved, middle_crops, random_crops
@@ -28,10 +26,6 @@ from .optimizer import one_cycle, sgd_step
 
 _BLOCK_BYTES = 4 << 20  # of scratch memory for the convolutions of a group
 _KEPT = 0.9  # of the running statistics, at each step
-
-
-class TrainingError(RuntimeError):
-    """A training that cannot go on; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -118,13 +112,11 @@ class State:
 
     def save(self, path: Path, recipe: Recipe, pictures: str = "") -> None:
         """Write it all, or nothing; `pictures` is their fingerprint."""
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as h5:
-            h5.attrs["step"], h5.attrs["recipe"] = self.step, json.dumps(asdict(recipe))
-            h5.attrs["pictures"] = pictures
-            for kind in ("parameters", "velocities", "statistics"):
-                h5.create_group(kind)  # empty before the first step
-                for name, array in getattr(self, kind).items():
-                    h5.create_dataset(f"{kind}/{name}", data=to_host(array))
+        groups = {kind: getattr(self, kind) for kind in _KINDS}
+        save_groups(path, self.step, asdict(recipe), pictures, groups)
+
+
+_KINDS = ("parameters", "velocities", "statistics")
 
 
 def load_state(path: str | os.PathLike[str], recipe: Recipe, xp: Any = np, pictures: str = "") -> State:
@@ -135,30 +127,13 @@ def load_state(path: str | os.PathLike[str], recipe: Recipe, xp: Any = np, pictu
     TrainingError
         If there is none, or it belongs to another recipe or, where their fingerprint is given, to other pictures.
     """
+    step, kinds = load_groups(path, asdict(recipe), pictures, _KINDS, xp)
+    parameters = kinds["parameters"]
     try:
-        with h5py.File(path) as h5:
-            theirs = json.loads(h5.attrs["recipe"])
-            ours = json.loads(json.dumps(asdict(recipe)))
-            if theirs != ours:
-                other = ", ".join(f"{name} {theirs.get(name)!r}" for name in ours if ours[name] != theirs.get(name))
-                raise TrainingError(f"{path}: of a training with {other}; give the same options, or begin anew")
-            if pictures and h5.attrs.get("pictures") != pictures:
-                raise TrainingError(
-                    f"{path}: of a training with other pictures (or another side, or other ones held out); give the "
-                    "same, or begin anew"
-                )
-            kinds: dict[str, Arrays] = {"parameters": {}, "velocities": {}, "statistics": {}}
-            for kind, arrays in kinds.items():
-                h5[kind].visititems(
-                    lambda name, node, arrays=arrays: (
-                        arrays.__setitem__(name, xp.asarray(node[()])) if isinstance(node, h5py.Dataset) else None
-                    )
-                )
-            order = list(initial_parameters(recipe.widths, 2, 0, recipe.last))
-            kinds["parameters"] = {name: kinds["parameters"][name] for name in order}
-            return State(int(h5.attrs["step"]), **kinds)
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        kinds["parameters"] = {name: parameters[name] for name in initial_parameters(recipe.widths, 2, 0, recipe.last)}
+    except KeyError as error:
         raise TrainingError(f"{path}: no checkpoint that can be read; begin without --resume") from error
+    return State(step, **kinds)
 
 
 class Trainer:
