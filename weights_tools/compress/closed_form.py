@@ -188,7 +188,7 @@ def _fit(X: Array, Y: Array, held_X: Array, held_Y: Array) -> tuple[Array, float
     XX, XY, T = products(X, X), products(X, Y), xp.maximum(held_Y, 0)
     best: tuple[float, float, Array] | None = None
     for ridge in RIDGES:
-        W = ridge_solver(XX, ridge, free=1)(XY)
+        W = ridge_solver(XX, ridge, free=1)(XY).astype("float32")
         error = relative_error(xp.maximum(held_X @ W, 0), T)
         if best is None or error < best[0]:
             best = error, ridge, W
@@ -210,7 +210,7 @@ def _map_error(X: Array, W: Array, values: np.ndarray, rows: np.ndarray, fitted:
         F, T = features(start, fitted)
         FF += F.T @ F
         FT += F.T @ T
-    B = ridge_solver(FF, _MAP_RIDGE)(FT)
+    B = ridge_solver(FF, _MAP_RIDGE)(FT).astype("float32")
     left = size = 0.0
     for start in range(fitted, len(X), _ROWS):
         F, T = features(start, len(X))

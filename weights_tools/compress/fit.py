@@ -34,7 +34,7 @@ def ridge_solver(XX: Array, ridge: float, free: int = 0) -> Callable[[Array], Ar
     if free:
         penalty[-free:] = 0
     inverse = xp.linalg.inv(XX + xp.diag(penalty))
-    return lambda XY: (inverse @ XY).astype("float32")
+    return lambda XY: inverse @ XY
 
 
 def relu_targets(Y: Array, predicted: Array) -> Array:
@@ -64,7 +64,7 @@ def fit_relu(X: Array, Y: Array, W: Array, solve: Callable[[Array], Array], swee
         for start in range(0, len(X), _ROWS):
             rows = slice(start, start + _ROWS)
             XT += X[rows].T @ relu_targets(Y[rows], X[rows] @ W)
-        W = solve(XT)
+        W = solve(XT).astype(X.dtype)
     return W
 
 

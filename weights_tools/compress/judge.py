@@ -7,9 +7,9 @@ import statistics
 import numpy as np
 
 from nsnumpy import VGG, Objective, transfer
-from nsnumpy.objective import CONTENT_LAYERS
 
 from .crops import CHANGED, Crops
+from .layers import loss_layers
 
 _PAIRS = 4
 
@@ -29,11 +29,13 @@ def judged_errors(network: VGG, teacher: VGG, crops: Crops, first: int) -> tuple
     if len(unchanged) < 2:
         raise ValueError(f"{len(crops)} crops: none are left to judge by; take more of them")
     pairs = list(zip(unchanged[::2], unchanged[1::2], strict=False))
+    layers = loss_layers(network.layers)
     style, content = [], []
     for p, a in pairs:
-        x = transfer(p, a, vgg=network, size=crops.side).image
-        objective = Objective(teacher, content=p, style=a, convention="relative")
+        x = transfer(p, a, vgg=network, size=crops.side, **layers).image
+        deepest = {"content_layers": layers["content_layers"][-1:], "style_layers": layers["style_layers"]}
+        objective = Objective(teacher, content=p, style=a, convention="relative", **deepest)
         objective(x)
-        content.append(objective.terms[f"content/{CONTENT_LAYERS[0]}"])
+        content.append(objective.terms[f"content/{layers['content_layers'][-1]}"])
         style.append(sum(objective.terms.values()) - content[-1])
     return statistics.median(style), statistics.median(content)

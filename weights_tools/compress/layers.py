@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import ModuleType
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from nsnumpy import WeightFile
 from nsnumpy.architecture import layer_names
 from nsnumpy.backend import Array, asarray, get_xp
+from nsnumpy.objective import STYLE_LAYERS
 from nsnumpy.ops import avgpool_forward, relu_forward, winograd_forward, winograd_weight
 from nsnumpy.workers import Workers
 
@@ -56,6 +57,12 @@ class Layers:
             y = winograd_forward(x, *self._arrays[name], self._workers)
             yield name, x, y
             x = relu_forward(y)[0]
+
+
+def loss_layers(names: Collection[str]) -> dict[str, list[str]]:
+    """The layers of a transfer with a network that may end early: `nsnumpy.transfer`'s own, as far as there are."""
+    content = [name for name in ("conv3_2", "conv4_2") if name in names] or list(names)[-1:]
+    return {"content_layers": content, "style_layers": [name for name in STYLE_LAYERS if name in names]}
 
 
 def places(name: str, batch: int, shape: tuple[int, ...], count: int, seed: int, xp: ModuleType = np) -> Places:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from nsnumpy import VGG, WeightFile, transfer
+from nsnumpy import VGG, Progress, WeightFile, transfer
 from nsnumpy.architecture import layer_names
 from nsnumpy.backend import Array, asarray, to_floats, to_host
 from nsnumpy.ops import (
@@ -42,7 +42,7 @@ from ..states import TrainingError, load_groups, save_groups
 from ..train.optimizer import adam_step
 from .crops import CHANGED, Crops
 from .fit import ridge_solver
-from .layers import Places, places
+from .layers import Places, loss_layers, places
 
 Arrays = dict[str, Array]
 _KEPT = 0.99  # of the moments, at each step
@@ -54,7 +54,8 @@ _SHORT, _LONG, _SHOTS = (
     40,
     6,
 )  # iterations of an own run, at half size and at full size; how many pictures of the latter
-_BETAS = (20.0, 60.0, 8.0)
+_OWN = {"optimizer": "lbfgs-device", "convention": "relative", "tv": 60.0}  # whatever the defaults are
+_BETAS = 20.0, 60.0, 8.0
 _MEASURED = 64  # crops over which mean activations are taken
 _KINDS = ("weight", "bias")
 _GROUPS = ("parameters", "means", "squares", "moments", "maps", "own")
@@ -115,6 +116,13 @@ class Refiner:
         How many of the crops, the first ones, it may use.
     recipe : Recipe
     xp, workers : as for `compress`
+    dtype : "float32" or "float64"
+        In which to compute; the latter is for checks.
+
+    Raises
+    ------
+    ValueError
+        If the pictures that the recipe asks for are larger than the crops.
     """
 
     def __init__(
@@ -127,6 +135,7 @@ class Refiner:
         *,
         xp: ModuleType = np,
         workers: Workers | None = None,
+        dtype: str = "float32",
     ) -> None:
         if not 16 <= recipe.crop <= crops.side:
             raise ValueError(
@@ -137,8 +146,9 @@ class Refiner:
         self._convolutions = list(file.weights)
         names = layer_names(file.architecture)
         self._names = names[: names.index(self._convolutions[-1]) + 1]
-        self._teacher = vgg_of(replace(teacher, weights={name: teacher.weights[name] for name in file.weights}), xp)
-        self._gain, self._offset = (xp.asarray(v, "float32") for v in file.preprocessing.affine())
+        teacher = replace(teacher, weights={name: teacher.weights[name] for name in file.weights})
+        self._teacher = vgg_of(teacher, xp, self.workers, dtype)
+        self._gain, self._offset = (xp.asarray(v, dtype) for v in file.preprocessing.affine())
         self._step = -1 if file.preprocessing.channel_order == "BGR" else 1
         # Adam moves every weight by about the rate: so the layers are brought to one scale before, and back at the end.
         measured = (crops[k] / np.float32(255) for k in range(min(_MEASURED, pictures)))
@@ -146,8 +156,8 @@ class Refiner:
         self.step = 0
         self.parameters: Arrays = {}
         for name, (weight, bias) in scaled.weights.items():
-            self.parameters[f"{name}/weight"] = asarray(weight, xp, "float32")
-            self.parameters[f"{name}/bias"] = asarray(bias, xp, "float32")
+            self.parameters[f"{name}/weight"] = asarray(weight, xp, dtype)
+            self.parameters[f"{name}/bias"] = asarray(bias, xp, dtype)
         self.means = {name: xp.zeros_like(array) for name, array in self.parameters.items()}
         self.squares = dict(self.means)
         self.moments: Arrays = {}
@@ -226,24 +236,36 @@ class Refiner:
             top, left = (int(rng.integers(0, n - recipe.crop + 1)) for n in picture.shape[:2])
             cut = picture[top : top + recipe.crop, left : left + recipe.crop]
             x[k] = cut[:, ::-1] if rng.random() < 0.5 else cut
-        return self.xp.asarray(x / np.float32(255))
+        return asarray(x / np.float32(255), self.xp, self._gain.dtype)
 
     def _own_pictures(self) -> Arrays:
-        """What the network as it stands paints on the way, photographs as photographs and as paintings."""
+        """What the network as it stands paints on the way, with photographs for paintings, too."""
         rng = np.random.default_rng([self.recipe.seed, 3, self.step])
         vgg, side, found = vgg_of(self.network(), self.xp, self.workers), self.crops.side, []
+        unchanged = -(-self.pictures // CHANGED)
         for k in range(self.recipe.runs):
-            p, a = (
-                self.crops[int(j) * CHANGED] / np.float32(255)
-                for j in rng.integers(-(-self.pictures // CHANGED), size=2)
-            )
+            p, a = (self.crops[int(j) * CHANGED] / np.float32(255) for j in rng.integers(unchanged, size=2))
             shots = set((_SHORT + 1 + rng.permutation(_LONG)[:_SHOTS]).tolist())
+
+            def keep(now: Progress, shots: set[int] = shots) -> None:
+                if now.iteration in shots:
+                    found.append(np.rint(255 * now.image).astype(np.uint8))
+
             transfer(
-                p, a, vgg=vgg, size=side, scales=(side // 2, side), iterations=(_SHORT, _LONG), seed=k,
-                init="noise" if k % 3 == 0 else "content", beta=_BETAS[k % len(_BETAS)],
-                callback=lambda now, shots=shots: found.append(now.image) if now.iteration in shots else None,
-            )  # fmt: skip
-        return {"pictures": np.rint(255 * np.stack(found)).astype(np.uint8)}
+                p,
+                a,
+                vgg=vgg,
+                callback=keep,
+                size=side,
+                scales=(side // 2, side),
+                iterations=(_SHORT, _LONG),
+                init="noise" if k % 3 == 0 else "content",
+                seed=k,
+                **_OWN,
+                beta=_BETAS[k % len(_BETAS)],
+                **loss_layers(self.file.weights),
+            )
+        return {"pictures": np.stack(found)} if found else {}
 
     def gradients(self, x: Array) -> tuple[dict[str, float], Arrays, Arrays, Arrays]:
         """The losses of pictures ``(B, H, W, 3)``, the gradient of their sum, and the moments and maps with these
@@ -302,6 +324,7 @@ class Refiner:
         B = self.maps.get(name)
         if self.step % _SOLVE == 0 or B is None:
             B = ridge_solver(kept[f"{name}/FF"].astype("float64"), _RIDGE)(kept[f"{name}/FT"].astype("float64"))
+            B = B.astype(F.dtype)
         residual = F @ B - T
         size = kept[f"{name}/TT"] / kept[f"{name}/steps"]  # |T|^2 of a step, on average
         return (residual * residual).sum() / TT, (2 / size) * (residual @ B.T), kept, B
@@ -313,12 +336,13 @@ def rate_at(step: int, recipe: Recipe) -> float:
     return recipe.rate * up * (1 + math.cos(math.pi * step / recipe.steps)) / 2
 
 
-def vgg_of(file: WeightFile, xp: ModuleType, workers: Workers | None = None) -> VGG:
+def vgg_of(file: WeightFile, xp: ModuleType, workers: Workers | None = None, dtype: str = "float32") -> VGG:
     """The network of a file, with average pooling, on xp's device."""
     return VGG(
         file.weights,
         xp=xp,
         architecture=file.architecture,
         preprocessing=file.preprocessing,
+        dtype=dtype,
         threads=workers.threads if workers and xp is np else None,
     )
