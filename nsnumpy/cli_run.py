@@ -25,7 +25,8 @@ from .results import Progress, Result
 from .settings import INITS, Settings
 from .transfer import reconstruct, texture, transfer
 from .vgg import VGG
-from .weights import BUILTIN, BUILTIN_RANDOM, load_vgg
+from .weight_sources import BUILTINS
+from .weights import load_vgg
 
 
 def add_commands(commands: Any) -> None:
@@ -101,7 +102,7 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
         if arguments.report:
             check_report(arguments.report)
         read = [getattr(arguments, name, None) for name in ("content", "style", "init", "weights")]
-        named = (None, *INITS, BUILTIN, BUILTIN_RANDOM)
+        named = (None, *INITS, *BUILTINS)
         anew = kept and not (arguments.resume and arguments.resume.resolve() == kept.resolve())
         if anew and arguments.resume:
             read.append(arguments.resume)

@@ -20,7 +20,8 @@ from .objective import CONTENT_LAYERS, STYLE_LAYERS
 from .options import PROG, layers, natural, non_negative, positive
 from .settings import BY_CONVENTION
 from .vgg import VGG
-from .weights import BUILTIN, load_vgg, read_network
+from .weight_sources import BUILTIN
+from .weights import load_vgg, read_network
 
 _WEIGHTS = ("alpha", "beta", "tv")
 

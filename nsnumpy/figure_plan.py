@@ -22,7 +22,8 @@ from .images import Picture, load_image
 from .objective import STYLE_LAYERS, layer_weights
 from .runs import scales_of
 from .settings import INITS, Settings, settings_of
-from .weights import BUILTIN, BUILTIN_RANDOM, WeightFile, read_weights
+from .weight_sources import BUILTIN, BUILTINS, weights_name
+from .weights import WeightFile, read_weights
 
 KINDS = {"content": "reconstruct", "style": "texture", "tradeoff": "transfer"}
 """The use case that makes each figure's cells."""
@@ -113,7 +114,7 @@ def plan_figure(
         check_size(file.architecture, names, picture.shape)
     _check_cells(kind, s, file, read)
     source = os.fspath(weights)
-    if source not in (BUILTIN, BUILTIN_RANDOM) and Path(source).exists():
+    if source not in BUILTINS and Path(source).exists():
         source = os.path.abspath(source)  # processes may work in another folder
     network = {"weights": source, "pooling": pooling, "device": device, "dtype": dtype, "tf32": tf32}
     network["threads"] = threads
@@ -213,8 +214,7 @@ def settings_line(planned: FigurePlan) -> str:
     ]
     if planned.ratios:
         parts.append(f"beta {s.beta:g}, content {', '.join(layer_weights(s.content_layers))}")
-    name = network["weights"] if network["weights"] in (BUILTIN, BUILTIN_RANDOM) else Path(network["weights"]).name
-    parts.append(f"network {name}, {network['pooling']} pooling, {network['dtype']}")
+    parts.append(f"network {weights_name(network['weights'])}, {network['pooling']} pooling, {network['dtype']}")
     return "; ".join([*parts, f"nsnumpy {__version__}"])
 
 

@@ -12,7 +12,7 @@ from .backend import DEVICES
 from .conventions import CONVENTIONS
 from .optimize import OPTIMIZERS
 from .settings import BOUNDS, BY_CONVENTION, DEFAULTS, Settings
-from .weights import BUILTIN
+from .weight_sources import BUILTIN, BUILTIN_NAMES
 
 PROG = "nsnumpy"
 
@@ -130,7 +130,10 @@ def add_settings(
                 **_ARGUMENTS[setting.name],
             )
     command.add_argument(
-        "--weights", metavar="FILE", default=BUILTIN, help=f"weight file, or the name of a fetched one ({BUILTIN})"
+        "--weights",
+        metavar="FILE",
+        default=BUILTIN,
+        help=f"weight file, or the name of a fetched one, or {BUILTIN_NAMES} ({BUILTIN})",
     )
     command.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
     command.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (float32)")

@@ -14,7 +14,8 @@ from .images import Picture, fit_size, image_shape
 from .objective import layer_weights
 from .runs import scales_of
 from .settings import settings_of
-from .weights import BUILTIN, read_network
+from .weight_sources import BUILTIN
+from .weights import read_network
 from .workers import usable_cores
 
 _PICTURES = {"transfer": ("content", "style"), "texture": ("style",), "reconstruct": ("content",)}

@@ -3,21 +3,22 @@
 Layout, version 1: datasets ``/conv1_1/weight`` ``(3, 3, C_in, C_out)`` and ``/conv1_1/bias`` ``(C_out,)``, and so on,
 in float16, float32 or float64; root attributes as the fields of `WeightFile`, with ``format_version``. The layers begin
 at conv1_1 and leave no gap; a file may end at any convolution.
+
+Version 2: the same, but any layer's weight may be int8, beside a ``/conv1_1/scale`` ``(C_out,)`` in float32, finite and
+not negative: its values are then ``weight * scale``, with a scale for each filter (see `quantize`). Biases are floats.
+Both versions are read. What has no int8 in it is written as version 1, which older readers know.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import h5py
 import numpy as np
-from platformdirs import user_cache_path
 
 from .architecture import (
     ARCHITECTURES,
@@ -34,17 +35,13 @@ from .budget import Network
 from .files import atomic_path, check_folder
 from .random_network import PREPROCESSING, random_network, random_network_filters
 from .vgg import VGG
+from .weight_layers import Layer, open_layer, read_layer, write_layer
+from .weight_sources import BUILTIN, BUILTIN_RANDOM, WeightFileError, find_weights, weights_name
 
-FORMAT_VERSION = 1
-BUILTIN, BUILTIN_RANDOM = "builtin", "builtin-random"
-DTYPES = ("float16", "float32", "float64")  # in which weights are stored
+DTYPES = ("int8", "float16", "float32", "float64")  # in which weights are stored, the narrowest first
 _CONVERT = "`python -m weights_tools convert` makes one of a file of another tool"
 
 Content = TypeVar("Content")
-
-
-class WeightFileError(ValueError):
-    """A weight file that cannot be used; the message names the file, the layer and what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +87,8 @@ def load_vgg(
 
     Parameters
     ----------
-    source : "builtin", "builtin-random", the path of a weight file, or the name of one that was fetched ("vgg19")
-        The built-in ones need no download: a small network that was trained for this, and one of random filters (see
+    source : "builtin", "builtin-large", "builtin-random", a weight file's path, or the name of a fetched one ("vgg19")
+        The built-in ones need no download: a small network for painting, a wider one, and one of random filters (see
         `random_network`). A name is looked up in `cache_folder`, where ``python -m weights_tools fetch NAME`` puts the
         file.
     pooling : "avg" (the paper) or "max" (VGG as trained)
@@ -130,7 +127,7 @@ def load_vgg(
         preprocessing=file.preprocessing,
         pooling=pooling,
         dtype=dtype,
-        source=os.fspath(source) if os.fspath(source) in (BUILTIN, BUILTIN_RANDOM) else Path(source).name,
+        source=weights_name(source),
         threads=threads,
         convolution=convolution,
         tf32=tf32,
@@ -154,8 +151,9 @@ def write_weights(path: str | os.PathLike[str], file: WeightFile, dtype: str = "
     ----------
     path : where to; the folder must exist
     file : WeightFile
-    dtype : "float16", "float32" or "float64"
-        How the weights are stored.
+    dtype : "int8", "float16", "float32" or "float64"
+        How the weights are stored. In "int8" each filter has a scale, and biases are float32; what was read from such a
+        file is stored again as the same bits.
 
     Raises
     ------
@@ -169,15 +167,11 @@ def write_weights(path: str | os.PathLike[str], file: WeightFile, dtype: str = "
     check_weights(file.weights, file.architecture)
     check_folder(Path(path))
     with atomic_path(Path(path)) as temporary, h5py.File(temporary, "w") as h5:
+        h5.attrs["format_version"] = 2 if dtype == "int8" else 1
         for name, value in _attributes(file).items():
             h5.attrs[name] = value
-        for layer, (weight, bias) in file.weights.items():
-            for name, array in (("weight", weight), ("bias", bias)):
-                with np.errstate(over="ignore"):  # reported below
-                    stored = array.astype(dtype)
-                if not np.isfinite(stored).all():
-                    raise ValueError(f"{layer}/{name}: values up to {np.abs(array).max():g} do not fit into {dtype}")
-                h5.create_dataset(f"{layer}/{name}", data=stored)
+        for name, (weight, bias) in file.weights.items():
+            write_layer(h5, name, weight, bias, dtype)
 
 
 def read_weights(source: str | os.PathLike[str]) -> WeightFile:
@@ -206,44 +200,13 @@ def read_network(source: str | os.PathLike[str] = BUILTIN, pooling: str = "avg",
 
     def read(h5: h5py.File) -> tuple[str, dict[str, int]]:
         architecture, datasets = _layers(h5)
-        return architecture, {name: weight.shape[3] for name, (weight, _) in datasets.items()}
+        return architecture, {name: layer.weight.shape[3] for name, layer in datasets.items()}
 
     if os.fspath(source) == BUILTIN_RANDOM:
         architecture, filters = "vgg19", random_network_filters()
     else:
         architecture, filters = _with_file(source, read)
     return Network(architecture, filters, pooling, np.dtype(dtype).itemsize)
-
-
-def cache_folder() -> Path:
-    """The user's folder for fetched weight files; it need not exist yet."""
-    return user_cache_path("nsnumpy", appauthor=False) / "weights"
-
-
-def find_weights(source: str | os.PathLike[str]) -> Path:
-    """The path of a weight file: `source` itself, or, if that is a bare name and no file, what was fetched as it.
-
-    Raises
-    ------
-    WeightFileError
-        If there is neither.
-    """
-    path = Path(source)
-    if os.fspath(source) == BUILTIN:
-        return Path(str(resources.files("nsnumpy") / "data" / "builtin.h5"))
-    if path.is_file():
-        return path
-    if re.fullmatch(r"[\w-]+", os.fspath(source)):
-        fetched = cache_folder() / f"{source}.h5"
-        if fetched.is_file():
-            return fetched
-        raise WeightFileError(
-            f"{source}: no such weight file; `python -m weights_tools fetch {source}` fetches it if it is a published "
-            "one, and 'builtin' needs none"
-        )
-    if path.is_dir():
-        raise WeightFileError(f"{path}: a folder; name the weight file in it")
-    raise WeightFileError(f"{path}: no such weight file; 'builtin' needs none")
 
 
 def _with_file(source: str | os.PathLike[str], read: Callable[[h5py.File], Content]) -> Content:
@@ -260,7 +223,6 @@ def _with_file(source: str | os.PathLike[str], read: Callable[[h5py.File], Conte
 def _attributes(file: WeightFile) -> dict[str, Any]:
     p = file.preprocessing
     return {
-        "format_version": FORMAT_VERSION,
         "architecture": file.architecture,
         "channel_order": p.channel_order,
         "pixel_scale": p.pixel_scale,
@@ -274,25 +236,28 @@ def _attributes(file: WeightFile) -> dict[str, Any]:
     }
 
 
-def _layers(h5: h5py.File) -> tuple[str, dict[str, tuple[h5py.Dataset, h5py.Dataset]]]:
-    """The architecture, and the layers' weights and biases, not read yet but checked for their shapes."""
+def _layers(h5: h5py.File) -> tuple[str, dict[str, Layer]]:
+    """The architecture, and the layers' datasets, not read yet but checked for their types and shapes."""
     version = h5.attrs.get("format_version")
     if version is None:
         raise ValueError(f"an HDF5 file, but not an nsnumpy weight file (no format_version attribute); {_CONVERT}")
-    if np.shape(version) != () or version != FORMAT_VERSION:
+    if np.shape(version) != () or version not in (1, 2):
         raise ValueError(
-            f"weight file of version {np.asarray(version).tolist()!r}; this nsnumpy reads version {FORMAT_VERSION}"
+            f"weight file of version {np.asarray(version).tolist()!r}; this nsnumpy reads versions 1 and 2"
         )
     architecture = _text(h5, "architecture", ARCHITECTURES)
     names = [name for name in layer_names(architecture) if name in h5]
     names += [name for name in h5 if name not in names]
-    datasets = {name: (_dataset(h5, f"{name}/weight"), _dataset(h5, f"{name}/bias")) for name in names}
-    check_shapes(datasets, architecture)  # before memory is taken for what the file claims
-    return architecture, datasets
+    layers = {name: open_layer(h5, name, version) for name in names}
+    check_shapes({name: layer[:2] for name, layer in layers.items()}, architecture)  # before memory is taken for them
+    for name, (_, bias, scale) in layers.items():
+        if scale is not None and scale.shape != bias.shape:
+            raise ValueError(f"{name}: a scale of shape {bias.shape} expected, {scale.shape} given")
+    return architecture, layers
 
 
 def _read(h5: h5py.File) -> WeightFile:
-    architecture, datasets = _layers(h5)
+    architecture, layers = _layers(h5)
     pooling = _text(h5, "pooling", POOLINGS)
     preprocessing = Preprocessing(
         _text(h5, "channel_order", ("RGB", "BGR")),
@@ -300,7 +265,7 @@ def _read(h5: h5py.File) -> WeightFile:
         _numbers(h5, "mean", 3),
         _numbers(h5, "std", 3),
     )
-    weights = {name: (_floats(weight), _floats(bias)) for name, (weight, bias) in datasets.items()}
+    weights = {name: read_layer(layer) for name, layer in layers.items()}
     check_weights(weights, architecture)
     normalized = bool(_numbers(h5, "normalized", 1)[0])
     texts = (_text(h5, name) for name in ("source", "sha256", "license"))
@@ -326,21 +291,6 @@ def _numbers(h5: h5py.File, name: str, count: int) -> tuple[float, ...]:
     if value.dtype.kind not in "biuf" or value.size != count:
         raise ValueError(f"attribute {name}: {count} number{'s'[: count - 1]} expected, {value.tolist()!r} given")
     return tuple(float(number) for number in value.ravel())
-
-
-def _dataset(h5: h5py.File, name: str) -> h5py.Dataset:
-    dataset = h5.get(name)
-    if not isinstance(dataset, h5py.Dataset):
-        raise ValueError(f"{name} is missing")
-    if dataset.dtype.kind != "f":
-        raise ValueError(f"{name}: floats expected, {dataset.dtype} given")
-    return dataset
-
-
-def _floats(dataset: h5py.Dataset) -> np.ndarray:
-    if dataset.id.get_storage_size() * (1 if dataset.chunks is None else 8) < dataset.nbytes:  # none compress further
-        raise ValueError(f"{dataset.name[1:]}: the file does not hold all of its {dataset.size} values")
-    return dataset[()].astype(np.float32 if dataset.dtype.itemsize < 8 else np.float64)
 
 
 def _first_line(error: Exception) -> str:

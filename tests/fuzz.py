@@ -32,13 +32,14 @@ EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, 
 
 
 PROGRAMS = "programs.pth"  # see `program`
-OWN = "nsnumpy.h5"
+OWN, OWN_INT8 = "nsnumpy.h5", "nsnumpy-int8.h5"
 
 
-def own_file() -> bytes:
+def own_file(name: str) -> bytes:
     """A weight file of nsnumpy itself."""
     with tempfile.TemporaryDirectory() as folder:
-        write_weights(Path(folder) / OWN, WeightFile(small_network(), source="a test"))
+        file = WeightFile(small_network(), source="a test")
+        write_weights(Path(folder) / OWN, file, "int8" if name == OWN_INT8 else "float32")
         return (Path(folder) / OWN).read_bytes()
 
 
@@ -179,8 +180,8 @@ def main() -> None:
     arguments = parser.parse_args()
     names = sorted(path.name for path in FIXTURES.iterdir() if path.name != "expected.npz")
     originals = {name: (FIXTURES / name).read_bytes() for name in names}
-    originals[OWN] = own_file()
-    names += [OWN, PROGRAMS]
+    originals |= {name: own_file(name) for name in (OWN, OWN_INT8)}
+    names += [OWN, OWN_INT8, PROGRAMS]
     counts: Counter[tuple[str, str]] = Counter()
     worst = 0.0
     end = time.monotonic() + 60 * arguments.minutes

@@ -1,12 +1,27 @@
 """The network in the package: what it is, what it says of itself, and that it paints."""
 
+import configparser
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nsnumpy import load_image, load_vgg, read_weights, sample_names, transfer
-from nsnumpy.weights import find_weights
+from nsnumpy import (
+    WeightFile,
+    WeightFileError,
+    load_image,
+    load_vgg,
+    read_settings,
+    read_weights,
+    sample_names,
+    transfer,
+    write_weights,
+)
+from nsnumpy.cli import main
+from nsnumpy.figure_plan import plan_figure, settings_line
+from nsnumpy.weight_sources import BUILTINS, BUNDLED, find_weights
+from weights_tools.cli import main as tools
 
 
 def test_it_is_small_and_says_how_it_was_made():
@@ -53,3 +68,55 @@ def test_it_paints(style):
     assert far(result) < 0.5 * far(photograph)
     light = [image.mean(axis=2) - image.mean() for image in (result, photograph)]
     assert (light[0] * light[1]).sum() > 0.2 * np.sqrt((light[0] ** 2).sum() * (light[1] ** 2).sum())
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch, tiny_weights):
+    """The folder of the bundled files, with a small one in the place of the large one."""
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "data"
+    data.mkdir()
+    monkeypatch.setattr("nsnumpy.weight_sources.DATA", data)
+    write_weights(data / "builtin-large.h5", WeightFile(tiny_weights, source="a larger one"), "int8")
+    Path("builtin-large").write_text("a file of this name is not what is meant")
+    return data
+
+
+def test_the_large_one_goes_by_its_name_everywhere(large, capsys):
+    assert load_vgg("builtin-large").source == "builtin-large"
+    command = ["transfer", "sample:coast", "sample:glass", "--weights", "builtin-large", "--size", "40"]
+    assert main([*command, "--iterations", "1", "-o", "o.png"]) == 0
+    assert main(["plan", *command[1:]]) == 0
+    assert read_settings("o.png")["weights"] == "builtin-large"
+    capsys.readouterr()
+    assert tools(["inspect", "builtin-large"]) == 0
+    out = capsys.readouterr().out
+    assert "vgg19, 13 layers, int8\n" in out
+    assert "a larger one" in out
+    assert tools(["convert", "builtin-large", "-o", "copy.h5"]) == 0
+    assert Path("copy.h5").read_bytes() == (large / "builtin-large.h5").read_bytes()
+    planned = plan_figure(
+        "content", {"content": "sample:coast"}, ["conv1_1"], None, weights="builtin-large", size=40, iterations=1
+    )
+    assert planned.network["weights"] == "builtin-large"
+    assert "network builtin-large, " in settings_line(planned)
+
+
+def test_a_bundled_file_that_is_missing(large, capsys):
+    (large / "builtin-large.h5").unlink()
+    message = "builtin-large: .*builtin-large.h5 is missing from this installation; install nsnumpy again"
+    with pytest.raises(WeightFileError, match=message):
+        load_vgg("builtin-large")
+    assert tools(["inspect", "builtin-large"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_built_in_ones_are_packed_and_named():
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[1] / "setup.cfg")
+    packed = setup["options.package_data"]["nsnumpy"].split()
+    assert {f"data/{name}.h5" for name in BUNDLED} <= set(packed)
+    for name in ("none.h5", "none"):
+        with pytest.raises(WeightFileError) as raised:
+            find_weights(name)
+        assert all(builtin in str(raised.value) for builtin in BUILTINS)

@@ -7,7 +7,9 @@ import pytest
 from weight_writers import FIXTURES, WRITERS, small_network
 
 from nsnumpy import VGG, Preprocessing, WeightFile, load_image
+from nsnumpy.quantize import rounded
 from weights_tools import compare, normalize, read_any
+from weights_tools.compare import SAME
 from weights_tools.published import CONVENTIONS
 
 WIDTHS = (4, 4, 4, 4, 4)  # so that input and output may be exchanged, too
@@ -100,6 +102,32 @@ def test_rounding_to_float16_is_still_the_same_and_noise_is_not():
     other = compare(network(), network(seed=5))
     assert other.verdict == "not the same network: 16 of 16 layers differ, conv1_1 first"
     assert min(layer.error for layer in other.layers) > 0.1
+
+
+def test_rounding_to_8_bits_is_told_and_more_is_not_called_so():
+    a = network()
+    b = network(lambda name, w: rounded(w, "int8"))
+    n, _ = normalize(a, [load_image("sample:coast", 64)])
+    q = replace(n, weights={name: (rounded(w, "int8"), bias) for name, (w, bias) in n.weights.items()})
+    for x, y in ((a, b), (b, a)):
+        comparison = compare(x, y)
+        assert comparison.same
+        assert comparison.verdict == "the same network, up to rounding to 8 bits"
+        assert all(layer.rounded == (layer.error >= SAME) for layer in comparison.layers)
+    for x, y in ((a, q), (q, a), (b, n), (n, b)):
+        comparison = compare(x, y)
+        assert comparison.same
+        assert comparison.verdict == "the same network, up to a positive factor for each filter and rounding to 8 bits"
+    different = "not the same network: 1 of 16 layers differ, conv3_2 first"
+    weight, bias = a.weights["conv3_2"]
+    step = abs(weight).max(axis=(0, 1, 2)) / 127
+    signs = np.random.default_rng(0).choice([-1, 1], weight.shape)
+    for steps, verdict in ((1.4, "the same network, up to rounding to 8 bits"), (2.6, different)):
+        moved = replace(a, weights=a.weights | {"conv3_2": (weight + (steps * step * signs).astype("f"), bias)})
+        assert compare(b, moved).verdict == compare(moved, b).verdict == verdict
+        assert compare(a, moved).verdict == different  # of which neither is in 8 bits
+    biased = replace(b, weights=b.weights | {"conv3_2": (b.weights["conv3_2"][0], bias * np.float32(1.01))})
+    assert compare(a, biased).verdict == different
 
 
 def test_one_wrong_weight_and_wrong_biases_are_noticed():

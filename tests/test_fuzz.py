@@ -6,7 +6,7 @@
 from random import Random
 
 import pytest
-from fuzz import FIXTURES, OWN, PROGRAMS, Fuzzer, consume, mutate, own_file, program
+from fuzz import FIXTURES, OWN, OWN_INT8, PROGRAMS, Fuzzer, consume, mutate, own_file, program
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +21,7 @@ FORMATS = {
     "npz": ["frossard.npz", "compressed.npz"],
     "npy": ["dictionary.npy", "dictionary-python2.npy"],
     "nsnumpy": [OWN],
+    "nsnumpy-int8": [OWN_INT8],
 }
 
 
@@ -33,7 +34,9 @@ def fuzzer(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_damaged_files_are_read_or_refused(kind, fuzzer, pytestconfig):
-    originals = {name: own_file() if name == OWN else (FIXTURES / name).read_bytes() for name in FORMATS[kind]}
+    originals = {
+        name: own_file(name) if name in (OWN, OWN_INT8) else (FIXTURES / name).read_bytes() for name in FORMATS[kind]
+    }
     outcomes = set()
 
     @settings(

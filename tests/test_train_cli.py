@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nsnumpy import load_vgg, read_weights
+from nsnumpy import load_vgg, read_weights, write_weights
 from nsnumpy.backend import DeviceError
 from weights_tools.cli import main
 from weights_tools.train import Recipe, Stage, Trainer, cli, trainer
@@ -141,6 +141,13 @@ def test_from_an_hdf5_file_by_the_module(tmp_path):
     assert names() == ["p.h5", "w.h5"]
 
 
+def test_in_8_bits(train, uninterrupted):
+    assert train("--dtype int8")[0] == 0
+    Path("float32.h5").write_bytes(uninterrupted)
+    write_weights("int8.h5", read_weights("float32.h5"), "int8")
+    assert Path("int8.h5").read_bytes() == Path("w.h5").read_bytes()
+
+
 def test_the_defaults_are_the_recipe_s(monkeypatch):
     seen = []
     monkeypatch.setattr("weights_tools.cli.run_train", lambda arguments: seen.append(arguments) or 0)
@@ -263,7 +270,7 @@ def test_a_loss_that_is_not_finite_is_told(train):
         ("--stages 16", "EPOCHS@CROP or EPOCHS@CROP/2, with commas, expected; '16' given"),
         ("--stages 1@16/3", "EPOCHS@CROP or EPOCHS@CROP/2, with commas, expected; '1@16/3' given"),
         ("--stages 1@16,", "EPOCHS@CROP or EPOCHS@CROP/2, with commas, expected; '1@16,' given"),
-        ("--dtype int8", "invalid choice: 'int8'"),
+        ("--dtype int4", "invalid choice: 'int4'"),
         ("--device tpu", "invalid choice: 'tpu'"),
         ("--nonsense", "unrecognized arguments: --nonsense"),
     ],

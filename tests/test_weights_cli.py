@@ -69,6 +69,83 @@ def test_float16_on_request_with_its_error_and_back(capsys):
         assert h5["conv3_1/weight"].dtype == np.float16
 
 
+def test_int8_with_its_error_and_back_and_to_itself(capsys):
+    assert main(["convert", str(FIXTURES / "named.pth"), "-o", "a.h5", "--dtype", "int8"]) == 0
+    out = capsys.readouterr().out
+    with h5py.File("a.h5") as h5:
+        assert h5["conv3_1/weight"].dtype == np.int8
+    stored, original = read_weights("a.h5").weights, small_network()
+    errors = {n: np.sqrt(np.mean((stored[n][0] - w) ** 2) / np.mean(w**2)) for n, (w, _) in original.items()}
+    worst = max(errors, key=errors.get)
+    assert f"stored as int8: relative rms error of the weights {errors[worst]:.1e} at most ({worst})" in out
+    assert 1e-3 < errors[worst] < 1e-2
+    assert main(["inspect", "a.h5"]) == 0
+    assert "vgg19, 16 layers, int8\n" in capsys.readouterr().out
+    for output, options in (("b.h5", []), ("c.h5", ["--dtype", "int8"])):
+        assert main(["convert", "a.h5", "-o", output, *options]) == 0
+        assert Path(output).read_bytes() == Path("a.h5").read_bytes()
+    assert main(["convert", "a.h5", "-o", "d.h5", "--dtype", "float32"]) == 0
+    assert "rms" not in capsys.readouterr().out
+    assert all(np.array_equal(read_weights("d.h5").weights[name][0], stored[name][0]) for name in stored)
+    assert main(["convert", "a.h5", "-o", "e.h5", "--dtype", "float16"]) == 0
+    assert "stored as float16: relative rms error of the weights" in capsys.readouterr().out
+
+
+def _mixed(h5):
+    weight = h5["conv1_2/weight"][()] * h5["conv1_2/scale"][()] * np.float32(np.pi)
+    del h5["conv1_2/weight"], h5["conv1_2/scale"]
+    h5["conv1_2/weight"] = weight * (1 + np.arange(weight.size).reshape(weight.shape) / 1e4).astype("f")
+
+
+@pytest.mark.parametrize(
+    ("change", "dtype"),
+    [
+        (lambda h5: None, "int8"),
+        (_mixed, "float32"),
+        (lambda h5: h5["conv1_2/scale"].write_direct(np.full(2, np.pi, "f")), "float32"),
+        (lambda h5: h5["conv1_2/weight"].write_direct(-h5["conv1_2/weight"][()]), "int8"),
+        (lambda h5: h5.__delitem__("conv1_2/bias") or h5.create_dataset("conv1_2/bias", data=[np.pi, 1]), "float64"),
+    ],
+)
+def test_the_type_that_is_told_of_an_int8_file_holds_its_values(change, dtype):
+    write_weights("w.h5", WeightFile(small_network(widths=(2, 2, 2, 2, 2))), "int8")
+    with h5py.File("w.h5", "a") as h5:
+        change(h5)
+    found = convert("w.h5", "again.h5")
+    assert found.dtype == dtype
+    again = read_weights("again.h5").weights
+    for name, arrays in read_weights("w.h5").weights.items():
+        assert all(np.array_equal(*pair) for pair in zip(arrays, again[name], strict=True))
+
+
+def test_compare_and_normalize_take_int8(capsys):
+    write_weights("w.h5", WeightFile(small_network(widths=(6, 6, 6, 6, 6)), preprocessing=CONVENTIONS["caffe"]))
+    assert main(["convert", "w.h5", "-o", "q.h5", "--dtype", "int8"]) == 0
+    assert main(["compare", "w.h5", "q.h5"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[-1] == "the same network, up to rounding to 8 bits"
+    assert any(line.endswith("the same, rounded to 8 bits") for line in out)
+    assert main(["normalize", "q.h5", "sample:coast", "-o", "n.h5", "--size", "80"]) == 0
+    assert "rms" not in capsys.readouterr().out
+    with h5py.File("n.h5") as h5:
+        assert h5["conv1_2/weight"].dtype == np.float32
+    assert main(["normalize", "q.h5", "sample:coast", "-o", "m.h5", "--size", "80", "--dtype", "int8"]) == 0
+    assert "stored as int8: relative rms error" in capsys.readouterr().out
+    with h5py.File("m.h5") as h5:
+        assert h5["conv1_2/weight"].dtype == np.int8
+    assert main(["compare", "q.h5", "m.h5"]) == 0
+    assert "the same network, up to a positive factor for each filter and rounding to 8 bits" in capsys.readouterr().out
+
+
+def test_a_damaged_int8_file_is_refused_in_a_line(capsys):
+    write_weights("w.h5", WeightFile(small_network()), "int8")
+    with h5py.File("w.h5", "a") as h5:
+        del h5["conv2_1/scale"]
+    assert main(["convert", "w.h5", "-o", "o.h5"]) == 1
+    assert capsys.readouterr().err == "weights_tools: error: w.h5: conv2_1/scale is missing\n"
+    assert not Path("o.h5").exists()
+
+
 def test_a_converted_file_converts_to_itself():
     assert main(["convert", str(FIXTURES / "matconvnet.mat"), "-o", "a.h5"]) == 0
     assert main(["convert", "a.h5", "-o", "b.h5"]) == 0
@@ -152,8 +229,8 @@ def test_from_python_too_nothing_is_overwritten_or_stored_wrongly():
     before = Path(source).read_bytes()
     with pytest.raises(ValueError, match=r"k\.h5: the file that is read; write to another one"):
         convert(source, "./k.h5")
-    with pytest.raises(ValueError, match="unknown dtype 'int8': choose from float16, float32, float64"):
-        convert(source, "o.h5", dtype="int8")
+    with pytest.raises(ValueError, match="unknown dtype 'int4': choose from int8, float16, float32, float64"):
+        convert(source, "o.h5", dtype="int4")
     with pytest.raises(FileNotFoundError, match="the folder nowhere does not exist; make it first"):
         convert(source, "nowhere/o.h5")
     assert Path(source).read_bytes() == before
@@ -183,7 +260,7 @@ def test_compare_says_no_with_its_exit_status(capsys):
         ("convert FIXTURES/named.pth -o w.h5 --axes OIHX", 2, "the letters O, I, H and W"),
         ("convert FIXTURES/named.pth -o w.h5 --axes HWIO", 1, "do not fit onto one another as HWIO"),
         ("convert FIXTURES/named.pth -o w.h5 --bgr --rgb", 2, "not allowed with argument"),
-        ("convert FIXTURES/expected.npz -o w.h5 --dtype int8", 2, "invalid choice"),
+        ("convert FIXTURES/expected.npz -o w.h5 --dtype int4", 2, "invalid choice"),
         ("inspect FIXTURES/named.pth --picture missing.jpg", 1, "missing.jpg"),
         ("inspect FIXTURES/named.pth --picture sample:coast --size 8", 1, "H, W >= 16 expected"),
         ("inspect FIXTURES/named.pth --picture sample:coast --size 99999", 2, "1 to 2048 pixels expected"),

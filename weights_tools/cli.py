@@ -23,13 +23,15 @@ from nsnumpy.architecture import POOLINGS
 from nsnumpy.backend import DeviceError
 from nsnumpy.command import Parser, run_program
 from nsnumpy.files import check_distinct, check_folder
-from nsnumpy.weights import BUILTIN, BUILTIN_RANDOM, DTYPES, cache_folder, find_weights, read_weights
+from nsnumpy.weight_sources import BUILTIN_NAMES, BUILTIN_RANDOM, BUNDLED, cache_folder, find_weights
+from nsnumpy.weights import DTYPES, read_weights
 
 from .compare import SAME, compare
 from .compress.cli import add_compress, run_compress
 from .convert import NONE, Found, Overrides, describe, read_any, rounding_error
 from .download import checksums
 from .fetch import FetchError, fetch
+from .networks import Weights
 from .normalize import mean_activations, normalize
 from .published import COLLECTIONS, PUBLISHED
 from .states import TrainingError
@@ -37,7 +39,7 @@ from .train.cli import add_train, run_train
 
 PROG = "weights_tools"
 MOST_PIXELS = 2048  # of a picture's long side: 1.5 GB of features in the first layer of a full-width VGG
-_NAMED = f"or the name of a fetched one, or {BUILTIN!r}, or {BUILTIN_RANDOM!r}"
+_NAMED = f"or the name of a fetched one, or {BUILTIN_NAMES}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,7 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_overrides(command)
 
     command = _add(commands, "compare", _run_compare, "say whether two weight files hold the same network")
-    command.epilog = f"Exit status: 0 the same, 1 not. Layers that differ by less than {SAME:g} are taken for the same."
+    command.epilog = (
+        f"Exit status: 0 the same, 1 not. Layers that differ by less than {SAME:g}, or by "
+        "no more than rounding to 8 bits, are taken for the same."
+    )
     command.add_argument("a", metavar="A", help=f"a weight file of any known format; {_NAMED}")
     command.add_argument("b", metavar="B", help="the other one")
 
@@ -224,7 +229,7 @@ def _run_convert(arguments: argparse.Namespace) -> int:
     found = _read(arguments.file, _overrides(arguments))
     write_weights(arguments.output, found.file, arguments.dtype or found.dtype)
     _print_found(arguments.output, found)
-    _print_rounding(found, arguments.dtype)
+    _print_rounding(found.file.weights, arguments.dtype)
     return 0
 
 
@@ -249,9 +254,9 @@ def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'s' * (number != 1)}"
 
 
-def _print_rounding(found: Found, dtype: str | None) -> None:
-    if dtype and DTYPES.index(dtype) < DTYPES.index(found.dtype):
-        layer, error = rounding_error(found.file.weights, dtype)
+def _print_rounding(weights: Weights, dtype: str | None) -> None:
+    layer, error = rounding_error(weights, dtype) if dtype else ("", 0.0)
+    if error:
         print(f"  stored as {dtype}: relative rms error of the weights {error:.1e} at most ({layer})")
 
 
@@ -296,8 +301,8 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
 
 
 def _path(source: str) -> Path:
-    """A file, or the weight file of that name: the built-in or a fetched one."""
-    return Path(source) if source != BUILTIN and Path(source).exists() else find_weights(source)
+    """A file, or the weight file of that name: a built-in or a fetched one."""
+    return Path(source) if source not in BUNDLED and Path(source).exists() else find_weights(source)
 
 
 def _read(source: str, overrides: Overrides = NONE) -> Found:
@@ -318,6 +323,7 @@ def _run_compare(arguments: argparse.Namespace) -> int:
     print("  layer    difference, relative")
     for layer in comparison.layers:
         words = "differs" if layer.reordering is None else layer.reordering or "the same"
+        words += ", rounded to 8 bits" if layer.rounded else ""
         print(f"  {layer.layer:9}{layer.error:9.1e}  {words}")
     if comparison.missing:
         print(f"  only in one of them: {', '.join(comparison.missing)}")
@@ -341,7 +347,7 @@ def _run_normalize(arguments: argparse.Namespace) -> int:
     file, means = normalize(found.file, pictures, arguments.pooling)
     how = f"normalized over {_count(len(arguments.pictures), 'picture')}, {arguments.pooling} pooling"
     file = replace(file, source="; ".join(filter(None, [file.source, how])))
-    dtype = max("float32", found.dtype, key=DTYPES.index)  # rescaled, what was exact in float16 no longer is
+    dtype = max("float32", found.dtype, key=DTYPES.index)  # rescaled, what was exact in less no longer is
     write_weights(arguments.output, file, arguments.dtype or dtype)
     print(f"{arguments.output}: {how}; expects {describe(file.preprocessing)}")
     print("  layer    mean activation before (least to most active filter)")
@@ -349,5 +355,5 @@ def _run_normalize(arguments: argparse.Namespace) -> int:
         dead = int((mean <= 0).sum())
         row = f"  {name:9}{mean.mean():9.4g} ({mean.min():.3g} to {mean.max():.3g})"
         print(f"{row}; {_count(dead, 'filter')} never active" if dead else row)
-    _print_rounding(replace(found, file=file, dtype=dtype), arguments.dtype)
+    _print_rounding(file.weights, arguments.dtype)
     return 0

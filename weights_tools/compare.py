@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nsnumpy import Preprocessing, WeightFile
+from nsnumpy.quantize import LEVELS, rounded
 
 SAME = 5e-3  # relative difference: bfloat16's rounding stays below it, a wrong order makes it about 1
 REVERSED = "input channels reversed (RGB for BGR)"
@@ -24,11 +25,14 @@ class Agreement:
         What has to be done to B's weight, in words; "" if nothing; None if nothing helps.
     error : float
         Relative difference then: the largest of four, rms and greatest, of weights and of biases.
+    rounded : bool
+        Whether they agree only as far as weights do that were rounded to 8 bits.
     """
 
     layer: str
     reordering: str | None
     error: float
+    rounded: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Comparison:
     verdict : str
         In a sentence.
     same : bool
-        Whether both compute the same features as they stand, up to a factor per filter at most.
+        Whether both compute the same features as they stand, up to a factor per filter and rounding to 8 bits at most.
     """
 
     layers: list[Agreement]
@@ -60,6 +64,10 @@ def compare(a: WeightFile, b: WeightFile) -> Comparison:
     reversed; each as it stands, and with a positive factor for each filter (a normalised network against an original
     one). A layer's factors divide the next layer's weights. Pixels are a layer like any other: if the files state
     different scales for them, the first layer's weights must make up for it.
+
+    A layer that one of the files has in 8 bits also agrees if no weight differs by more than two steps, each 1/127 of
+    its filter's greatest: one half from rounding, and one more where the other file is rounded, too, or the factors,
+    which are told from rounded weights, are not exact.
     """
     names = [name for name in a.weights if name in b.weights]
     missing = [name for name in {**a.weights, **b.weights} if name not in names]
@@ -94,15 +102,23 @@ def _compare_layer(
 ) -> tuple[Agreement, np.ndarray]:
     """The layer's agreement, and the factors of its features in B over those in A, given those of its input."""
     weight, bias = (array.astype(np.float64) for array in a)
+    in_8_bits = any(np.array_equal(w, rounded(w, "int8")) for w in (a[0], b[0]))
     best, best_factors = Agreement(name, None, np.inf), np.ones(len(bias))
     for words, candidate in _reorderings(b[0], first=name == "conv1_1"):
         if candidate.shape != weight.shape or b[1].shape != bias.shape:
             continue
         undone = candidate * scale[:, None]
-        for factors in _factors(weight, bias, undone, b[1]):
-            error = max(_difference(undone / factors, weight), _difference(b[1] / factors, bias))
-            if error < 0.5 * best.error:  # the simpler explanation stands unless another one is clearly better
-                best, best_factors = Agreement(name, words if error < SAME else None, error), factors
+        for factors in _factors(weight, bias, candidate, b[1], scale):
+            of_biases = _difference(b[1] / factors, bias)
+            error = max(_difference(undone / factors, weight), of_biases)
+            is_rounded = False
+            if in_8_bits and error >= SAME > of_biases:
+                step = np.maximum(_steps(weight), _steps(candidate) * scale[:, None] / factors)
+                is_rounded = bool((abs(undone / factors - weight) <= 2 * step).all())
+            # The simpler explanation stands unless another one is clearly better.
+            if error < 0.5 * best.error or (is_rounded and best.reordering is None):
+                best = Agreement(name, words if error < SAME or is_rounded else None, error, is_rounded)
+                best_factors = factors
     return best, best_factors if best.reordering is not None else np.ones(len(bias))
 
 
@@ -126,13 +142,25 @@ def _reorderings(weight: np.ndarray, *, first: bool) -> Iterator[tuple[str, np.n
                     yield ", ".join(filter(None, words)), w[::step_h, ::step_w]
 
 
-def _factors(weight: np.ndarray, bias: np.ndarray, b_weight: np.ndarray, b_bias: np.ndarray) -> Iterator[np.ndarray]:
-    """The factors of B's filters over A's to be tried: none, and the best one for each filter."""
+def _factors(
+    weight: np.ndarray, bias: np.ndarray, b_weight: np.ndarray, b_bias: np.ndarray, scale: np.ndarray
+) -> Iterator[np.ndarray]:
+    """The factors of B's filters over A's to be tried: none, and the best one for each filter.
+
+    The best of A's weights and, where the input has factors, of B's: they spread out the noise of rounded weights.
+    """
     yield np.ones(len(bias))
-    product = (weight * b_weight).sum(axis=(0, 1, 2)) + bias * b_bias
-    size = np.square(weight).sum(axis=(0, 1, 2)) + np.square(bias)
-    factors = product / np.where(size > 0, size, 1)
-    yield np.where(factors > 0, factors, 1.0)  # a ReLU commutes with positive factors only
+    pairs = [(weight, b_weight * scale[:, None]), (weight / scale[:, None], b_weight)]
+    for w, b_w in pairs[: 1 if (scale == 1).all() else 2]:
+        product = (w * b_w).sum(axis=(0, 1, 2)) + bias * b_bias
+        size = np.square(w).sum(axis=(0, 1, 2)) + np.square(bias)
+        factors = product / np.where(size > 0, size, 1)
+        yield np.where(factors > 0, factors, 1.0)  # a ReLU commutes with positive factors only
+
+
+def _steps(weight: np.ndarray) -> np.ndarray:
+    """A step of 8 bits, for each filter."""
+    return abs(weight).max(axis=(0, 1, 2)) / LEVELS
 
 
 def _difference(array: np.ndarray, reference: np.ndarray) -> float:
@@ -156,7 +184,9 @@ def _verdict(a: WeightFile, b: WeightFile, layers: list[Agreement], scaled: bool
     if moved:
         how = f"{moved[0].layer}: {moved[0].reordering}"
         return f"the same network once B is reordered ({how}): one of the files has a wrong order of axes", False
-    factor = ", up to a positive factor for each filter" if scaled else ""
+    rounding = "rounding to 8 bits" if any(layer.rounded for layer in layers) else ""
+    steps = " and ".join(filter(None, ["a positive factor for each filter" if scaled else "", rounding]))
+    factor = f", up to {steps}" if steps else ""
     statements = f"A expects {a.preprocessing.channel_order} and B {b.preprocessing.channel_order}"
     is_reversed = layers[0].reordering == REVERSED
     wrong = "one of the two, stated or assumed, is wrong"

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from nsnumpy import Preprocessing, WeightFile, WeightFileError, read_weights, write_weights
+from nsnumpy.quantize import rounded
 from nsnumpy.weights import DTYPES
 
 from . import formats
 from .download import checksums
 from .formats import AlreadyConvertedError, File, FormatError
-from .networks import vgg_of
+from .networks import Weights, vgg_of
 from .published import CONVENTIONS, Published, recognise
 
 
@@ -65,8 +66,8 @@ class Found:
     file : WeightFile
     format : str
         In words.
-    dtype : "float16", "float32" or "float64"
-        The narrowest one that holds its values exactly.
+    dtype : "int8", "float16", "float32" or "float64"
+        The narrowest one that holds its values exactly; "int8" only of a file in which weights are stored so.
     notes : list of str
         What had to be assumed.
     """
@@ -153,15 +154,26 @@ def _own(path: Path, overrides: Overrides, dtypes: set[str]) -> Found:
     except WeightFileError as error:
         raise FormatError(str(error).removeprefix(f"{path}: "), path) from error
     file = replace(file, preprocessing=overrides.apply(file.preprocessing))
-    return Found(file, "nsnumpy HDF5", max(dtypes & set(DTYPES), key=DTYPES.index), [])
+    dtype = max(dtypes & set(DTYPES), key=DTYPES.index)  # with int8 there are scales, in float32
+    if "int8" in dtypes and _is_exact(file.weights):  # not if some layers are floats, or scales are another program's
+        dtype = "int8"
+    return Found(file, "nsnumpy HDF5", dtype, [])
+
+
+def _is_exact(weights: Weights) -> bool:
+    """Whether a file in int8 holds these values exactly."""
+    return all(
+        np.array_equal(array, rounded(array, dtype))
+        for arrays in weights.values()
+        for array, dtype in zip(arrays, ("int8", "float32"), strict=True)
+    )
 
 
 def rounding_error(weights: Mapping[str, Sequence[np.ndarray]], dtype: str) -> tuple[str, float]:
     """(layer, its relative rms error) for the layer that suffers most from being stored as `dtype`."""
     errors = {}
     for name, (weight, _) in weights.items():
-        with np.errstate(over="ignore"):
-            stored = weight.astype(dtype).astype(np.float64)
+        stored = rounded(weight, dtype).astype(np.float64)
         size = np.sqrt(np.mean(np.square(weight, dtype=np.float64)))
         errors[name] = float(np.sqrt(np.mean((stored - weight) ** 2)) / size) if size else 0.0
     return max(errors.items(), key=lambda item: item[1])
@@ -181,7 +193,7 @@ def convert(
     ----------
     path, overrides, published, sums : as for `read_any`
     output : where to; the folder must exist
-    dtype : "float16", "float32", "float64" or None
+    dtype : "int8", "float16", "float32", "float64" or None
         How to store the weights; None takes the narrowest type that holds them exactly.
 
     Raises

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from nsnumpy.files import atomic_path
-from nsnumpy.weights import cache_folder
+from nsnumpy.weight_sources import cache_folder
 
 from .convert import Found, convert
 from .download import Downloaded, DownloadError, Expected, checksums, download
