@@ -28,7 +28,7 @@ from nsnumpy.workers import Workers
 
 from ..states import TrainingError, load_groups
 from ..train.cli import share
-from .closed_form import BATCH, LayerError, compress, held_out
+from .closed_form import BATCH, LEAST_CROPS, LayerError, compress, held_out
 from .crops import Crops
 from .judge import judged_errors
 from .refine import Recipe, Refiner, Report, vgg_of
@@ -57,7 +57,7 @@ def add_compress(command: argparse.ArgumentParser) -> None:
         help="share of the teacher's filters that stays, or one for each block (1/2)",
     )
     command.add_argument("--last", metavar="LAYER", default="conv5_1", help="the deepest convolution (conv5_1)")
-    command.add_argument("--crops", type=positive, metavar="N", default=400, help="of the pictures, to fit to (400)")
+    command.add_argument("--crops", type=_crops, metavar="N", default=400, help="of the pictures, to fit to (400)")
     command.add_argument("--side", type=_side, metavar="PIXELS", default=192, help="of the crops (192)")
     command.add_argument("--seed", type=natural, default=0, help="of everything random (0)")
     command.add_argument(
@@ -112,9 +112,7 @@ def run_compress(arguments: argparse.Namespace, teacher: WeightFile) -> int:
     recipe = Recipe(steps=refine, rate=arguments.rate, crop=min(_DEFAULT.crop, arguments.side), seed=arguments.seed)
     errors: list[LayerError] = []
     if arguments.resume:
-        _, groups = load_groups(checkpoint, asdict(recipe), "", ("start",), np)
-        weights = {name: tuple(groups["start"][f"{name}/{kind}"] for kind in ("weight", "bias")) for name in filters}
-        made = replace(teacher, weights=weights, pooling="avg", normalized=False)
+        made = _begun(checkpoint, recipe, teacher, filters)
     else:
         made, errors = _compress(teacher, crops, filters, arguments.seed, xp, workers)
         _print_errors(errors)
@@ -141,6 +139,17 @@ def run_compress(arguments: argparse.Namespace, teacher: WeightFile) -> int:
         checkpoint.unlink(missing_ok=True)
     print(f"{output}: {source}")
     return 0
+
+
+def _begun(checkpoint: Path, recipe: Recipe, teacher: WeightFile, filters: dict[str, int]) -> WeightFile:
+    """The network that the refinement of a checkpoint began with."""
+    _, groups = load_groups(checkpoint, asdict(recipe), "", ("start",), np)
+    start = groups["start"]
+    theirs = {name.removesuffix("/bias"): len(bias) for name, bias in start.items() if name.endswith("/bias")}
+    if theirs != filters:
+        raise TrainingError(f"{checkpoint}: of other widths, or another --last; give the same options, or begin anew")
+    weights = {name: (start[f"{name}/weight"], start[f"{name}/bias"]) for name in filters}
+    return replace(teacher, weights=weights, pooling="avg", normalized=False)
 
 
 def _compress(
@@ -230,6 +239,12 @@ def _widths(text: str) -> tuple[Fraction, ...]:
     if len(shares) not in (1, blocks):
         raise argparse.ArgumentTypeError(f"one share, or one for each of {blocks} blocks, expected; {text!r} given")
     return shares * blocks if len(shares) == 1 else shares
+
+
+def _crops(text: str) -> int:
+    if (value := positive(text)) < LEAST_CROPS:
+        raise argparse.ArgumentTypeError(f"{LEAST_CROPS} or more expected; {text!r} given")
+    return value
 
 
 def _side(text: str) -> int:

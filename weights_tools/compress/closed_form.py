@@ -26,6 +26,7 @@ BATCH = 8  # crops that go through a network together
 POSITIONS = 120_000  # of a layer, over all crops: what it is fitted to
 PATCH_BYTES = 1_300_000_000  # of the patches at these positions; in wide layers there are fewer of them
 HELD_OUT = 1 / 8  # of the crops: the last ones
+LEAST_CROPS = 32  # so that among those that are held out there is a pair to be judged by
 IMPORTANCE = 0.9  # of what the next layer needs, in the choice of filters; the rest is each filter's own energy
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 SWEEPS = 4

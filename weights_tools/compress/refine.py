@@ -175,10 +175,6 @@ class Refiner:
     def load(self, path: Path) -> None:
         """Go on from a state that `save` wrote. TrainingError if it is of another refinement."""
         step, groups = load_groups(path, asdict(self.recipe), self._fingerprint(), _GROUPS, self.xp)
-        if {name: a.shape for name, a in groups["parameters"].items()} != {
-            name: a.shape for name, a in self.parameters.items()
-        }:
-            raise TrainingError(f"{path}: of a network of other widths; give the same options, or begin anew")
         groups["parameters"] = {name: groups["parameters"][name] for name in self.parameters}
         groups["own"] = {name: to_host(pictures) for name, pictures in groups["own"].items()}
         self.step = step
