@@ -66,7 +66,11 @@ def test_its_commands_parse(page):
     assert all(parses(arguments, weights=True) for arguments in weights_commands(page))
 
 
-@pytest.mark.parametrize("page", [page for page in DOCS if blocks(page, "bash")], ids=page_name)
+GUIDES = [README, *(page for page in DOCS if page.stem in ("choosing", "weights"))]
+"""Pages whose commands are for the reader's own pictures and networks, and for larger ones than a test has time for."""
+
+
+@pytest.mark.parametrize("page", [page for page in DOCS if blocks(page, "bash") and page not in GUIDES], ids=page_name)
 def test_its_commands_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shown = [line for block in blocks(page, "bash") for line in block.code.splitlines() if line and line[0] != "#"]
@@ -84,19 +88,19 @@ MADE_SMALL = {
     "figure": "--size 48 --iterations 2 --threads 1 --layers conv1_1,conv2_1",
     "plan": "--threads 1",
 }
-"""What is put after the README's commands, which are for larger pictures than a test has time for."""
+"""What is put after the guides' commands."""
 
 
-@pytest.mark.parametrize("arguments", commands(README), ids=" ".join)
-def test_the_readmes_commands_run(arguments, tmp_path, monkeypatch):
-    """All but those for a GPU; with pictures of that name, and the built-in network where one is fetched or trained."""
+@pytest.mark.parametrize("arguments", [command for page in GUIDES for command in commands(page)], ids=" ".join)
+def test_the_guides_commands_run(arguments, tmp_path, monkeypatch):
+    """All but those for a GPU; with pictures of that name, and the built-in network where another one is made."""
     if "gpu" in arguments:
         assert parses(arguments)
         return
     monkeypatch.chdir(tmp_path)
     for name, sample in (("photo.jpg", "sample:coast"), ("painting.jpg", "sample:starry")):
         save_image(name, load_image(sample, 96))
-    there = ["builtin" if argument in ("vgg19", "network.h5") else argument for argument in arguments]
+    there = ["builtin" if argument in ("vgg19", "network.h5", "mine.h5") else argument for argument in arguments]
     assert main([*there, *MADE_SMALL.get(arguments[0], "").split()]) == 0
     if "-o" in there:
         assert (tmp_path / there[there.index("-o") + 1]).exists()

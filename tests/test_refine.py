@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_compress import crops, filters, photographs, teacher  # noqa: F401
 
-from nsnumpy import load_vgg, read_weights, write_weights
+from nsnumpy import Preprocessing, load_vgg, read_weights, write_weights
 from nsnumpy.architecture import network_digest
 from nsnumpy.backend import to_host
 from weights_tools.cli import main
@@ -149,6 +149,17 @@ def test_judged_errors_are_least_for_the_judge_itself(teacher, crops, narrow):  
         judged_errors(judge, judge, crops, 23)
 
 
+def test_a_network_in_rgb_is_the_same_network(teacher, crops):  # noqa: F811
+    x = crops.batch(0, 1).astype("float64")
+    theirs, ours = (
+        refine.vgg_of(file, np, dtype="float64").forward(x, ["conv3_1"])[0]["conv3_1"]
+        for file in (teacher, compress_cli.in_rgb(teacher))
+    )
+    assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-9)
+    once = compress_cli.in_rgb(teacher)
+    assert compress_cli.in_rgb(once) is once
+
+
 # The command
 
 
@@ -190,6 +201,7 @@ def test_from_a_teacher_and_photographs_to_a_network(run):
     assert file.source.startswith("compressed by nsnumpy 0.1.0 from a teacher (network ")
     assert "filters conv1: 4, conv2: 5, conv3: 6; 32 crops of 64 pixels of photographs" in file.source
     assert load_vgg("o.h5").filters["conv3_1"] == 6
+    assert file.preprocessing == Preprocessing("RGB", 255.0, (124.0, 117.0, 104.0))  # the teacher's was BGR
     first = Path("o.h5").read_bytes()
     assert run(output="again.h5")[0] == 0
     assert Path("again.h5").read_bytes() == first

@@ -17,7 +17,7 @@ from types import ModuleType
 import numpy as np
 from tqdm import tqdm
 
-from nsnumpy import WeightFile, write_weights
+from nsnumpy import Preprocessing, WeightFile, write_weights
 from nsnumpy._version import __version__
 from nsnumpy.architecture import ARCHITECTURES, convolutions, layer_names, network_digest
 from nsnumpy.backend import DEVICES, device_namespace
@@ -91,6 +91,19 @@ def filters_of(teacher: WeightFile, widths: tuple[Fraction, ...], last: str) -> 
     return {name: max(1, round(n * widths[int(name[4]) - 1])) for name, n in full.items()}
 
 
+def in_rgb(file: WeightFile) -> WeightFile:
+    """The same network, for pictures whose channels stand in the order of everything else here."""
+    p = file.preprocessing
+    if p.channel_order == "RGB":
+        return file
+    weight, bias = file.weights["conv1_1"]
+    return replace(
+        file,
+        weights=file.weights | {"conv1_1": (weight[:, :, ::-1], bias)},
+        preprocessing=Preprocessing("RGB", p.pixel_scale, p.mean[::-1], p.std[::-1]),
+    )
+
+
 def run_compress(arguments: argparse.Namespace, teacher: WeightFile) -> int:
     """Compress, refine, write. Exit status as of the program."""
     output, refine = arguments.output, arguments.refine
@@ -134,7 +147,7 @@ def run_compress(arguments: argparse.Namespace, teacher: WeightFile) -> int:
             print(f"weights_tools: interrupted after {done}; --resume goes on from {checkpoint}", file=sys.stderr)
             return 128 + signal.SIGINT
     source = _made(arguments, teacher, filters, crops, gave)
-    write_weights(output, replace(made, source=source, sha256=""), arguments.dtype)
+    write_weights(output, replace(in_rgb(made), source=source, sha256=""), arguments.dtype)
     if refine:
         checkpoint.unlink(missing_ok=True)
     print(f"{output}: {source}")
