@@ -135,8 +135,8 @@ class Run:
         for number in range(len(self.counts), len(self.scales)):
             size, _ = self.scales[number]
             try:
-                # scipy's vectors are short work for BLAS, whose threads would wait for each other; nor do the last digits
-                # depend on their number then. All else here has threads of its own, or needs none.
+                # scipy's vectors are short work for BLAS: its threads would wait for each other, and their number would
+                # move the last digits. All else here has threads of its own, or needs none.
                 with device_errors(), one_blas_thread:
                     minimum = self._minimize(number, identity)
             except (KeyboardInterrupt, FloatingPointError, MemoryError) as error:
