@@ -85,12 +85,12 @@ def memory(weights: Path, threads: int, size: tuple[int, int], memory_format: st
     )
     own = {
         m: run("nsnumpy", "optimize", weights, size, threads, iterations=17, method=m)
-        for m in ("lbfgs-device", "lbfgs")
+        for m in ("lbfgs-device", "scipy")
     }
     row = {
         "size": list(size),
         "nsnumpy": own["lbfgs-device"]["peak_bytes"],
-        "nsnumpy_scipy": own["lbfgs"]["peak_bytes"],
+        "nsnumpy_scipy": own["scipy"]["peak_bytes"],
         "torch": torch["peak_bytes"],
         "ratio": own["lbfgs-device"]["peak_bytes"] / torch["peak_bytes"],
     }

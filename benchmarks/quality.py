@@ -381,10 +381,9 @@ def _setting(text: str) -> tuple[str, Any]:
     if name not in known or "=" not in text:
         raise argparse.ArgumentTypeError(f"NAME=VALUE with NAME one of {', '.join(known)}; got {text!r}")
     try:
-        ns.Settings(**{name: value})
+        return name, getattr(ns.Settings(**{name: value}), name)
     except (TypeError, ValueError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    return name, value
 
 
 def _positive(text: str) -> int:

@@ -83,7 +83,7 @@ class NsNumpy:
                 raise KeyboardInterrupt
 
         box = (0.0, 1.0) if bounds == "box" else None
-        x = x.astype("float64") if method == "lbfgs" else self.place(x)
+        x = x.astype("float64") if method == "scipy" else self.place(x)
         ns.minimize(self.objective, x, method=method, iterations=iterations, bounds=box, callback=see)
         return rows
 

@@ -115,7 +115,8 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     scratch = max(scratch_of(network, steps, size, run.threads) for size in (run.size, run.style) if size)
     vectors = {
         "lbfgs-device": (2 * MEMORY["lbfgs-device"] + 8) * network.itemsize,
-        "lbfgs": (4 * MEMORY["lbfgs"] + 18) * 8,  # scipy's workspace and its copies at the end, in float64
+        # Its workspace and its copies at the end, in float64; on the host, whatever the device.
+        "scipy": (4 * MEMORY["scipy"] + 18) * 8 if run.device == "cpu" else 0,
         "sgd": 6 * network.itemsize,
         "adam": 9 * network.itemsize,
     }

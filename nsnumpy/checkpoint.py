@@ -22,6 +22,7 @@ import numpy as np
 
 from .backend import Array, asarray, to_host
 from .files import atomic_path, check_folder
+from .optimize import canonical_optimizer
 
 FORMAT, VERSION = "nsnumpy checkpoint", 1
 EVERY = 10
@@ -184,6 +185,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             lambda value: isinstance(value, dict) and value.keys() == {"array"},
             lambda value: arrays[value["array"]],
         )
+        for names, name in ((record["settings"], "optimizer"), (state, "method")):  # of an earlier version, perhaps
+            if name in names:
+                names[name] = canonical_optimizer(names[name])
         return Checkpoint(**record, state=state)
     except CheckpointError:
         raise

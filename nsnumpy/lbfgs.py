@@ -24,7 +24,7 @@ from typing import Any
 
 from .backend import Array, get_xp, to_floats
 
-MEMORY = {"lbfgs-device": 15, "lbfgs": 10}  # pairs, by method, unless told otherwise; 10 is scipy's own default
+MEMORY = {"lbfgs-device": 15, "scipy": 10}  # pairs, by method, unless told otherwise; 10 is its own default
 DECREASE, CURVATURE = 1e-4, 0.9  # c1 and c2 of the Wolfe conditions, as [1] advises for quasi-Newton methods
 MOST_TRIALS = 20  # of a line search
 REACH = 0.1  # how far the first step along the gradient moves a pixel at most; each next one, twice as far

@@ -15,7 +15,12 @@ from .descent import SGD, Adam, project
 from .lbfgs import LBFGS, MEMORY, Bounds, Function, largest_element
 from .losses import sum_of_squares
 
-OPTIMIZERS = ("lbfgs-device", "lbfgs", "sgd", "adam")
+OPTIMIZERS = ("lbfgs-device", "scipy", "sgd", "adam")
+
+
+def canonical_optimizer(name: str) -> str:
+    """``lbfgs``, as scipy's was called once, as ``scipy``; every other name as it is."""
+    return "scipy" if name == "lbfgs" else name
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def minimize(
     f: Function,
     x0: Array,
     *,
-    method: str = "lbfgs-device",
+    method: str = "scipy",
     iterations: int = 100,
     bounds: Bounds = (0.0, 1.0),
     lr: float | None = None,
@@ -99,10 +104,11 @@ def minimize(
     f : function from an array to (loss, gradient)
         The gradient in x's shape, an array of its own each time.
     x0 : float array
-        The start. "lbfgs" works on a float64 copy on the host, the others in x0's dtype and namespace.
-    method : "lbfgs-device", "lbfgs", "sgd" or "adam"
-        "lbfgs-device" is the L-BFGS of lbfgs.py; "lbfgs" scipy's L-BFGS-B [1], for which a start in float64 pays;
-        "sgd" gradient descent with momentum, ``v = momentum v + lr g; x = x - v``;
+        The start. "scipy" works on a float64 copy on the host, which is what f is given and x is then; the others in
+        x0's dtype and namespace.
+    method : "scipy", "lbfgs-device", "sgd" or "adam"
+        "scipy" is scipy's L-BFGS-B [1] ("lbfgs" is the same); "lbfgs-device" the L-BFGS of lbfgs.py, faster and
+        smaller in float32 and on a GPU; "sgd" gradient descent with momentum, ``v = momentum v + lr g; x = x - v``;
         "adam" is [2] with its own constants, 0.9, 0.999 and 1e-8.
     iterations : int >= 0
     bounds : (low, high), or None
@@ -117,8 +123,8 @@ def minimize(
         pairs are larger.
     resume : dict, or None
         An `Iterate`'s state, of the same f and method: go on from there, up to `iterations` counted from the first
-        start. All but "lbfgs" go on as if they had never stopped, with the same numbers; scipy does not give its memory
-        away, and "lbfgs" begins with a fresh one at the same x.
+        start. All but "scipy" go on as if they had never stopped, with the same numbers; scipy does not give its memory
+        away, and begins with a fresh one at the same x.
     callback : function of one `Iterate`, or None
         Called at the start (unless it resumes) and after every iteration.
 
@@ -139,13 +145,14 @@ def minimize(
     ----------
     [1] Zhu, Byrd, Lu, Nocedal 1997, L-BFGS-B, ACM TOMS 23(4). [2] Kingma, Ba 2015, Adam, arXiv:1412.6980.
     """
+    method = canonical_optimizer(method)
     if method not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {method!r}: choose from {', '.join(OPTIMIZERS)}")
     if iterations < 0:
         raise ValueError(f"iterations is 0 or more, not {iterations}")
     if lr is not None and not lr > 0:
         raise ValueError(f"lr is positive, not {lr}")
-    if resume and resume["method"] != method:
+    if resume and canonical_optimizer(resume["method"]) != method:
         raise ValueError(f"a state of {method!r} to go on from expected; {resume['method']!r} given")
     run = _Run(f, method, iterations, resume, callback)
     memory = MEMORY.get(method) if memory is None else memory
@@ -161,7 +168,7 @@ def minimize(
     try:
         with device_errors(), np.errstate(over="ignore", invalid="ignore"):  # a step too long is told by f, below
             if kind is None:
-                _lbfgs(run, x0, bounds, memory)
+                _scipy(run, x0, bounds, memory)
             elif restored:
                 _step_by_step(run, restored)
             else:
@@ -247,7 +254,7 @@ def _loss(method: Any) -> float:
     return method.loss * method.unit if isinstance(method, LBFGS) else method.loss
 
 
-def _lbfgs(run: _Run, x0: Array, bounds: Bounds, memory: int) -> None:
+def _scipy(run: _Run, x0: Array, bounds: Bounds, memory: int) -> None:
     """scipy's L-BFGS-B without its stopping rules.
 
     What still ends it early is a line search that finds no lower value even along the gradient: scipy tries that, with

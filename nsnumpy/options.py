@@ -10,7 +10,7 @@ from typing import Any
 from .architecture import ARCHITECTURES, POOLINGS, canonical_layer, layer_names
 from .backend import DEVICES
 from .conventions import CONVENTIONS
-from .optimize import OPTIMIZERS
+from .optimize import OPTIMIZERS, canonical_optimizer
 from .settings import BOUNDS, BY_CONVENTION, DEFAULTS, Settings
 from .weight_sources import BUILTIN, BUILTIN_NAMES
 
@@ -86,7 +86,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "scales": {"type": _positives, "metavar": "PIXELS,..."},
     "iterations": {"type": _naturals, "metavar": "N"},
     "convention": {"choices": tuple(CONVENTIONS), "metavar": "NAME"},
-    "optimizer": {"choices": OPTIMIZERS},
+    "optimizer": {"type": canonical_optimizer, "choices": OPTIMIZERS},
     "bounds": {"choices": tuple(BOUNDS)},
     "lr": {"type": above_zero, "metavar": "STEP"},
     "momentum": {"type": non_negative, "metavar": "GAMMA"},

@@ -24,6 +24,7 @@ from .optimize import Iterate, Minimum, minimize
 from .results import Callback, Progress, Result, to_image
 from .settings import BOUNDS, INITS, Settings
 from .vgg import VGG
+from .workers import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Run:
         if ran != self.iterations[: len(ran)]:  # not asked for now: but this is what ran
             self.iterations = ran + self.iterations[len(ran) :]
             self.settings["iterations"] = self.iterations if len(self.iterations) > 1 else self.iterations[0]
-        if self.s.optimizer == "lbfgs":
+        if self.s.optimizer == "scipy":
             warnings.warn(
                 "scipy's L-BFGS-B does not give its memory away: the run goes on from the same pixels with a fresh one",
                 stacklevel=5,
@@ -134,7 +135,9 @@ class Run:
         for number in range(len(self.counts), len(self.scales)):
             size, _ = self.scales[number]
             try:
-                with device_errors():
+                # scipy's vectors are short work for BLAS: its threads would wait for each other, and their number would
+                # move the last digits. All else here has threads of its own, or needs none.
+                with device_errors(), one_blas_thread:
                     minimum = self._minimize(number, identity)
             except (KeyboardInterrupt, FloatingPointError, MemoryError) as error:
                 if self.image is None:
@@ -166,7 +169,7 @@ class Run:
         s, xp = self.s, self.vgg.xp
         objective, like = self.objective_at(*self.scales[number])
         x = _start(s, like, self.pictures) if self.image is None else fit_image(self.image, like.shape[:2])
-        if s.optimizer != "lbfgs":  # scipy's works on the host; these follow the network to its device
+        if s.optimizer != "scipy":  # it works on the host; the others follow the network to its device
             x = asarray(x, xp, self.vgg.dtype)
         counts, stops = list(self.counts), list(self.stops)
         total = sum(counts) + sum(self.iterations[number:])
@@ -211,7 +214,7 @@ class Run:
             return None
         state = dict(self.resumed.state)
         self.resumed.state.clear()
-        return state if self.s.optimizer == "lbfgs" else on_device(state, self.vgg.xp)
+        return state if self.s.optimizer == "scipy" else on_device(state, self.vgg.xp)
 
 
 def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[tuple[int | None, int | None]]:

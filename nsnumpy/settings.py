@@ -11,7 +11,7 @@ from typing import Any
 from .conventions import CONVENTIONS
 from .images import Picture
 from .objective import CONTENT_LAYERS, STYLE_LAYERS, Layers
-from .optimize import OPTIMIZERS
+from .optimize import OPTIMIZERS, canonical_optimizer
 
 USE_CASES = ("transfer", "texture", "reconstruct")
 INITS = ("noise", "content", "style")
@@ -29,13 +29,15 @@ def _defaults(
     alpha: float = 1.0,
     content_layers: tuple[str, ...] = CONTENT_LAYERS,
     style_layers: tuple[str, ...] = STYLE_LAYERS,
+    optimizer: str = "lbfgs-device",
 ) -> dict[str, dict[str, Any]]:
     """The defaults of each use case; tv in their order."""
+    every = {"optimizer": optimizer}
     style = {"beta": beta, "style_layers": style_layers}
     return {
-        "transfer": {"alpha": alpha, "tv": tv[0], "content_layers": content_layers, **style},
-        "texture": {"tv": tv[1], **style},
-        "reconstruct": {"tv": tv[2]},
+        "transfer": {"alpha": alpha, "tv": tv[0], "content_layers": content_layers, **style, **every},
+        "texture": {"tv": tv[1], **style, **every},
+        "reconstruct": {"tv": tv[2], **every},
     }
 
 
@@ -48,9 +50,11 @@ def _tool(alpha: float, beta: float, tv: float = 0.0, **layers: tuple[str, ...])
 # (see the README), those of "paper" with builtin-random at 384 pixels. The others are the tools' own, for VGG-19 as it
 # was published; where a tool's total variation is another function than ours, its weight is 0. (titu1994 has conv5_2,
 # of VGG-16, for its content, and names conv4_2 as the other choice.)
+# The reference, "paper", is driven by scipy's L-BFGS-B; "relative" by ours, for its time and memory (see the README).
+# A tool's name stands for what is minimised, not for how (Torch's L-BFGS in five, scipy's in two, Adam in one): ours.
 BY_CONVENTION: dict[str, dict[str, dict[str, Any]]] = {
     "relative": _defaults(20.0, (60.0, 10.0, 1.0), content_layers=("conv3_2", "conv4_2")),
-    "paper": _defaults(3e8, (100.0, 100.0, 1.0)),
+    "paper": _defaults(3e8, (100.0, 100.0, 1.0), optimizer="scipy"),
     "jcjohnson": _tool(5.0, 100.0, 1e-3),
     "gatys-pytorch": _tool(1.0, 1e3),
     "anishathalye": _tool(5.0, 500.0, 100.0),
@@ -96,8 +100,10 @@ class Settings:
         None, "long side of the style picture (as --size); smaller at smaller scales", ("transfer", "texture")
     )
     iterations: int | Sequence[int] = _setting(80, "iterations of the optimizer; N,N,...: one number for each scale")
-    optimizer: str = _setting(
-        "lbfgs-device", "lbfgs-device: L-BFGS of this package; lbfgs: scipy's L-BFGS-B; sgd: with momentum; adam"
+    optimizer: str | None = _setting(
+        None,
+        "lbfgs-device: L-BFGS of this package, where the network runs; scipy: its L-BFGS-B (lbfgs is the same), on the "
+        "host, so that with --device gpu pixels and gradient cross at each evaluation; sgd: with momentum; adam",
     )
     bounds: str = _setting("box", "box: pixels stay in [0, 1]; none: clipped at the end only")
     lr: float | None = _setting(None, "step of sgd (default: from the first gradient) and of adam (0.02)")
@@ -143,10 +149,11 @@ class Settings:
             self._set(name, float(value))
         if not self.momentum < 1:
             raise ValueError(f"momentum is a number from 0 to below 1; got {self.momentum!r}")
-        choices = (("optimizer", OPTIMIZERS), ("bounds", tuple(BOUNDS)), ("convention", tuple(CONVENTIONS)))
+        self._set("optimizer", canonical_optimizer(self.optimizer))
+        choices = (("optimizer", (None, *OPTIMIZERS)), ("bounds", tuple(BOUNDS)), ("convention", tuple(CONVENTIONS)))
         for name, known in choices:
-            if getattr(self, name) not in known:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose from {', '.join(known)}")
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"unknown {name} {value!r}: choose from {', '.join(filter(None, known))}")
 
     def _set(self, name: str, value: Any) -> None:
         """The same value as one of Python's own types, which a result's record needs."""

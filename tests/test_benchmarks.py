@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nsnumpy import WeightFile, write_weights
+from nsnumpy import WeightFile, load_vgg, transfer, write_weights
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
@@ -278,7 +278,7 @@ def test_pytorch_without_cuda_is_one_line(gpu, monkeypatch):
     gpu.check_device("cpu")
 
 
-@pytest.mark.parametrize("method", ["lbfgs-device", "lbfgs"])
+@pytest.mark.parametrize("method", ["lbfgs-device", "scipy"])
 def test_optimizers_are_stopped_after_so_many_evaluations(optimizers, method):
     seen = []
 
@@ -305,8 +305,48 @@ def test_the_overhead_is_the_time_outside_the_objective(optimizers, monkeypatch)
         return optimizers.ns.optimize.Minimum(x, loss, 1)
 
     monkeypatch.setattr(optimizers.ns, "minimize", minimize)
-    result = optimizers.minimise(lambda x: (1.0, x), np.zeros(3), "lbfgs", 2)
+    result = optimizers.minimise(lambda x: (1.0, x), np.zeros(3), "scipy", 2)
     assert (result["seconds"], result["seconds_inside"], result["overhead"]) == (10.0, 5.0, 2.5)
+
+
+def test_a_default_picture_is_made_with_either_method_in_processes_of_their_own(
+    optimizers, weights, tmp_path, monkeypatch, capsys
+):
+    json_file = tmp_path / "out.json"
+    options = ["--rounds", "2", f"--transfer=--size 40 --iterations 3 --weights {weights}", "--evaluations", "2"]
+    options += ["--size", "32", "--threads", "1", "--json", str(json_file)]
+    monkeypatch.setattr(sys, "argv", ["optimizers.py", *options])
+    known = {"cpu": "a", "threads": 1, "blas": ["b"], "python": "3", "versions": {"scipy": "1"}, "date": "d"}
+    monkeypatch.setattr(optimizers, "environment", lambda threads: known)  # the versions of what may not be here
+    monkeypatch.setattr(optimizers, "PAIRS", optimizers.PAIRS[:1])
+    optimizers.main()
+    results = json.loads(json_file.read_text())
+    row = results["picture"]
+    assert (row["content"], row["size"], row["iterations"]) == ("sample:coast", 40, 3)
+    vgg = load_vgg(weights, threads=1)
+    for method in optimizers.METHODS:
+        runs = row["rounds"][method]
+        expected = transfer("sample:coast", "sample:starry", vgg=vgg, size=40, iterations=3, optimizer=method)
+        assert [run["loss"] for run in runs] == pytest.approx([expected.settings["loss"]] * 2, rel=1e-4)
+        assert all(20e6 < run["peak_bytes"] < 2e9 and run["seconds"] > 0 for run in runs)
+        for name in ("seconds", "peak_bytes", "loss"):
+            assert row[method][name] == pytest.approx(np.mean([run[name] for run in runs]))
+    ratio = row["lbfgs-device"]["seconds"] / row["scipy"]["seconds"]
+    assert row["ratio"]["seconds"] == pytest.approx(ratio)
+    assert list(results["pairs"][0]["lbfgs-device"]["losses"]) == ["1", "2"]
+    out, err = capsys.readouterr()
+    assert [line.partition(":")[0] for line in err.splitlines()[:4]] == ["lbfgs-device", "scipy"] * 2  # in turn
+    assert f"| default picture (--size 40 --iterations 3 --weights {weights}): time | " in out
+    assert " | scipy's L-BFGS-B | ratio |" in out
+    assert "| coast, starry: time | " in out
+
+
+def test_the_peak_is_the_commands_own_and_not_its_parents(optimizers):
+    """Whose memory a child has until it has begun its own program, and whose peak it is told with from then on."""
+    held = np.ones(300_000_000, np.uint8)
+    command = [sys.executable, "-c", optimizers.MEASURED, sys.executable, "-c", "b'x' * 60_000_000"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    assert 60e6 < json.loads(done.stdout)["peak_bytes"] < 0.5 * held.nbytes
 
 
 @pytest.fixture

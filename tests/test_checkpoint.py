@@ -24,7 +24,7 @@ from nsnumpy.checkpoint import Checkpoint, CheckpointError, read_checkpoint, wri
 from nsnumpy.cli import main
 from nsnumpy.optimize import OPTIMIZERS
 
-OWN = [method for method in OPTIMIZERS if method != "lbfgs"]
+OWN = [method for method in OPTIMIZERS if method != "scipy"]
 SMALL = {"size": 40, "scales": (24, 40), "iterations": (6, 9)}
 
 
@@ -123,7 +123,7 @@ def test_a_finished_run_goes_on_with_more_iterations(tiny_vgg, picture, tmp_path
 
 
 def test_scipy_goes_on_from_the_same_pixels_and_says_that_its_memory_is_fresh(tiny_vgg, picture, tmp_path):
-    options = {"vgg": tiny_vgg(), "optimizer": "lbfgs", "size": 40, "iterations": 12}
+    options = {"vgg": tiny_vgg(), "optimizer": "scipy", "size": 40, "iterations": 12}
     path = tmp_path / "run.h5"
     with pytest.raises(PowerFailure):
         ns.reconstruct(picture(40, 52), checkpoint=path, checkpoint_every=1, callback=fails_at(7), **options)
@@ -134,6 +134,28 @@ def test_scipy_goes_on_from_the_same_pixels_and_says_that_its_memory_is_fresh(ti
     assert [line["iteration"] for line in result.history] == list(range(13))
     losses = [line["loss"] for line in result.history]
     assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize("optimizer", ["scipy", "lbfgs", None])
+def test_what_was_kept_when_scipys_was_called_lbfgs_goes_on(tiny_vgg, picture, tmp_path, optimizer):
+    options = {"vgg": tiny_vgg(), "size": 40, "convention": "paper"}
+    path, p = tmp_path / "run.h5", picture(40, 52)
+    ns.reconstruct(p, iterations=4, checkpoint=path, optimizer="lbfgs", **options)
+    with h5py.File(path) as h5:
+        assert '"lbfgs"' not in h5["record"].asstr()[()]
+    kept = read_checkpoint(path)
+    assert (kept.settings["optimizer"], kept.state["method"]) == ("scipy", "scipy")
+    kept.settings["optimizer"] = kept.state["method"] = "lbfgs"
+    write_checkpoint(path, kept)
+    with pytest.warns(UserWarning, match="from the same pixels with a fresh one"):
+        result = ns.reconstruct(
+            p, iterations=7, optimizer=optimizer, resume=path, checkpoint=tmp_path / "other.h5", **options
+        )
+    assert (result.history[-1]["iteration"], result.settings["optimizer"]) == (7, "scipy")
+    with h5py.File(tmp_path / "other.h5") as h5:
+        assert '"lbfgs"' not in h5["record"].asstr()[()]
+    with pytest.raises(CheckpointError, match="optimizer 'scipy', not 'lbfgs-device'"):
+        ns.reconstruct(p, iterations=7, optimizer="lbfgs-device", resume=path, **options)
 
 
 def test_the_device_keeps_and_goes_on(tiny_vgg, gpu, picture, tmp_path):
@@ -404,7 +426,7 @@ def test_the_record_says_what_ran(tiny_vgg, picture, tmp_path):
     assert result.settings["iterations"] == [4, 9]
     assert [line["iteration"] for line in result.history] == [*range(5), *range(4, 14)]
     assert set(totals) == {13}
-    for method in ("lbfgs-device", "lbfgs"):
+    for method in ("lbfgs-device", "scipy"):
         options = {"vgg": options["vgg"], "size": 40, "optimizer": method}
         ns.reconstruct(picture(40, 52), iterations=5, checkpoint=path, **options)
         with warnings.catch_warnings():

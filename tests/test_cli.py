@@ -370,7 +370,22 @@ def test_help_names_every_setting_and_its_default(capsys):
     assert status == 0
     for f in fields(Settings):
         assert f"--{f.name.replace('_', '-')}" in out
-    assert "(conv1_1,conv2_1,conv3_1,conv4_1,conv5_1)" in "".join(out.split())
+    out = "".join(out.split())
+    assert "(conv1_1,conv2_1,conv3_1,conv4_1,conv5_1)" in out
+    assert "--optimizer{lbfgs-device,scipy,sgd,adam}" in out
+    assert "adam(relative:lbfgs-device;paper:scipy)" in out
+
+
+def test_lbfgs_is_scipys_other_name(folder, capsys):
+    for options in ("--optimizer lbfgs", "--optimizer scipy", "--convention paper"):
+        status, _, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK} {options}")
+        assert (status, err) == (0, "")
+        assert read_settings("out.png")["optimizer"] == "scipy"
+    plans = {
+        options: call(capsys, f"plan photo.png painting.jpg {QUICK} --convention paper {options}")[1].splitlines()[1:]
+        for options in ("", "--optimizer lbfgs", "--optimizer scipy", "--optimizer lbfgs-device")
+    }
+    assert plans[""] == plans["--optimizer lbfgs"] == plans["--optimizer scipy"] != plans["--optimizer lbfgs-device"]
 
 
 def test_version(capsys):

@@ -270,6 +270,7 @@ def test_every_convention_has_defaults_for_every_use_case():
             assert defaults[use_case].keys() == BY_CONVENTION["paper"][use_case].keys()
             completed = Settings(convention=convention).completed(use_case)
             assert all(getattr(completed, name) == value for name, value in defaults[use_case].items())
+            assert completed.optimizer == ("scipy" if convention == "paper" else "lbfgs-device")
         scales = Settings(convention=convention).sizes(512)
         assert scales == ([128, 256, 512] if convention == "relative" else [512])
 
@@ -369,8 +370,8 @@ def test_what_is_printed_can_be_pasted(tiny_file, capsys, source, target):
     assert (pasted.style_size, pasted.pooling) == ((60, "max") if more else (None, "avg"))
     vgg = load_vgg(pasted.weights, pooling=pasted.pooling)
     p, a = load_image("sample:coast", 48), load_image("sample:starry", pasted.style_size or 48)
-    known = BY_CONVENTION[source]["transfer"] | {"beta": 12.5}
     names = ("alpha", "beta", "tv", "content_layers", "style_layers")
+    known = {name: BY_CONVENTION[source]["transfer"][name] for name in names} | {"beta": 12.5}
     here = Objective(vgg, content=p, style=a, convention=source, **known)
     there = Objective(vgg, content=p, style=a, convention=target, **{name: getattr(pasted, name) for name in names})
     x = (0.5 * (p + a.mean())).astype("float32")

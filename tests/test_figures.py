@@ -140,6 +140,24 @@ def test_the_tradeoff_figure(folder):
     assert [claim["holds"] for claim in record["claims"]] == [content.holds, style.holds]
 
 
+@pytest.mark.parametrize("convention", ["relative", "paper"])
+def test_scipy_drives_the_figures_unless_told_otherwise(folder, capsys, convention):
+    figures = {"content": "photo.png", "style": "painting.png", "tradeoff": "photo.png painting.png"}
+    for kind, pictures in figures.items():
+        make = getattr(ns, f"{kind}_figure")
+        options = {"layers": LAYERS[:1], "convention": convention} | QUICK
+        for optimizer, driver in ((None, "scipy"), ("lbfgs", "scipy"), ("lbfgs-device", "lbfgs-device")):
+            named = {} if optimizer is None else {"optimizer": optimizer}
+            figure = make(*pictures.split(), f"{kind} {driver}", **named, **options)
+            assert figure.computed == (0 if optimizer == "lbfgs" else len(figure.cells))
+            assert {cell.settings["optimizer"] for cell in figure.cells} == {driver}
+        command = f"figure {kind} {pictures} -o {kind} --layers conv1_1 --convention {convention} {OPTIONS}"
+        assert call(capsys, command)[0] == 0
+        cells = json.loads(Path(kind, "figure.json").read_text())["cells"]
+        assert {cell["settings"]["optimizer"] for cell in cells} == {"scipy"}
+        assert "adam(scipy)" in "".join(call(capsys, f"figure {kind} --help")[1].split())
+
+
 def test_the_loss_and_its_terms_are_the_pictures(folder):
     """The lowest of the last scale; here neither the last of that scale nor the lowest of all."""
     settings = {"size": 40, "scales": (20, 40), "iterations": (20, 1), "optimizer": "adam", "lr": 0.07}

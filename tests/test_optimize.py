@@ -7,9 +7,9 @@ import scipy.optimize
 from nsnumpy import minimize
 from nsnumpy.backend import to_floats, to_host
 from nsnumpy.lbfgs import LBFGS, Pairs, _slope
-from nsnumpy.optimize import OPTIMIZERS
+from nsnumpy.optimize import OPTIMIZERS, canonical_optimizer
 
-QUASI_NEWTON = ("lbfgs-device", "lbfgs")
+QUASI_NEWTON = ("lbfgs-device", "scipy")
 
 rng = np.random.default_rng(5)
 H = rng.standard_normal((12, 12))
@@ -127,7 +127,7 @@ def test_lbfgs_asks_scipy_not_to_stop_of_its_own(monkeypatch):
         return scipys(f, x, **arguments)
 
     monkeypatch.setattr("nsnumpy.optimize.scipy.optimize.minimize", spy)
-    minimize(rosenbrock, np.full(20, -1.2), iterations=60, bounds=None, memory=7, method="lbfgs")
+    minimize(rosenbrock, np.full(20, -1.2), iterations=60, bounds=None, memory=7, method="scipy")
     assert (asked["ftol"], asked["gtol"], asked["maxcor"], asked["maxiter"]) == (0, 0, 7, 60)
     assert asked["maxfun"] > 20 * 60  # its line search makes 20 evaluations at the most
 
@@ -222,6 +222,27 @@ def test_the_start_is_not_written_to():
     x0.flags.writeable = False
     for method in OPTIMIZERS:
         minimize(quadratic, x0, method=method, iterations=3)
+
+
+def test_scipy_drives_unless_told_otherwise_and_is_called_lbfgs_too():
+    """On float64 copies, whatever the start is."""
+    paths = {}
+    for options in ({}, {"method": "scipy"}, {"method": "lbfgs"}):
+        steps = paths[options.get("method")] = []
+        minimize(quadratic, start.astype("float32"), iterations=4, callback=steps.append, **options)
+    for name in (None, "lbfgs"):
+        assert [step.x.tobytes() for step in paths[name]] == [step.x.tobytes() for step in paths["scipy"]]
+        assert {(step.x.dtype, step.state["method"]) for step in paths[name]} == {(np.dtype("float64"), "scipy")}
+    earlier = paths["scipy"][2].state | {"method": "lbfgs"}  # as an earlier version wrote it
+    for name in ("scipy", "lbfgs"):
+        assert minimize(quadratic, start, method=name, iterations=5, resume=earlier).iterations == 5
+    with pytest.raises(ValueError, match="a state of 'adam' to go on from expected; 'lbfgs' given"):
+        minimize(quadratic, start, method="adam", iterations=5, resume=earlier)
+
+
+def test_every_optimizer_has_one_name():
+    assert [canonical_optimizer(name) for name in OPTIMIZERS] == list(OPTIMIZERS)
+    assert (canonical_optimizer("lbfgs"), canonical_optimizer("newton")) == ("scipy", "newton")
 
 
 @pytest.mark.parametrize("option", [{"method": "newton"}, {"iterations": -1}, {"lr": 0.0}, {"lr": float("nan")}])
@@ -501,7 +522,7 @@ def test_the_device_method_stays_in_its_precision():
     assert result.x == pytest.approx(goal, abs=1e-4)
 
 
-OWN = [method for method in OPTIMIZERS if method != "lbfgs"]
+OWN = [method for method in OPTIMIZERS if method != "scipy"]
 
 
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), None])
@@ -550,13 +571,13 @@ def test_a_state_is_not_written_to(method):
 
 def test_scipy_goes_on_from_the_same_pixels_with_a_fresh_memory():
     kept, rest = [], []
-    whole = minimize(quadratic, start, method="lbfgs", iterations=20, callback=kept.append)
-    again = minimize(quadratic, start, method="lbfgs", iterations=20, resume=kept[8].state, callback=rest.append)
+    whole = minimize(quadratic, start, method="scipy", iterations=20, callback=kept.append)
+    again = minimize(quadratic, start, method="scipy", iterations=20, resume=kept[8].state, callback=rest.append)
     assert [step.iteration for step in rest] == list(range(9, 21))
     assert rest[0].loss < kept[8].loss
     assert again.iterations == 20
     assert again.loss == pytest.approx(whole.loss, abs=1e-2 * kept[0].loss)
-    done = minimize(quadratic, start, method="lbfgs", iterations=20, resume=kept[20].state)
+    done = minimize(quadratic, start, method="scipy", iterations=20, resume=kept[20].state)
     assert (done.x == whole.x).all()
 
 
@@ -586,14 +607,14 @@ def test_all_of_a_methods_state_comes_back():
 
 def test_scipy_begins_again_at_the_iterate_and_not_at_the_best_one():
     kept, seen = [], []
-    minimize(quadratic, start, method="lbfgs", iterations=3, callback=kept.append)
+    minimize(quadratic, start, method="scipy", iterations=3, callback=kept.append)
     state = kept[-1].state | {"best": start, "lowest": -1.0}
 
     def f(x):
         seen.append(x.copy())
         return quadratic(x)
 
-    minimize(f, start, method="lbfgs", iterations=5, resume=state)
+    minimize(f, start, method="scipy", iterations=5, resume=state)
     assert np.array_equal(seen[0], kept[-1].x)
-    ended = minimize(f, start, method="lbfgs", iterations=2, resume=kept[-1].state)
+    ended = minimize(f, start, method="scipy", iterations=2, resume=kept[-1].state)
     assert ended.iterations == 3

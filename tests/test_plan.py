@@ -34,13 +34,14 @@ CASES = [
     ("transfer", {}),
     ("transfer", {"style_size": 500}),
     ("transfer", {"pooling": "max"}),
-    ("transfer", {"dtype": "float64", "optimizer": "lbfgs"}),
+    ("transfer", {"dtype": "float64", "optimizer": "scipy"}),
     ("transfer", {"optimizer": "adam", "content_layers": ["conv1_1"], "style_layers": ["conv1_2", "relu2_1"]}),
     ("transfer", {"optimizer": "sgd", "content_layers": ["pool2"], "style_layers": ["conv2_2"]}),
     ("texture", {}),
     ("reconstruct", {"layer": "conv3_1"}),
     ("reconstruct", {"layer": "conv1_1"}),
-    ("transfer", {"optimizer": "lbfgs"}),
+    ("transfer", {"optimizer": "scipy"}),
+    ("texture", {"convention": "paper"}),
     ("transfer", {"size": 150, "style_size": 700}),
     ("transfer", {"pooling": "max", "content_layers": ["pool1"], "style_layers": ["pool1"]}),
 ]
@@ -85,6 +86,19 @@ def test_the_whole_process_stays_within_its_plan(weights):
     out = subprocess.run([sys.executable, "-c", code, str(weights)], capture_output=True, text=True, check=True).stdout
     predicted, measured = map(int, out.split())
     assert 0.8 < predicted / measured < 1.35, (predicted, measured)
+
+
+@pytest.mark.parametrize("use_case", ["transfer", "texture", "reconstruct"])
+def test_the_memory_is_that_of_the_optimizer_that_the_convention_has(weights, use_case):
+    pictures = {"content": "sample:coast", "style": "sample:starry"}
+    if use_case != "transfer":
+        pictures = {name: p for name, p in pictures.items() if (name == "style") == (use_case == "texture")}
+
+    def vectors(**settings):
+        return ns.plan(use_case, **pictures, weights=weights, threads=1, **settings).parts["optimizer"]
+
+    assert vectors(convention="paper") == vectors(optimizer="scipy") == vectors(optimizer="lbfgs")
+    assert vectors() == vectors(convention="paper", optimizer="lbfgs-device") < 0.5 * vectors(convention="paper")
 
 
 def test_memory_does_not_grow_from_evaluation_to_evaluation(tiny_weights, picture):

@@ -227,11 +227,13 @@ def test_a_run(quality, tiny_vgg, tmp_path, monkeypatch, capsys):
     tall = tmp_path / "pictures" / "photo_tall.JPG"
     ns.save_image(tall, np.random.default_rng(0).random((80, 60, 3)))
     options = ["--networks", *networks, "--size", "40", "--pairs", "3", "--set", "iterations=1", "--set", "tv=0"]
+    options += ["--set", "optimizer=lbfgs"]  # scipy's, by its other name
     places = ["--pictures", tall.parent, "-o", tmp_path / "out", "--json", tmp_path / "q.json"]
     monkeypatch.setattr(sys, "argv", ["quality.py", *options, *map(str, places)])
     assert quality.main() == 0
     found = json.loads((tmp_path / "q.json").read_text())
-    assert found["set"] == {"iterations": 1, "tv": 0}
+    assert found["set"] == {"iterations": 1, "tv": 0, "optimizer": "scipy"}
+    assert found["networks"]["other"]["settings"]["optimizer"] == "scipy"
     rows = found["networks"]["other"]["pairs"]
     pairs = [("coast", "cutouts"), ("still-life", "glass"), ("photo_tall", "starry")]
     assert [(row["photograph"], row["painting"]) for row in rows] == pairs

@@ -8,6 +8,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 from PIL import Image
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from nsnumpy import (
     VGG,
@@ -159,6 +160,49 @@ def test_an_interrupt_keeps_the_best_picture(tiny_vgg, p, a, optimizer):
     assert result.settings["loss"] < result.history[0]["loss"]
 
 
+@pytest.mark.parametrize("use_case", USE_CASES)
+@pytest.mark.parametrize(
+    ("given", "driver"),
+    [
+        ({}, "lbfgs-device"),
+        ({"convention": "relative", "optimizer": None}, "lbfgs-device"),
+        ({"convention": "paper"}, "scipy"),
+        ({"convention": "jcjohnson"}, "lbfgs-device"),
+        ({"convention": "paper", "optimizer": "lbfgs-device"}, "lbfgs-device"),
+        ({"optimizer": "lbfgs"}, "scipy"),
+        ({"convention": "paper", "optimizer": "adam"}, "adam"),
+    ],
+)
+def test_the_convention_says_which_optimizer_drives_unless_one_is_named(
+    tiny_vgg, p, a, use_case, given, driver, monkeypatch
+):
+    methods = []
+
+    def minimise(f, x0, **options):
+        methods.append(options["method"])
+        return minimize(f, x0, **options)
+
+    monkeypatch.setattr(sys.modules["nsnumpy.runs"], "minimize", minimise)
+    result = run(use_case, tiny_vgg(dtype="float32"), p, a, iterations=1, **given)
+    assert set(methods) == {driver}
+    assert result.settings["optimizer"] == driver
+
+
+def test_blas_has_one_thread_while_scipy_drives(tiny_vgg, p, a):
+    """With more of them scipy's vectors cost many times as much where the cores are busy."""
+
+    def threads():
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    seen = []
+    with threadpool_limits(2, user_api="blas"):
+        transfer(
+            p, a, vgg=tiny_vgg(), size=None, iterations=3, optimizer="scipy", callback=lambda _: seen.append(threads())
+        )
+        assert threads() == {2}
+    assert seen == 4 * [{1}]
+
+
 def test_what_a_use_case_does_not_have_is_refused(tiny_vgg, p, a):
     with pytest.raises(TypeError, match="reconstruct has no setting 'beta'; it has size, "):
         reconstruct(p, vgg=tiny_vgg(), beta=3.0)
@@ -166,7 +210,8 @@ def test_what_a_use_case_does_not_have_is_refused(tiny_vgg, p, a):
         texture(a, vgg=tiny_vgg(), colour=1)
     with pytest.raises(ValueError, match="unknown bounds 'sphere': choose from box, none"):
         transfer(p, a, vgg=tiny_vgg(), bounds="sphere")
-    with pytest.raises(ValueError, match="unknown optimizer"):
+    known = "unknown optimizer 'newton': choose from lbfgs-device, scipy, sgd, adam$"
+    with pytest.raises(ValueError, match=known):
         transfer(p, a, vgg=tiny_vgg(), optimizer="newton")
 
 
