@@ -32,7 +32,7 @@ FIGURE_LAYERS = STYLE_LAYERS
 FIGURE_DEFAULTS: dict[str, dict[str, Any]] = {
     "content": {"size": 320, "iterations": 200, "optimizer": "scipy"},
     "style": {"size": 320, "iterations": 200, "scales": (), "optimizer": "scipy"},
-    "tradeoff": {"size": 256, "init": "noise", "optimizer": "scipy"},
+    "tradeoff": {"size": 256, "iterations": 80, "init": "noise", "optimizer": "scipy"},
 }
 """What differs from the use case's own defaults."""
 

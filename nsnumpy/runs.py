@@ -99,6 +99,8 @@ class Run:
         layered = [name for name in ("content_layers", "style_layers") if name in used]
         used |= {name: layer_weights(used[name], self.s.convention) for name in layered}
         used["init"] = _name(self.s.init)
+        if self.s.iterations is None:
+            used["iterations"] = tuple(self.iterations) if len(self.iterations) > 1 else self.iterations[0]
         if "scales" in used:
             used["scales"] = [max(self.final) if size is None else size for size, _ in self.scales]
         named = {name: _name(picture) for name, picture in self.pictures.items()}

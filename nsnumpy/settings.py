@@ -17,6 +17,7 @@ USE_CASES = ("transfer", "texture", "reconstruct")
 INITS = ("noise", "content", "style")
 BOUNDS = {"box": (0.0, 1.0), "none": None}
 COARSEST = 128  # least long side of the scales that are chosen for you
+ONE_SCALE, COARSE, FINEST = 80, 100, 50  # iterations, where none are given
 _WEIGHTED = "NAME[:WEIGHT],...; without weights, equal ones"
 
 
@@ -99,7 +100,11 @@ class Settings:
     style_size: int | None = _setting(
         None, "long side of the style picture (as --size); smaller at smaller scales", ("transfer", "texture")
     )
-    iterations: int | Sequence[int] = _setting(80, "iterations of the optimizer; N,N,...: one number for each scale")
+    iterations: int | Sequence[int] | None = _setting(
+        None,
+        "iterations of the optimizer at each scale; N,N,...: one number for each scale "
+        f"(default: {ONE_SCALE}; where there are several, {COARSE} at each and {FINEST} at the last)",
+    )
     optimizer: str | None = _setting(
         None,
         "lbfgs-device: L-BFGS of this package, where the network runs; scipy: its L-BFGS-B (lbfgs is the same), on the "
@@ -129,10 +134,11 @@ class Settings:
             if not _is_whole(value, least):
                 raise ValueError(f"{name} is a whole number, {least} or more; got {value!r}")
             self._set(name, int(value))
-        if not all(_is_whole(n, 0) for n in _listed(self.iterations)):
+        if self.iterations is not None and not all(_is_whole(n, 0) for n in _listed(self.iterations)):
             raise ValueError(f"iterations is a whole number, 0 or more, or one for each scale; got {self.iterations!r}")
-        numbers = tuple(int(n) for n in _listed(self.iterations))
-        self._set("iterations", numbers if isinstance(self.iterations, Sequence) else numbers[0])
+        if self.iterations is not None:
+            numbers = tuple(int(n) for n in _listed(self.iterations))
+            self._set("iterations", numbers if isinstance(self.iterations, Sequence) else numbers[0])
         if self.scales is not None:
             scales = _listed(self.scales)
             if not all(_is_whole(n, 1) for n in scales) or sorted(set(scales)) != scales:
@@ -203,6 +209,8 @@ class Settings:
 
     def iterations_at(self, sizes: Sequence[int]) -> list[int]:
         """How many iterations at each of the sizes."""
+        if self.iterations is None:
+            return [*[COARSE] * (len(sizes) - 1), FINEST] if len(sizes) > 1 else [ONE_SCALE]
         listed = _listed(self.iterations)
         return listed * len(sizes) if len(listed) == 1 else listed
 
