@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quality import sheet
+from sheets import sheet
 from tqdm import tqdm
 
 import nsnumpy as ns

@@ -1,19 +1,29 @@
-"""How good the results are: the painting's look, the photograph's edges and the time, over pairs of pictures.
+"""How good the results are: what a judge sees, the painting's look, the photograph's edges and the time.
 
-    python benchmarks/quality.py [--networks builtin builtin-random vgg19 ...] [--size 384] [--pictures FOLDER]
-        [--pairs N] [--set NAME=VALUE ...] [--threads N] [-o FOLDER] [--json FILE]
+    python benchmarks/quality.py [--networks builtin builtin-random vgg19 ...] [--made NAME=FOLDER ...] [--judge FILE]
+        [--size 384] [--pictures FOLDER] [--pairs N] [--set NAME=VALUE ...] [--threads N] [-o FOLDER] [--json FILE]
+        [--keep]
 
 The pairs are every photograph with every painting, of the bundled pictures and of the files photo_* and painting_* in
---pictures; nsnumpy.transfer runs at its defaults but for --size and --set. Of each result are told
+--pictures; nsnumpy.transfer runs at its defaults but for --size and --set. A row per network, and per folder of
+pictures that something else made (--made): FOLDER/PHOTOGRAPH-PAINTING.png for each pair, or another format, of the size
+that the results have here. Of each result are told
 
-- patches: the distance of its patches from the painting's (`patch_distance`), over that of the photograph's. 0: they
-  are the painting's; 1: no nearer to them than before. Most of it is colour.
+- style, content: with --judge, the two errors that a real VGG finds, with average pooling (`measures.Judge`). 0: it has
+  the painting's Gram matrices, the photograph's features; 1: they are as wrong as zeros would be.
+- patches: the distance of its patches from the painting's (`measures.patch_distance`), over that of the photograph's.
+  0: they are the painting's; 1: no nearer to them than before. Most of it is colour.
 - texture: the same of the patches without their mean colours, which is brushwork and line. Blur raises it.
-- edges: `edge_similarity` with the photograph. 1: the same edges; about 0: nothing in common.
-- seconds: the run's wall time, without that of loading the network.
+- edges: `measures.edge_similarity` with the photograph. 1: the same edges; about 0: nothing in common.
+- seconds: the run's wall time, without that of loading the network; cpu: the seconds of all its threads, which other
+  work on the machine changes less. Pictures made elsewhere have neither.
 
-Writes benchmarks/quality.json; into -o every result, a contact sheet per network, and side-by-side.png with all
-networks' results of up to five pairs.
+Writes benchmarks/quality.json; into -o every result, as NETWORK/PHOTOGRAPH-PAINTING.png, which is what --made reads, a
+contact sheet per row, and side-by-side.png with the results of up to five pairs in all rows.
+
+--keep goes on from the JSON file: what is there stays, and a network in --networks is run only for pairs that it lacks,
+or anew if its weights or a setting have changed (with -o, also where its picture is not in the folder). The file must
+be of the same pictures, size, --set, judge, threads and machine. It cannot know of changes in nsnumpy's code or here.
 """
 
 from __future__ import annotations
@@ -21,11 +31,11 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-import math
 import platform
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
 from importlib import metadata
@@ -33,158 +43,40 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import gaussian_filter
+from measures import Judge, Measures, Pair
+from sheets import Labelled, contact_sheet, side_by_side
 from tqdm import tqdm
 
 import nsnumpy as ns
 from nsnumpy.blas import restart_with_better_kernel
-from nsnumpy.command import Parser, run_program
+from nsnumpy.checkpoint import digest
+from nsnumpy.command import Parser, plural, run_program
 from nsnumpy.files import atomic_path, check_folder
-from nsnumpy.images import FORMATS, SAMPLE_PREFIX
+from nsnumpy.images import FORMATS, SAMPLE_PREFIX, PictureError, read_settings
+from nsnumpy.options import positive
+from nsnumpy.results import Callback
 from nsnumpy.workers import usable_cores
 
 HERE = Path(__file__).parent
-NETWORKS = ("builtin", "builtin-random")
+NETWORKS = ("builtin", "builtin-large", "builtin-random")
 PHOTOGRAPHS = ("sample:coast", "sample:still-life")
 PAINTINGS = ("sample:cutouts", "sample:glass", "sample:starry")
-LUMINANCE = (0.2126, 0.7152, 0.0722)  # Rec. 709
-EDGE_SCALE, WINDOW = 1.5, 6.0  # of Gaussians, in pixels
-FLAT = 1e-12  # a variance of edge strengths that is none: hundreds of times smaller than one step of an 8-bit picture's
-CHUNK, ROWS = 16, 32  # directions and rows of patches at a time: 60 MB at 384 pixels
-THUMBNAIL, SIDE_BY_SIDE, SHOWN = 256, 384, 5
-GAP, TEXT = 12, 14
+SHOWN = 5  # pairs side by side
+FIGURES = (  # of a row: the name, the heading in the table, decimals
+    ("style_error", "style", 3),
+    ("content_error", "content", 3),
+    ("patches", "patches", 3),
+    ("texture", "texture", 3),
+    ("edges", "edges", 3),
+    ("seconds", "seconds", 1),
+    ("cpu_seconds", "cpu", 1),
+)
+WORST = ("style_error", "content_error", "patches")  # whose highest is told beside the median
+NOT_SETTINGS = ("content", "style", "loss")  # of a result's record
 
-Pair = tuple[str, str]
-
-
-def patch_distance(
-    image: np.ndarray,
-    style: np.ndarray,
-    *,
-    scales: int = 3,
-    projections: int = 128,
-    patch: int = 7,
-    seed: int = 0,
-    texture: bool = False,
-) -> float:
-    """How far the patches of two pictures are from each other: 0 if they have the same ones, wherever they stand.
-
-    The sliced Wasserstein-1 distance between the two sets of all patch x patch x 3 patches: the mean, over random unit
-    directions, of the Wasserstein-1 distance of the patches' components along it; that is the area between the two
-    quantile functions. The mean over scales, each of half the one before (Rabin et al., *Wasserstein Barycenter and its
-    Application to Texture Mixing*, 2011; Karras et al., *Progressive Growing of GANs*, 2018, measures so too).
-
-    Parameters
-    ----------
-    image, style : arrays ``(H, W, 3)``, RGB in [0, 1]
-        Their sizes may differ.
-    texture : bool
-        Leave out each patch's mean colour. Most of the distance is there: the plain one hardly notices it if a
-        picture is blurred, or has the other's colours and none of its brushwork.
-
-    Raises
-    ------
-    ValueError
-        If a picture has another shape, or is smaller than one patch at the last scale.
-    """
-    image, style = (np.asarray(picture, dtype=np.float32) for picture in (image, style))
-    for picture in (image, style):
-        if picture.ndim != 3 or picture.shape[2] != 3 or min(picture.shape[:2]) < patch << (scales - 1):
-            raise ValueError(
-                f"a picture (H, W, 3) of at least {patch << (scales - 1)} pixels a side expected; {picture.shape} given"
-            )
-    directions = unit_directions(projections, patch, seed, texture)
-    distances = []
-    for _ in range(scales):
-        distances.append(_sliced_distance(image, style, directions, patch))
-        image, style = _halve(image), _halve(style)
-    return float(np.mean(distances))
-
-
-def unit_directions(projections: int, patch: int, seed: int, texture: bool = False) -> np.ndarray:
-    """Random unit vectors, one a row, in the space of patches ``(patch, patch, 3)`` laid out as vectors.
-
-    With `texture` they are at right angles to every patch of one colour.
-    """
-    directions = np.random.default_rng(seed).standard_normal((projections, patch * patch, 3))
-    if texture:
-        directions -= directions.mean(axis=1, keepdims=True)
-    directions = directions.reshape(projections, -1)
-    return (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
-
-
-def _sliced_distance(image: np.ndarray, style: np.ndarray, directions: np.ndarray, patch: int) -> float:
-    n, m = ((picture.shape[0] - patch + 1) * (picture.shape[1] - patch + 1) for picture in (image, style))
-    # The quantile functions of n and of m values are constant between these n m-ths of the way from 0 to 1.
-    steps = np.union1d(np.arange(n) * m, np.arange(m) * n)
-    lengths = np.diff(steps, append=n * m) / (n * m)
-    i, j = steps // m, steps // n
-    distances = []
-    for k in range(0, len(directions), CHUNK):
-        chunk = directions[k : k + CHUNK]
-        both = zip(_components(image, chunk, patch), _components(style, chunk, patch), strict=True)
-        distances += [np.abs(x[i] - y[j]) @ lengths for x, y in both]
-    return float(np.mean(distances))
-
-
-def _components(image: np.ndarray, directions: np.ndarray, patch: int) -> np.ndarray:
-    """The components of all patches along each direction, ``(directions, patches)``, in ascending order."""
-    height, width = image.shape[:2]
-    windows = sliding_window_view(image.reshape(height, 3 * width), (patch, 3 * patch))[:, ::3]
-    stripes = (windows[row : row + ROWS].reshape(-1, directions.shape[1]) for row in range(0, len(windows), ROWS))
-    return np.sort(np.concatenate([directions @ stripe.T for stripe in stripes], axis=1), axis=1)
-
-
-def _halve(image: np.ndarray) -> np.ndarray:
-    """Half the size, by the means of 2 x 2 pixels; an odd last row or column is left out."""
-    height, width = (side // 2 for side in image.shape[:2])
-    return image[: 2 * height, : 2 * width].reshape(height, 2, width, 2, 3).mean(axis=(1, 3))
-
-
-def edge_similarity(a: np.ndarray, b: np.ndarray) -> float:
-    """How alike the edges of two pictures lie: 1 if in the same places, about 0 if they have nothing in common.
-
-    Of each picture's luminance the edge strength e is taken, the length of the gradient after a Gaussian. Around every
-    pixel, in a Gaussian window, the two are correlated, r = cov(e_a, e_b) / (s_a s_b) with s their deviations there;
-    and the result is the mean of r, weighted with (s_a / mean s_a + s_b / mean s_b) / 2. This is the structure term of
-    SSIM (Wang et al., *Image Quality Assessment*, 2004) on edge maps, as in Chen et al., *Gradient-Based Structural
-    Similarity* (2006), but for the weights in place of SSIM's constants: what is flat in both pictures does not count,
-    an edge that only one of them has counts as 0. Brightness and contrast make no difference, nor does the sign of an
-    edge. Two flat pictures are alike.
-
-    Parameters
-    ----------
-    a, b : arrays ``(H, W, 3)``, RGB in [0, 1], of the same shape
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or are others.
-    """
-    if a.shape != b.shape or a.ndim != 3 or a.shape[2] != 3:
-        raise ValueError(f"two pictures (H, W, 3) of the same shape expected; {a.shape} and {b.shape} given")
-    x, y = _edges(a), _edges(b)
-    mean_x, mean_y = _window(x), _window(y)
-    covariance = _window(x * y) - mean_x * mean_y
-    deviations = []
-    for edges, mean in ((x, mean_x), (y, mean_y)):
-        variance = _window(edges**2) - mean**2
-        deviations.append(np.sqrt(np.where(variance > FLAT, variance, 0)))
-    product = deviations[0] * deviations[1]
-    r = np.divide(covariance, product, out=np.zeros_like(product), where=product > 0)
-    weights = sum(s / s.mean() for s in deviations if s.any())
-    return float(np.average(r, weights=weights)) if np.any(weights) else 1.0
-
-
-def _edges(image: np.ndarray) -> np.ndarray:
-    smooth = gaussian_filter(np.asarray(image, dtype=np.float64) @ LUMINANCE, EDGE_SCALE)
-    return np.hypot(*np.gradient(smooth))
-
-
-def _window(values: np.ndarray) -> np.ndarray:
-    return gaussian_filter(values, WINDOW)
+Row = dict[str, Any]
+Transfer = Callable[..., ns.Result]
+"""Of a pair, and a callback or none."""
 
 
 def find_pictures(folder: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -218,39 +110,26 @@ def choose_pairs(photographs: list[str], paintings: list[str], count: int | None
     return [(photographs[i], paintings[j]) for i, j in sorted(chosen)]
 
 
-def sheet(rows: list[list[tuple[np.ndarray | None, str]]], side: int) -> np.ndarray:
-    """Pictures in a grid, each with its label below, and none with a longer side than `side`."""
-    font = ImageFont.load_default(TEXT)
-    cells = [[(_thumbnail(image, side), _cut(label, font, side)) for image, label in row] for row in rows]
-    widths = [
-        max(max(image.width, math.ceil(font.getlength(text))) for image, text in column)
-        for column in zip(*cells, strict=False)
-    ]
-    heights = [max(image.height for image, _ in row) + 2 * TEXT for row in cells]
-    made = Image.new("RGB", (sum(widths) + GAP * (len(widths) + 1), sum(heights) + GAP * (len(heights) + 1)), "white")
-    draw = ImageDraw.Draw(made)
-    for i, row in enumerate(cells):
-        for j, (image, text) in enumerate(row):
-            left, top = GAP + sum(widths[:j]) + GAP * j, GAP + sum(heights[:i]) + GAP * i
-            made.paste(image, (left, top))
-            draw.text((left, top + image.height + TEXT // 4), text, fill="black", font=font)
-    return np.asarray(made, dtype=np.float32) / 255
-
-
-def _thumbnail(image: np.ndarray | None, side: int) -> Image.Image:
-    if image is None:
-        return Image.new("RGB", (1, 1), "white")
-    thumbnail = Image.fromarray(np.rint(255 * image).astype(np.uint8))
-    thumbnail.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return thumbnail
-
-
-def _cut(text: str, font: Any, length: int) -> str:
-    if font.getlength(text) <= length:
-        return text
-    while text and font.getlength(f"{text}...") > length:
-        text = text[:-1]
-    return f"{text}..."
+def made_elsewhere(folder: Path, pairs: list[Pair], p: dict[str, np.ndarray]) -> dict[Pair, np.ndarray]:
+    """A folder's picture for each pair."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in FORMATS:
+            found.setdefault(path.stem, []).append(path)
+    if missing := [pair for pair in pairs if "-".join(pair) not in found]:
+        others = f", nor those of {plural(len(missing) - 1, 'other pair')}" if len(missing) > 1 else ""
+        raise ValueError(f"{folder}: no picture {'-'.join(missing[0])}.png or of another format is here{others}")
+    images = {}
+    for pair in pairs:
+        path, *others = found["-".join(pair)]
+        if others:
+            raise ValueError(f"{path} and {others[0]} are of one pair; remove one of them")
+        images[pair] = ns.load_image(path)
+        height, width = p[pair[0]].shape[:2]
+        if images[pair].shape[:2] != (height, width):
+            given = f"{images[pair].shape[1]} x {images[pair].shape[0]}"
+            raise ValueError(f"{path}: {width} x {height} pixels expected, as the results have here; it has {given}")
+    return images
 
 
 def environment(threads: int) -> dict[str, Any]:
@@ -259,117 +138,185 @@ def environment(threads: int) -> dict[str, Any]:
         names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         cpu = names[0] if names else cpu
     versions = {name: metadata.version(name) for name in ("nsnumpy", "numpy", "scipy", "pillow")}
-    python, date = platform.python_version(), time.strftime("%Y-%m-%d")
-    return {"cpu": cpu, "threads": threads, "python": python, "versions": versions, "date": date}
+    return {"cpu": cpu, "threads": threads, "python": platform.python_version(), "versions": versions}
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
+def summary(rows: list[Row]) -> Row:
     """A network's figures from those of its pairs."""
-    columns = {name: [row[name] for row in rows] for name in ("patches", "texture", "edges", "seconds")}
+    columns = {name: [row[name] for row in rows] for name, _, _ in FIGURES if name in rows[0]}
     medians = {name: statistics.median(column) for name, column in columns.items()}
-    return {**medians, "worst_patches": max(columns["patches"])}
+    return medians | {f"worst_{name}": max(columns[name]) for name in WORST if name in columns}
 
 
 def table(networks: dict[str, Any]) -> str:
     """The figures: a line per network, then a line per network and pair."""
-    totals = [("medians over the pairs", "patches", "worst", "texture", "edges", "seconds")]
-    pairs = [("network, photograph, painting", "patches", "", "texture", "edges", "seconds")]
+    pairs = []
     for name, network in networks.items():
-        totals.append((name, *_figures(network, f"{network['worst_patches']:.3f}")))
-        for row in network["pairs"]:
-            pairs.append((f"{name}, {row['photograph']}, {row['painting']}", *_figures(row, "")))
-    width = max(len(name) for name, *_ in totals + pairs)
-    lines = [f"{name:{width}}" + "".join(f"{text:>9}" for text in figures) for name, *figures in totals + pairs]
-    return "\n".join([*lines[: len(totals)], "", *lines[len(totals) :]])
+        pairs += [(f"{name}, {row['photograph']}, {row['painting']}", row) for row in network["pairs"]]
+    columns = []
+    for name, heading, decimals in FIGURES:
+        columns += [(name, heading, decimals), (f"worst_{name}", "worst", decimals)]
+    return f"{_table('medians over the pairs', list(networks.items()), columns)}\n\n{_table('pairs', pairs, columns)}"
 
 
-def _figures(row: dict[str, Any], worst: str) -> tuple[str, ...]:
-    return f"{row['patches']:.3f}", worst, f"{row['texture']:.3f}", f"{row['edges']:.3f}", f"{row['seconds']:.1f}"
+def _table(title: str, rows: list[tuple[str, Row]], columns: list[tuple[str, str, int]]) -> str:
+    """The columns that a row has; "-" where another one lacks it."""
+    columns = [column for column in columns if any(column[0] in row for _, row in rows)]
+    width = max(len(name) for name, _ in [(title, {}), *rows])
+    lines = [f"{title:{width}}" + "".join(f"{heading:>9}" for _, heading, _ in columns)]
+    for label, row in rows:
+        texts = (f"{row[name]:.{decimals}f}" if name in row else "-" for name, _, decimals in columns)
+        lines.append(f"{label:{width}}" + "".join(f"{text:>9}" for text in texts))
+    return "\n".join(lines)
+
+
+def header_of(
+    arguments: argparse.Namespace, judge: Judge | None, pairs: int, pictures: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """What all rows of a JSON file have in common."""
+    return {
+        "environment": environment(arguments.threads),
+        "size": arguments.size,
+        "set": dict(arguments.set),
+        "judge": judge and {"weights": judge.vgg.source, "sha256": judge.vgg.sha256},
+        "pairs": pairs,
+        "pictures": {name: digest(image) for name, image in pictures.items()},
+    }
+
+
+def kept_networks(path: Path, header: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier run left in the JSON file, by network; ValueError unless it ran on what `header` says."""
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+        networks = dict(found["networks"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not what this benchmark writes; name another --json to --keep") from error
+    if other := [name for name, value in _plain(header).items() if name not in found or found[name] != value]:
+        raise ValueError(f"{path}: of another {', '.join(other)}; leave out --keep, or name another --json")
+    return networks
+
+
+def _plain(value: Any) -> Any:
+    """The same as it comes back from a JSON file."""
+    return json.loads(json.dumps(value))
+
+
+def kept_rows(earlier: Row, transfer: Transfer, folder: Path | None) -> dict[Pair, tuple[np.ndarray | None, Row]]:
+    """Of a network's rows from an earlier run those that `transfer` would make again, each with its picture.
+
+    None if its weights or a setting are others now. With a folder, those whose pictures that run left there; without,
+    all of them, and no pictures.
+    """
+    rows = {(row["photograph"], row["painting"]): row for row in earlier["pairs"]}
+    if earlier.get("settings") != record(transfer(next(iter(rows)), _stop).settings):
+        return {}
+    if folder is None:
+        return {pair: (None, row) for pair, row in rows.items()}
+    found: dict[Pair, tuple[np.ndarray | None, Row]] = {}
+    for pair, row in rows.items():
+        path = picture_of(folder, pair)
+        with suppress(PictureError):  # not there, or not ours
+            # The scales follow a picture's proportions; all else is alike for all pairs.
+            if record(read_settings(path)) | {"scales": None} == earlier["settings"] | {"scales": None}:
+                found[pair] = ns.load_image(path), row
+    return found
+
+
+def _stop(_: ns.Progress) -> None:
+    """A callback that ends a run at its start, when its record is there already."""
+    raise KeyboardInterrupt
+
+
+def record(settings: dict[str, Any]) -> dict[str, Any]:
+    """What a result's settings say of the network and of how it was run."""
+    return _plain({name: value for name, value in settings.items() if name not in NOT_SETTINGS})
+
+
+def picture_of(folder: Path, pair: Pair) -> Path:
+    return folder / f"{'-'.join(pair)}.png"
+
+
+def transfer_of(vgg: ns.VGG, photographs: dict[str, Any], paintings: dict[str, Any], **settings: Any) -> Transfer:
+    def transfer(pair: Pair, callback: Callback | None = None) -> ns.Result:
+        return ns.transfer(photographs[pair[0]], paintings[pair[1]], vgg=vgg, callback=callback, **settings)
+
+    return transfer
+
+
+def painted(transfer: Transfer, name: str, pair: Pair) -> tuple[ns.Result, dict[str, float]]:
+    """A result, and the seconds that it took."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    made = transfer(pair)
+    seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    if made.interrupted:
+        raise KeyboardInterrupt
+    if made.failed:
+        raise ValueError(f"{name}, {', '.join(pair)}: {made.stopped}")
+    if made.stopped:
+        tqdm.write(f"{name}, {', '.join(pair)}: {made.stopped}", file=sys.stderr)
+    return made, seconds
 
 
 def run(arguments: argparse.Namespace) -> int:
     check_folder(arguments.json)
+    size, threads, output, settings = arguments.size, arguments.threads, arguments.output, dict(arguments.set)
     networks = by_name(arguments.networks)
+    names = [*networks, *(name for name, _ in arguments.made)]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"one row or more, each of a name of its own, expected; {', '.join(names) or 'none'} given")
     photographs, paintings = find_pictures(arguments.pictures)
     pairs = choose_pairs(list(photographs), list(paintings), arguments.pairs)
-    settings = dict(arguments.set)
-    p = {name: ns.load_image(photographs[name], arguments.size) for name, _ in pairs}
-    a = {name: ns.load_image(paintings[name], settings.get("style_size") or arguments.size) for _, name in pairs}
-    vggs = {name: ns.load_vgg(source, threads=arguments.threads) for name, source in networks.items()}
-    if arguments.output:
-        arguments.output.mkdir(exist_ok=True)
-    before = {pair: _distances(p[pair[0]], a[pair[1]]) for pair in tqdm(pairs, "photographs", unit="pair")}
-    if same := [pair for pair in pairs if 0 in before[pair].values()]:
-        raise ValueError(f"{' and '.join(same[0])} have the same patches: there is nothing to transfer")
-    results: dict[str, Any] = {"environment": environment(arguments.threads), "size": arguments.size, "set": settings}
-    results["networks"] = {}
-    images: dict[str, dict[Pair, tuple[np.ndarray, str]]] = {network: {} for network in vggs}
-    bar = tqdm([(network, pair) for network in vggs for pair in pairs], unit="run")
-    for network, pair in bar:
-        bar.set_description(f"{network}: {', '.join(pair)}")
-        content, style = photographs[pair[0]], paintings[pair[1]]
-        start = time.perf_counter()
-        made = ns.transfer(content, style, vgg=vggs[network], size=arguments.size, **settings)
-        seconds = time.perf_counter() - start
-        if made.interrupted:
-            raise KeyboardInterrupt
-        if made.failed:
-            raise ValueError(f"{network}, {', '.join(pair)}: {made.stopped}")
-        if made.stopped:
-            bar.write(f"{network}, {', '.join(pair)}: {made.stopped}", file=sys.stderr)
-        row = dict(zip(("photograph", "painting"), pair, strict=True))
-        row |= {name: after / before[pair][name] for name, after in _distances(made.image, a[pair[1]]).items()}
-        row |= {"edges": edge_similarity(made.image, p[pair[0]]), "seconds": seconds}
-        used = {name: value for name, value in made.settings.items() if name not in ("content", "style", "loss")}
-        rows = [*results["networks"].get(network, {"pairs": []})["pairs"], row]
-        results["networks"][network] = {**summary(rows), "settings": used, "pairs": rows}
-        with atomic_path(arguments.json) as temporary:  # each run as soon as it is there
-            temporary.write_text(json.dumps(results, indent=1) + "\n")
-        if arguments.output:
-            made.save(arguments.output / f"{network}-{'-'.join(pair)}.png")
-            label = ", ".join(f"{name} {row[name]:.2f}" for name in ("patches", "texture", "edges"))
-            images[network][pair] = made.image, label
-        if arguments.output and pair == pairs[-1]:
-            ns.save_image(arguments.output / f"contact-{network}.png", _contact(network, images[network], p, a))
-    if arguments.output:
+    p = {name: ns.load_image(photographs[name], size) for name, _ in pairs}
+    a = {name: ns.load_image(paintings[name], settings.get("style_size") or size) for _, name in pairs}
+    elsewhere = {name: made_elsewhere(folder, pairs, p) for name, folder in arguments.made}
+    vggs = {name: ns.load_vgg(source, threads=threads) for name, source in networks.items()}
+    judge = Judge(ns.load_vgg(arguments.judge, threads=threads)) if arguments.judge else None
+    header = header_of(arguments, judge, len(pairs), p | a)
+    done = kept_networks(arguments.json, header) if arguments.keep else {}
+    results = {"date": time.strftime("%Y-%m-%d"), **header, "networks": done}
+    for folder in (output, *(output / name for name in vggs)) if output else ():
+        folder.mkdir(exist_ok=True)
+    measures = Measures(tqdm(pairs, "photographs", unit="pair"), p, a, judge)
+    drawn: dict[str, dict[Pair, Labelled]] = {}
+    for name in names:
+        transfer = transfer_of(vggs[name], photographs, paintings, size=size, **settings) if name in vggs else None
+        kept = kept_rows(done[name], transfer, output and output / name) if transfer and name in done else {}
+        if transfer and name in done and not kept:
+            tqdm.write(f"{name}: weights, settings or pictures are others than before; run anew", file=sys.stderr)
+        rows = {pair: row for pair, (_, row) in kept.items()}
+        images = {pair: image for pair, (image, _) in kept.items()} | elsewhere.get(name, {})
+        entry = {"settings": done[name]["settings"]} if kept else {}
+        for pair in tqdm(pairs, name, unit="pair"):
+            if pair in rows:
+                continue
+            row: Row = {"photograph": pair[0], "painting": pair[1]}
+            if transfer:
+                made, seconds = painted(transfer, name, pair)
+                images[pair] = made.image
+                entry.setdefault("settings", record(made.settings))
+                if output:
+                    made.save(picture_of(output / name, pair))
+            rows[pair] = row | measures.of(pair, images[pair]) | (seconds if transfer else {})
+            in_order = [rows[pair] for pair in pairs if pair in rows]
+            done[name] = {**summary(in_order), **entry, "pairs": in_order}
+            with atomic_path(arguments.json) as temporary:  # each as soon as it is there
+                temporary.write_text(json.dumps(results, indent=1) + "\n")
+        if output:
+            drawn[name] = {pair: (images[pair], label(rows[pair])) for pair in pairs}
+            ns.save_image(output / f"contact-{name}.png", contact_sheet(name, drawn[name], p, a))
+    if output:
         shown = choose_pairs(list(photographs), list(paintings), min(SHOWN, len(pairs)))
-        ns.save_image(arguments.output / "side-by-side.png", _side_by_side(shown, images, p, a))
-    print(table(results["networks"]))
+        ns.save_image(output / "side-by-side.png", side_by_side(shown, drawn, p, a))
+    print(table(done))
     return 0
 
 
-def _distances(image: np.ndarray, style: np.ndarray) -> dict[str, float]:
-    return {"patches": patch_distance(image, style), "texture": patch_distance(image, style, texture=True)}
-
-
-def _contact(
-    network: str,
-    images: dict[Pair, tuple[np.ndarray, str]],
-    p: dict[str, np.ndarray],
-    a: dict[str, np.ndarray],
-) -> np.ndarray:
-    """A network's results: the photographs down the left margin, the paintings along the top."""
-    rows = [[(None, network), *((a[painting], painting) for painting in a)]]
-    for photograph in p:
-        results = [images.get((photograph, painting), (None, "")) for painting in a]
-        rows.append([(p[photograph], photograph), *results])
-    return sheet(rows, THUMBNAIL)
-
-
-def _side_by_side(
-    pairs: list[Pair],
-    images: dict[str, dict[Pair, tuple[np.ndarray, str]]],
-    p: dict[str, np.ndarray],
-    a: dict[str, np.ndarray],
-) -> np.ndarray:
-    """A row per pair: photograph, painting, each network's result."""
-    rows: list[list[tuple[np.ndarray | None, str]]] = []
-    for photograph, painting in pairs:
-        rows.append([(p[photograph], photograph), (a[painting], painting)])
-        for network, results in images.items():
-            image, label = results[photograph, painting]
-            rows[-1].append((image, f"{network}: {label}"))
-    return sheet(rows, SIDE_BY_SIDE)
+def label(row: Row) -> str:
+    """What stands below a result."""
+    judged = f"style {row['style_error']:.3f}, content {row['content_error']:.2f}\n" if "style_error" in row else ""
+    return judged + ", ".join(f"{name} {row[name]:.2f}" for name in ("patches", "texture", "edges"))
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -386,21 +333,36 @@ def _setting(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _positive(text: str) -> int:
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"a whole number, 1 or more; got {text!r}")
-    return int(text)
+def _made(text: str) -> tuple[str, Path]:
+    """NAME=FOLDER."""
+    name, _, folder = text.partition("=")
+    if not (name and folder) or Path(name).name != name:
+        raise argparse.ArgumentTypeError(f"NAME=FOLDER with a name that a file can have; got {text!r}")
+    return name, Path(folder)
 
 
 def parser() -> argparse.ArgumentParser:
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.set_defaults(run=run)
     made.add_argument(
-        "--networks", nargs="+", default=NETWORKS, metavar="NETWORK", help="weight files or names (builtin and random)"
+        "--networks",
+        nargs="*",
+        default=NETWORKS,
+        metavar="NETWORK",
+        help=f"weight files or names ({' '.join(NETWORKS)})",
     )
-    made.add_argument("--size", type=_positive, default=384, help="long side of the results in pixels (384)")
+    made.add_argument(
+        "--made",
+        type=_made,
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="pictures that something else made, as a row NAME; may be given several times",
+    )
+    made.add_argument("--judge", metavar="FILE", help="the weight file of a real VGG, which judges (none)")
+    made.add_argument("--size", type=positive, default=384, help="long side of the results in pixels (384)")
     made.add_argument("--pictures", type=Path, metavar="FOLDER", help="more pictures: photo_* and painting_*")
-    made.add_argument("--pairs", type=_positive, metavar="N", help="so many pairs instead of all, varied ones")
+    made.add_argument("--pairs", type=positive, metavar="N", help="so many pairs instead of all, varied ones")
     made.add_argument(
         "--set",
         type=_setting,
@@ -409,9 +371,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="a setting of nsnumpy.transfer; may be given several times",
     )
-    made.add_argument("--threads", type=_positive, default=usable_cores(), help="of the network (all)")
+    made.add_argument("--threads", type=positive, default=usable_cores(), metavar="N", help="of the networks (all)")
     made.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="write the pictures into this folder")
     made.add_argument("--json", type=Path, default=HERE / "quality.json", help="write the figures to this file")
+    made.add_argument("--keep", action="store_true", help="keep what an earlier run left in that file")
     return made
 
 
@@ -421,7 +384,7 @@ def main() -> int:
         "quality.py",
         parser,
         None,
-        interrupted="interrupted; the runs that ended are in the JSON file",
+        interrupted="interrupted; the runs that ended are in the JSON file, and --keep goes on from there",
         out_of_memory="a smaller --size takes less",
     )
 
