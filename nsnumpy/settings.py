@@ -17,7 +17,7 @@ USE_CASES = ("transfer", "texture", "reconstruct")
 INITS = ("noise", "content", "style")
 BOUNDS = {"box": (0.0, 1.0), "none": None}
 COARSEST = 128  # least long side of the scales that are chosen for you
-ONE_SCALE, COARSE, FINEST = 80, 100, 50  # iterations, where none are given
+ONE_SCALE, COARSE, FINEST = 80, 100, 40  # iterations, where none are given
 _WEIGHTED = "NAME[:WEIGHT],...; without weights, equal ones"
 
 
