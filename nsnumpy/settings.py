@@ -48,14 +48,14 @@ def _tool(alpha: float, beta: float, tv: float = 0.0, **layers: tuple[str, ...])
 
 
 # The defaults that depend on the convention, by use case. Those of "relative" were chosen with the built-in network
-# (see the README), those of "paper" with builtin-random at 384 pixels. The others are the tools' own, for VGG-19 as it
+# (docs/choosing.md says why); alpha/beta of "paper" is the paper's. The others are the tools' own, for VGG-19 as it
 # was published; where a tool's total variation is another function than ours, its weight is 0. (titu1994 has conv5_2,
 # of VGG-16, for its content, and names conv4_2 as the other choice.)
 # The reference, "paper", is driven by scipy's L-BFGS-B; "relative" by ours, for its time and memory (see the README).
 # A tool's name stands for what is minimised, not for how (Torch's L-BFGS in five, scipy's in two, Adam in one): ours.
 BY_CONVENTION: dict[str, dict[str, dict[str, Any]]] = {
     "relative": _defaults(20.0, (60.0, 10.0, 1.0), content_layers=("conv3_2", "conv4_2")),
-    "paper": _defaults(3e8, (100.0, 100.0, 1.0), optimizer="scipy"),
+    "paper": _defaults(1e3, (1e5, 1e5, 1e3), optimizer="scipy"),
     "jcjohnson": _tool(5.0, 100.0, 1e-3),
     "gatys-pytorch": _tool(1.0, 1e3),
     "anishathalye": _tool(5.0, 500.0, 100.0),
