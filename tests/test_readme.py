@@ -34,9 +34,7 @@ def test_there_are_commands_and_they_begin_with_the_main_job():
     assert {arguments[0] for arguments in WEIGHTS_COMMANDS} == {
         "fetch",
         "convert",
-        "inspect",
-        "compare",
-        "normalize",
+        "compress",
         "train",
     }
 
@@ -49,7 +47,7 @@ def test_every_file_that_is_linked_exists():
 def test_every_option_in_the_table_exists():
     commands = [["transfer", "a", "b", "-o", "c.png"], ["figure", "content", "a", "-o", "b"], ["conventions"]]
     run = {name: value for command in commands for name, value in vars(parser().parse_args(command)).items()}
-    tools = [["fetch"], ["convert", "a", "-o", "b"], ["train", "a", "-o", "b"]]
+    tools = [["fetch"], ["convert", "a", "-o", "b"], ["train", "a", "-o", "b"], ["compress", "a", "b", "-o", "c"]]
     known = {name for command in tools for name in vars(weights_parser().parse_args(command))} | run.keys()
     known |= {"bgr", "rgb"}  # two options for one thing
     for option in re.findall(r"`--([a-z0-9-]+)", TEXT):
