@@ -22,7 +22,7 @@ from .images import Picture, load_image
 from .objective import STYLE_LAYERS, layer_weights
 from .runs import scales_of
 from .settings import INITS, Settings, settings_of
-from .weight_sources import BUILTIN, BUILTINS, weights_name
+from .weight_sources import BUILTIN, BUILTINS
 from .weights import WeightFile, read_weights
 
 KINDS = {"content": "reconstruct", "style": "texture", "tradeoff": "transfer"}
@@ -214,7 +214,7 @@ def settings_line(planned: FigurePlan) -> str:
     ]
     if planned.ratios:
         parts.append(f"beta {s.beta:g}, content {', '.join(layer_weights(s.content_layers))}")
-    parts.append(f"network {weights_name(network['weights'])}, {network['pooling']} pooling, {network['dtype']}")
+    parts.append(f"network {Path(network['weights']).name}, {network['pooling']} pooling, {network['dtype']}")
     return "; ".join([*parts, f"nsnumpy {__version__}"])
 
 

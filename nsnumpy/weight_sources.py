@@ -20,11 +20,6 @@ class WeightFileError(ValueError):
     """A weight file that cannot be used; the message names the file, the layer and what is wrong."""
 
 
-def weights_name(source: str | os.PathLike[str]) -> str:
-    """What a record calls a network: a built-in one by its name, a file by its name without the folder."""
-    return os.fspath(source) if os.fspath(source) in BUILTINS else Path(source).name
-
-
 def cache_folder() -> Path:
     """The user's folder for fetched weight files; it need not exist yet."""
     return user_cache_path("nsnumpy", appauthor=False) / "weights"

@@ -36,7 +36,7 @@ from .files import atomic_path, check_folder
 from .random_network import PREPROCESSING, random_network, random_network_filters
 from .vgg import VGG
 from .weight_layers import Layer, open_layer, read_layer, write_layer
-from .weight_sources import BUILTIN, BUILTIN_RANDOM, WeightFileError, find_weights, weights_name
+from .weight_sources import BUILTIN, BUILTIN_RANDOM, WeightFileError, find_weights
 
 DTYPES = ("int8", "float16", "float32", "float64")  # in which weights are stored, the narrowest first
 _CONVERT = "`python -m weights_tools convert` makes one of a file of another tool"
@@ -127,7 +127,7 @@ def load_vgg(
         preprocessing=file.preprocessing,
         pooling=pooling,
         dtype=dtype,
-        source=weights_name(source),
+        source=Path(source).name,
         threads=threads,
         convolution=convolution,
         tf32=tf32,

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from nsnumpy.quantize import dequantize, quantize, rounded
 
+WITHOUT_A_CLOCK = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 GREATEST = float(np.finfo(np.float32).max) * (1 - 2**-14)  # a scale is rounded up
 
 
@@ -22,7 +23,7 @@ def weights(draw):
     return scaled.astype(draw(st.sampled_from(["f4", "f8"])))
 
 
-@settings(max_examples=1000, deadline=None)
+@WITHOUT_A_CLOCK
 @given(weights())
 @example(np.full((3, 3, 1, 1), GREATEST))
 @example(np.full((3, 3, 1, 1), 127 * 2.0**-126 * (1 - 2**-40)))
@@ -41,7 +42,7 @@ def test_quantising_is_within_half_a_scale_exact_and_the_same_again(weight):
     assert np.array_equal(again[1], scale)
 
 
-@settings(deadline=None)
+@WITHOUT_A_CLOCK
 @given(weights())
 def test_the_scale_is_no_larger_than_it_must_be(weight):
     _, scale = quantize(weight)
@@ -59,6 +60,7 @@ def test_each_filter_has_its_own_scale():
     assert q[0, 0, 0].tolist() == [-64, 0, 0]
 
 
+@WITHOUT_A_CLOCK
 @given(arrays(np.float32, array_shapes(min_dims=4, max_dims=4, max_side=3), elements=st.floats(-1e9, 1e9, width=32)))
 def test_what_is_left_of_a_weight(weight):
     assert np.array_equal(rounded(weight, "int8"), dequantize(*quantize(weight)))

@@ -87,6 +87,7 @@ def test_int8_with_its_error_and_back_and_to_itself(capsys):
     assert main(["convert", "a.h5", "-o", "d.h5", "--dtype", "float32"]) == 0
     assert "rms" not in capsys.readouterr().out
     assert all(np.array_equal(read_weights("d.h5").weights[name][0], stored[name][0]) for name in stored)
+    assert convert("d.h5", "f.h5").dtype == "float32"  # floats stay floats
     assert main(["convert", "a.h5", "-o", "e.h5", "--dtype", "float16"]) == 0
     assert "stored as float16: relative rms error of the weights" in capsys.readouterr().out
 
