@@ -50,7 +50,7 @@ from weights_tools.normalize import mean_activations, normalize
 
 HERE = Path(__file__).parent
 CONTENT, STYLE = "sample:coast", "sample:starry"
-FACTORS = (0.01, 100.0)
+ALWAYS, FACTORS = ("builtin",), (0.01, 100.0)
 DECADES, PER_DECADE = 7, 2
 LEVELS = np.linspace(0.2, 0.8, 7)  # of the way between the ends of a curve
 SHOWN = 6
@@ -68,11 +68,11 @@ def scaled(file: ns.WeightFile, c: float) -> ns.WeightFile:
 def networks(paths: list[str]) -> Iterator[tuple[str, ns.WeightFile, ns.WeightFile]]:
     """(name, network, the same normalised)."""
     pictures = [ns.load_image(f"sample:{name}", 256) for name in ns.sample_names()]
-    for path in ("builtin", *paths):
+    for path in (*ALWAYS, *paths):
         file = ns.read_weights(path)
         normalised = normalize(file, pictures)[0]
-        for c in FACTORS if path == "builtin" else ():
-            yield f"builtin x {c:g}", scaled(normalised, c), normalised
+        for c in FACTORS if path in ALWAYS else ():
+            yield f"{path} x {c:g}", scaled(normalised, c), normalised
         yield Path(path).stem, file, normalised
 
 

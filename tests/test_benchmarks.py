@@ -392,7 +392,7 @@ def test_what_normalisation_does_is_written_for_each_network(
 ):
     write_weights(tmp_path / "tiny.h5", WeightFile(tiny_weights))
     monkeypatch.setattr(normalization, "DECADES", 2)
-    monkeypatch.setattr(normalization, "FACTORS", ())
+    monkeypatch.setattr(normalization, "ALWAYS", ())
     json_file, folder = tmp_path / "out.json", tmp_path / "sheets"
     arguments = ["normalization.py", "--weights", str(tmp_path / "tiny.h5"), "--size", "48", "--iterations", "3"]
     monkeypatch.setattr(sys, "argv", [*arguments, "--threads", "1", "--json", str(json_file), "-o", str(folder)])
