@@ -33,13 +33,15 @@ def choose(moments: Array, count: int, importance: Array | None = None) -> list[
     R = moments.astype("float64")
     least = _ROUNDING * to_floats(xp.trace(R))[0] / len(R)
     chosen: list[int] = []
+    free = xp.ones(len(R), bool)
     for _ in range(count):
         diagonal = xp.diagonal(R)
         gain = ((R if importance is None else R @ importance) * R).sum(axis=1)
         score = xp.where(diagonal > least, gain / xp.maximum(diagonal, least or 1), 0)
-        score[chosen] = -1
+        score = xp.where(free, score, -1)
         j = int(to_floats(score.argmax())[0])
         chosen.append(j)
+        free[j] = False
         if to_floats(diagonal[j])[0] > least:
             R = R - xp.outer(R[:, j], R[j]) / R[j, j]
     return sorted(chosen)
