@@ -186,7 +186,7 @@ def test_normalize_and_inspect_shows_means_of_one(capsys):
     assert "n.h5: normalized over 1 picture, avg pooling; expects BGR" in capsys.readouterr().out
     assert main(["inspect", "n.h5", "--picture", "sample:coast", "--size", "80"]) == 0
     out = capsys.readouterr().out
-    assert "normalized  yes" in out
+    assert "license     CC BY 4.0" in out
     assert "normalized over 1 picture, avg pooling" in out  # its source says so
     assert "activations sample:coast, 80 pixels, avg pooling" in out
     rows = [line for line in out.splitlines() if line.startswith("conv")]
@@ -218,8 +218,8 @@ def test_normalized_weights_are_not_rounded_unless_asked_for(capsys):
 def test_the_built_in_network_has_a_name_here_too(capsys):
     assert main(["inspect", "builtin"]) == 0
     out = capsys.readouterr().out
-    assert "trained by nsnumpy" in out
-    assert "normalized  yes" in out
+    assert "compressed by nsnumpy" in out
+    assert "license     CC BY 4.0" in out
     assert main(["convert", "builtin", "-o", "b.h5", "--dtype", "float16"]) == 0
     assert main(["compare", "builtin", "b.h5"]) == 0
     assert "conv5_1" in capsys.readouterr().out
