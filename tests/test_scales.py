@@ -215,3 +215,18 @@ def test_the_command_line_takes_scales(tmp_path, monkeypatch, capsys):
         err = capsys.readouterr().err
         assert message in err
         assert err.count("\n") == 1
+
+
+def test_where_no_iterations_are_given_the_coarse_scales_get_more(tiny_vgg, monkeypatch):
+    assert Settings().iterations_at([128, 256, 512]) == [100, 100, 40]
+    assert Settings().iterations_at([384]) == [80]
+    assert Settings(iterations=7).iterations_at([128, 256]) == [7, 7]
+    for name, count in (("COARSE", 3), ("FINEST", 2), ("ONE_SCALE", 1)):
+        monkeypatch.setattr(f"nsnumpy.settings.{name}", count)
+    pictures = [np.random.default_rng(n).random((48, 40, 3)) for n in range(2)]
+    for scales, ran in (((24, 32, 48), (3, 3, 2)), ((48,), 1)):
+        result = transfer(*pictures, vgg=tiny_vgg(), size=48, scales=scales)
+        assert result.settings["iterations"] == ran
+        assert result.history[-1]["iteration"] == np.sum(ran)
+    with pytest.raises(ValueError, match="iterations is a whole number, 0 or more"):
+        Settings(iterations=(3, None))
