@@ -186,7 +186,7 @@ def test_normalize_and_inspect_shows_means_of_one(capsys):
     assert "n.h5: normalized over 1 picture, avg pooling; expects BGR" in capsys.readouterr().out
     assert main(["inspect", "n.h5", "--picture", "sample:coast", "--size", "80"]) == 0
     out = capsys.readouterr().out
-    assert "license     CC BY 4.0" in out
+    assert "normalized  yes" in out
     assert "normalized over 1 picture, avg pooling" in out  # its source says so
     assert "activations sample:coast, 80 pixels, avg pooling" in out
     rows = [line for line in out.splitlines() if line.startswith("conv")]
