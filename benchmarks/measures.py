@@ -12,7 +12,8 @@ from scipy.ndimage import gaussian_filter
 import nsnumpy as ns
 from nsnumpy.backend import Array, asarray
 from nsnumpy.conventions import convention_of
-from nsnumpy.losses import content_loss, gram_loss, gram_matrix
+from nsnumpy.losses import Content, Gram, LayerTerm
+from nsnumpy.targets import ContentTarget, StyleTarget, content_target, measure, style_target
 from nsnumpy.vgg import Visit
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # Rec. 709
@@ -180,35 +181,33 @@ class Judge:
         self.vgg = vgg
         self._relative = convention_of("relative")
 
-    def style(self, painting: Array) -> dict[str, Array]:
-        """``A / M_a``, the Gram matrix per position, of each style layer; of a picture ``(H, W, 3)``."""
-        grams: dict[str, Array] = {}
+    def style(self, painting: Array) -> StyleTarget:
+        """The Gram matrix per position, of each style layer; of a picture ``(H, W, 3)``."""
+        return style_target(self.vgg, painting, STYLE_LAYERS)
 
-        def visit(name: str, A: Array) -> None:
-            grams[name] = gram_matrix(A, self.vgg.workers) / (A.shape[0] * A.shape[1])
+    def content(self, photograph: Array) -> ContentTarget:
+        """The features at the content layer; of a picture ``(H, W, 3)``."""
+        return content_target(self.vgg, photograph, [CONTENT_LAYER])
 
-        self._see(painting, STYLE_LAYERS, visit)
-        return grams
-
-    def content(self, photograph: Array) -> Array:
-        """P, the features at the content layer; of a picture ``(H, W, 3)``."""
-        features: dict[str, Array] = {}
-        self._see(photograph, [CONTENT_LAYER], features.__setitem__)
-        return features[CONTENT_LAYER]
-
-    def errors(self, image: Array, style: dict[str, Array], P: Array) -> dict[str, Any]:
+    def errors(self, image: Array, style: StyleTarget, content: ContentTarget) -> dict[str, Any]:
         """The errors of a result of the photograph's shape: "style_error", "content_error", and "style_errors", those
-        of each layer; `style` and `P` are the painting's and the photograph's, from the methods above."""
+        of each layer; `style` and `content` are the painting's and the photograph's, from the methods above."""
         layers: dict[str, float] = {}
         found: dict[str, Any] = {}
+        ((grams, _),) = style.pictures
 
         def visit(name: str, F: Array) -> None:
             if name == CONTENT_LAYER:
-                found["content_error"] = float(self._relative.content(P) * content_loss(F, P)[0])
-                return
-            A, M = style[name], F.shape[0] * F.shape[1]
-            value, _ = gram_loss(gram_matrix(F, self.vgg.workers), A * M, M)
-            layers[name] = float(self._relative.style(A) * value)
+                P = content.features[name]
+                term: LayerTerm = Content(P, self._relative.content(P))
+            else:
+                term = Gram([(grams[name], self._relative.style(grams[name][0]))])
+            (sums,) = measure([term], F, self.vgg.workers)
+            error = float(term.solve(sums, 1.0)[0])
+            if name == CONTENT_LAYER:
+                found["content_error"] = error
+            else:
+                layers[name] = error
 
         self._see(image, [*STYLE_LAYERS, CONTENT_LAYER], visit)
         return {"style_error": float(np.mean(list(layers.values()))), **found, "style_errors": layers}

@@ -107,9 +107,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     for size, asked in ((run.content, content), (run.style, style)):
         if size:
             seen = 2 * math.prod(size) * 3 * network.itemsize  # the picture and its preprocessed copy
-            evaluation = max(
-                evaluation, seen + _forward(network, network.steps(asked), size, set(), set(), keep=False)[0]
-            )
+            evaluation = max(evaluation, seen + _forward(network, network.steps(asked), size, set(), keep=False)[0])
     scratch_of = _scratch if run.device == "cpu" else _device_scratch
     steps = network.steps(layers)
     scratch = max(scratch_of(network, steps, size, run.threads) for size in (run.size, run.style) if size)
@@ -181,7 +179,7 @@ def _conv(network: Network, name: str) -> str:
 
 
 def _forward(
-    network: Network, steps: list[Step], size: Size, kept_features: set[str], content: set[str], *, keep: bool
+    network: Network, steps: list[Step], size: Size, kept_features: set[str], *, keep: bool
 ) -> tuple[int, list[tuple[Step, int, int]]]:
     """The forward's peak in bytes, and each step with the bytes of its output and of what its backward keeps."""
     peak = kept = 0
@@ -202,9 +200,6 @@ def _forward(
             kept += own + (after if step.name in kept_features else 0)
         rows.append((step, after, own))
         before = 0 if keep and step.name in kept_features else after  # what is kept is the next step's input, too
-        if step.name in content:  # F - P, which stays as the gradient, and its squares
-            peak = max(peak, kept + before + 2 * after)
-            kept += after
     return peak, rows
 
 
@@ -212,12 +207,12 @@ def _evaluation(network: Network, size: Size, content: list[str], style: list[st
     """The peak of a forward and a backward."""
     steps = network.steps([*content, *style])
     asked = {*content, *style} - {FIRST}  # whose features the backward makes again
-    peak, rows = _forward(network, steps, size, asked, set(content), keep=True)
-    kept = sum(own + after * ((step.name in asked) + (step.name in content)) for step, after, own in rows)
+    peak, rows = _forward(network, steps, size, asked, keep=True)
+    kept = sum(own + after * (step.name in asked) for step, after, own in rows)
     sizes = [math.prod(size) * 3 * network.itemsize, *(after for _, after, _ in rows[:-1])]
     for (step, after, own), input_bytes in zip(reversed(rows), reversed(sizes), strict=True):
         peak = max(peak, kept + after + input_bytes)  # gy, and the gx that is made of it
-        kept -= own + after * ((step.name in asked) + (step.name in content))
+        kept -= own + after * (step.name in asked)
     return peak + pictures
 
 
@@ -262,8 +257,8 @@ def _device_scratch(network: Network, steps: list[Step], size: Size, _: int) -> 
 
 def _first_layer(network: Network, size: Size, workers: Workers) -> int:
     first = network.filters[FIRST]
-    rows = -(-workers.block_bytes // (size[1] * (28 + 2 * first) * network.itemsize))
-    return min(size[0], rows) * size[1] * (28 + 3 * first)
+    rows = -(-workers.block_bytes // (size[1] * (28 + 3 * first) * network.itemsize))
+    return min(size[0], rows) * size[1] * (28 + 4 * first)
 
 
 # (height, width, filters) of the layers that are timed, and how many times in a row: a GPU's are over too soon to be

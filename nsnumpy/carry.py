@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from .architecture import check_size, layer_shape
-from .backend import Array, asarray
+from .backend import Array
 from .budget import Network
 from .conventions import convention_of
-from .losses import gram_matrix
 from .objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, layer_weights
+from .targets import content_target, style_target
 from .vgg import VGG
 
 
@@ -69,7 +69,8 @@ def convention_factors(
             )
         if content.shape != shape:
             raise ValueError(f"a content picture of shape {shape} expected; content.shape={content.shape}")
-        P, A = _seen(network, content, names["content"], style, names["style"])
+        P = content_target(network, content, names["content"]).features
+        A = {n: target[0] for n, target in style_target(network, style, names["style"]).pictures[0][0].items()}
     factors = {}
     for name in conventions:
         convention = convention_of(name)
@@ -140,18 +141,3 @@ def _again(layers: Layers) -> Layers:
 def _of_shape(*shape: int) -> np.ndarray:
     """An array that takes no memory, for a constant that depends on the shape alone."""
     return np.broadcast_to(np.float32(0), shape)
-
-
-def _seen(
-    vgg: VGG, content: Array, content_layers: list[str], style: Array, style_layers: list[str]
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """P of the content's layers, and the style's Gram matrices per position, A / M_a."""
-    P: dict[str, Array] = {}
-    A: dict[str, Array] = {}
-
-    def visit_style(name: str, F: Array) -> None:
-        A[name] = gram_matrix(F, vgg.workers) / (F.shape[0] * F.shape[1])
-
-    vgg.forward(asarray(content, vgg.xp, vgg.dtype), content_layers, P.__setitem__, keep=False)
-    vgg.forward(asarray(style, vgg.xp, vgg.dtype), style_layers, visit_style, keep=False)
-    return P, A

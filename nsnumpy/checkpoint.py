@@ -188,6 +188,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         for names, name in ((record["settings"], "optimizer"), (state, "method")):  # of an earlier version, perhaps
             if name in names:
                 names[name] = canonical_optimizer(names[name])
+        if "style_layers" in record["settings"]:
+            record["settings"].setdefault("style_statistics", "gram")
         return Checkpoint(**record, state=state)
     except CheckpointError:
         raise

@@ -9,9 +9,9 @@ from types import ModuleType
 import numpy as np
 
 from .architecture import POOLINGS, Preprocessing
-from .backend import Array, device_namespace
+from .backend import Array, device_namespace, get_xp
 from .gradcheck import check_adjoint, check_gradient
-from .losses import content_loss, gram_matrix, style_loss, tv_loss
+from .losses import STYLE_STATISTICS, Content, LayerTerm, content_loss, gram_matrix, style_loss, tv_loss
 from .objective import Objective
 from .ops import (
     avgpool_backward,
@@ -34,6 +34,7 @@ from .ops import (
 )
 from .random_network import random_weights
 from .vgg import VGG
+from .workers import Scratch
 
 ADJOINT, LOSS, WHOLE = 1e-12, 1e-7, 1e-6
 """Tolerances: of an adjoint identity, of a loss's gradient, of the whole map's. All relative, in float64."""
@@ -142,13 +143,39 @@ def _fused_checks(rng: _Random) -> Iterator[Check]:
 
 def _loss_checks(rng: _Random) -> Iterator[Check]:
     F, P, x = rng.random_sample((7, 5, 6)), rng.random_sample((7, 5, 6)), rng.random_sample((7, 5, 3))
-    A = gram_matrix(rng.random_sample((4, 3, 6))) * (35 / 12)
-    for name, loss, at in (
-        ("content loss", lambda F: content_loss(F, P), F),
-        ("style loss", lambda F: style_loss(F, A), F),
-        ("total variation", tv_loss, x),
-    ):
+    a, b = rng.random_sample((12, 6)), rng.random_sample((20, 6))
+    A = gram_matrix(a) * (35 / 12)
+    w = rng.random_sample((35,)) * (rng.random_sample((35,)) < 0.7)  # zeros among them
+    losses: dict[str, tuple[Loss, Array]] = {
+        "content loss": (lambda F: content_loss(F, P), F),
+        "style loss": (lambda F: style_loss(F, A), F),
+        "total variation": (tv_loss, x),
+        "content term, weighted positions": (of_features(Content(P, 1.5, w)), F),
+    }
+    for name, kind in STYLE_STATISTICS.items():
+        targets = [
+            (kind().describe(kind().statistics(F_a, slice(None))), weight) for F_a, weight in ((a, 0.7), (b, 0.3))
+        ]
+        losses[f"{name} term, two styles"] = of_features(kind(targets)), F
+        losses[f"{name} term, weighted positions"] = of_features(kind(targets, w)), F
+    for name, (loss, at) in losses.items():
         yield Check(name, "central differences", check_gradient(loss, at, tolerance=LOSS), LOSS)
+
+
+def of_features(term: LayerTerm) -> Loss:
+    """A layer term as a function of F ``(H, W, N)``, measured and sent back in two blocks."""
+
+    def loss(F: Array) -> tuple[Array, Array]:
+        positions = F.reshape(-1, F.shape[-1])
+        blocks = [slice(0, len(positions) // 3), slice(len(positions) // 3, len(positions))]
+        parts = [term.statistics(positions[at], at) for at in blocks]
+        value, _, solution = term.solve(tuple(map(sum, zip(*parts, strict=True))), 1.0)
+        gradient = get_xp(F).zeros_like(positions)
+        for at in blocks:
+            term.add_gradient(positions[at], at, solution, gradient[at], Scratch())
+        return value, gradient.reshape(F.shape)
+
+    return loss
 
 
 def _whole_check(xp: ModuleType, pictures: list[Array], pooling: str, convolution: str) -> Check:

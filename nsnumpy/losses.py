@@ -1,4 +1,4 @@
-"""The paper's losses, each as ``(value, gradient)`` from one shared residual.
+"""The losses: the paper's, as definitions, and the terms that the objective is a sum of.
 
 Features ``F`` stand channels-last, ``(H, W, N)``, so that the paper's matrix is a view: ``F.reshape(M, N)`` with
 ``M = H W`` positions and ``N`` filters (the paper's N x M, transposed). The gradients are those of the loss as a
@@ -8,6 +8,18 @@ F, and the network's backward applies it.
 Values are float64 scalars on the device of their arguments (zero-dimensional arrays in CuPy). They are summed in
 float64, because a line search compares losses that differ in the seventh digit.
 
+A **layer term** is a loss of one layer's features that knows them only by sums over positions, so that it can be
+measured and sent back a block of positions at a time:
+
+- ``statistics(F, at)``: the sums over a block, F ``(rows, N)``; ``at`` is the slice of all M positions that it is. The
+  sums of all blocks are added up.
+- ``solve(sums, scale)``: the term's value times scale; the squared norm of its gradient with respect to all of F; and
+  what that gradient needs.
+- ``add_gradient(F, at, solution, out, scratch)``: adds ``dL/dF`` of a block to out ``(rows, N)``.
+
+Each position may have a weight, w ``(M,)``, 0 or more: it counts w times, as if it were there that often. A
+**pixel term** is a function of the picture, ``x -> (value, gradient)``; `tv_loss` is one.
+
 References
 ----------
 [1] Gatys, Ecker, Bethge 2015, A Neural Algorithm of Artistic Style, arXiv:1508.06576.
@@ -15,8 +27,14 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Protocol
+
 from .backend import Array, get_xp
-from .workers import Scratch, Workers
+from .workers import Scratch
+
+Sums = tuple[Any, ...]
+"""A term's sums over positions: arrays and scalars."""
 
 
 def content_loss(F: Array, P: Array) -> tuple[Array, Array]:
@@ -38,28 +56,19 @@ def content_loss(F: Array, P: Array) -> tuple[Array, Array]:
     return sum_of_squares(residual) / 2, residual
 
 
-def gram_matrix(F: Array, workers: Workers | None = None) -> Array:
+def gram_matrix(F: Array) -> Array:
     """``G_ij = sum_k F_ik F_jk``, the sum over the M positions of products of two filters; [1], equation 3.
 
     Parameters
     ----------
     F : array ``(H, W, N)``, float
-    workers : Workers, or None for one thread
-        The sum is taken over blocks of positions.
 
     Returns
     -------
     G : array ``(N, N)``, symmetric
     """
     F = F.reshape(-1, F.shape[-1])
-    if workers is None:
-        return F.T @ F
-
-    def partial(block: tuple[int, int], _: Scratch) -> Array:
-        rows = F[block[0] : block[1]]
-        return rows.T @ rows
-
-    return sum(workers.map(partial, workers.blocks(len(F), F.shape[1] * F.dtype.itemsize)))
+    return F.T @ F
 
 
 def style_loss(F: Array, A: Array) -> tuple[Array, Array]:
@@ -90,15 +99,15 @@ def style_loss(F: Array, A: Array) -> tuple[Array, Array]:
     return value, (positions @ K).reshape(F.shape)
 
 
-def gram_loss(G: Array, A: Array, M: int) -> tuple[Array, Array]:
+def gram_loss(G: Array, A: Array, M: Any) -> tuple[Array, Array]:
     """`style_loss` as a function of the Gram matrix: ``E = 1/(4 N^2 M^2) sum (G - A)^2``, and K with ``dE/dF = F K``.
 
     Parameters
     ----------
     G, A : arrays ``(N, N)``
         The Gram matrix of x at one layer, and the one to reach.
-    M : int
-        The number of positions that G was summed over.
+    M : number
+        The number of positions that G was summed over, or the sum of their weights.
 
     Returns
     -------
@@ -137,3 +146,182 @@ def tv_loss(x: Array) -> tuple[Array, Array]:
 def sum_of_squares(residual: Array) -> Array:
     """Summed in float64; a zero-dimensional array on the residual's device."""
     return (residual * residual).sum(dtype="float64")
+
+
+class LayerTerm(Protocol):
+    """What `Objective` knows of a layer's loss; see the head of this module."""
+
+    def statistics(self, F: Array, at: slice) -> Sums: ...
+
+    def solve(self, sums: Sums, scale: float) -> tuple[Array, Array, Any]: ...
+
+    def add_gradient(self, F: Array, at: slice, solution: Any, out: Array, scratch: Scratch) -> None: ...
+
+
+class Content:
+    """`content_loss`, ``1/2 sum w (F - P)^2``, as a layer term.
+
+    Parameters
+    ----------
+    P : array ``(H, W, N)``, float
+    weight : float
+    w : array ``(M,)``, or None for ones
+    """
+
+    def __init__(self, P: Array, weight: float = 1.0, w: Array | None = None) -> None:
+        self.P, self.weight = P.reshape(-1, P.shape[-1]), weight
+        self.w = None if w is None else w.reshape(-1, 1)
+
+    def statistics(self, F: Array, at: slice) -> Sums:
+        residual = F - self.P[at]
+        if self.w is None:
+            square = sum_of_squares(residual)
+            return square / 2, square
+        square = (residual * residual).sum(axis=1, dtype="float64")
+        w = self.w[at, 0]
+        return (w * square).sum() / 2, (w * w * square).sum()
+
+    def solve(self, sums: Sums, scale: float) -> tuple[Array, Array, float]:
+        scale *= self.weight
+        value, square = sums
+        return scale * value, scale * (scale * square), scale
+
+    def add_gradient(self, F: Array, at: slice, solution: float, out: Array, scratch: Scratch) -> None:
+        gradient = get_xp(F).subtract(F, self.P[at], out=scratch.empty("term", F.shape, F))
+        gradient *= solution
+        if self.w is not None:
+            gradient *= self.w[at]
+        out += gradient
+
+
+class Gram:
+    """`style_loss` as a layer term: G = F' diag(w) F, with the sum of the weights in place of M.
+
+    The terms of style have one form. They know F by the sums ``G``, ``m = F' w`` and ``s = sum w``, and the gradient
+    at position k is ``w_k (K F_k + b)``. So the square of its norm is again a sum, ``tr(K G' K) + 2 b K m' + s' b b``,
+    with the sums G', m' and s' of the squared weights.
+
+    Parameters
+    ----------
+    targets : sequence of (target, weight)
+        What `describe` makes of style pictures' sums; the term is the weighted sum of the losses for each.
+    w : array ``(M,)``, or None for ones
+    """
+
+    MEAN = False  # whether m is needed
+
+    def __init__(self, targets: Sequence[tuple[Sums, float]] = (), w: Array | None = None) -> None:
+        self.targets = targets
+        self.w = None if w is None else w.reshape(-1, 1)
+
+    def statistics(self, F: Array, at: slice) -> Sums:
+        if self.w is None:
+            return self._sums(F, F, float(len(F)))
+        w = self.w[at]
+        once, twice = w * F, w * w * F
+        return *self._sums(F, once, w.sum(dtype="float64")), *self._sums(F, twice, (w * w).sum(dtype="float64"))
+
+    def _sums(self, F: Array, weighted: Array, s: Any) -> Sums:
+        return weighted.T @ F, weighted.sum(axis=0, dtype="float64") if self.MEAN else 0.0, s
+
+    def describe(self, sums: Sums) -> Sums:
+        """What a style picture's sums are kept as: per position, so that a picture of any size can be compared."""
+        G, m, s = sums[:3]
+        return self._describe(G / s, m / s)
+
+    def solve(self, sums: Sums, scale: float) -> tuple[Array, Array, tuple[Array, Array | None]]:
+        value, K, b = 0.0, 0.0, None
+        for target, weight in self.targets:
+            v, k, c = self._compare(*sums[:3], target)
+            value, K = value + weight * v, K + weight * k
+            if c is not None:
+                b = weight * c if b is None else b + weight * c
+        G, m, s = sums[-3:]
+        square = (K * (G @ K)).sum(dtype="float64")
+        if b is not None:
+            square = square + 2 * (b * (K @ m)).sum() + s * (b * b).sum()
+            b = (scale * b).astype(K.dtype)
+        return scale * value, scale * (scale * square), (scale * K, b)
+
+    def add_gradient(
+        self, F: Array, at: slice, solution: tuple[Array, Array | None], out: Array, scratch: Scratch
+    ) -> None:
+        K, b = solution
+        gradient = get_xp(F).matmul(F, K, out=scratch.empty("term", F.shape, F))
+        if b is not None:
+            gradient += b
+        if self.w is not None:
+            gradient *= self.w[at]
+        out += gradient
+
+    def _describe(self, A: Array, mean: Array) -> Sums:
+        return (A,)
+
+    def _compare(self, G: Array, m: Array, s: Any, target: Sums) -> tuple[Array, Array, Array | None]:
+        """The value for one target, and its K and b (or None for zero)."""
+        return *gram_loss(G, target[0] * s, s), None
+
+
+class Covariance(Gram):
+    """``1/(4 N^2 s^2) sum (C - s C_a)^2`` with ``C = G - m m' / s``: the Gram matrix of F minus its mean.
+
+    Notes
+    -----
+    ``dC = dF' diag(w) (F - m/s) + its transpose``, since the weighted sum of ``F - m/s`` is zero. So K is that of
+    `gram_loss` for C, and the gradient ``w_k K (F_k - m/s)``, that is, ``b = -K m/s``.
+    """
+
+    MEAN = True
+
+    def _describe(self, A: Array, mean: Array) -> Sums:
+        return (A - (mean[:, None] * mean).astype(A.dtype),)
+
+    def _compare(self, G: Array, m: Array, s: Any, target: Sums) -> tuple[Array, Array, Array]:
+        C = G - (m[:, None] * m / s).astype(G.dtype)
+        value, K = gram_loss(C, target[0] * s, s)
+        return value, K, -(K @ m) / s
+
+
+class GramMoments(Gram):
+    """`Gram`, and ``c (sum (mu - mu_a)^2 + sum (sigma - sigma_a)^2)``: each filter's mean and standard deviation.
+
+    The constant c makes means and deviations of zero as wrong as a Gram matrix of zeros: with A per position,
+    ``c = sum A^2 / (4 N^2 tr A)``. A filter that is dead has no slope: ``sigma = sqrt(variance + g)``, where g is 1e-4
+    of the filters' mean square, on both sides.
+
+    Notes
+    -----
+    ``d mu = sum_k w_k dF_k / s`` and ``d sigma = sum_k w_k (F_k - mu) dF_k / (s sigma)``, for each filter. So with
+    ``D = 2 c (sigma - sigma_a) / (s sigma)``, K has D more on its diagonal, and ``b = 2 c (mu - mu_a) / s - D mu``.
+    """
+
+    MEAN = True
+    GUARD = 1e-4
+
+    def _describe(self, A: Array, mean: Array) -> Sums:
+        xp = get_xp(A)
+        squares = xp.diagonal(A).astype("float64")
+        total = squares.sum() + xp.finfo("float64").tiny
+        guard = self.GUARD * total / len(A)
+        c = sum_of_squares(A) / (4 * len(A) ** 2 * total)
+        return A, mean, self._deviation(squares - mean**2, guard), guard, c
+
+    def _compare(self, G: Array, m: Array, s: Any, target: Sums) -> tuple[Array, Array, Array]:
+        _, mean_a, deviation_a, guard, c = target
+        value, K, _ = super()._compare(G, m, s, target)
+        xp = get_xp(G)
+        mean = m / s
+        deviation = self._deviation(xp.diagonal(G).astype("float64") / s - mean**2, guard)
+        too_bright, too_wide = mean - mean_a, deviation - deviation_a
+        D = 2 * c / s * too_wide / deviation
+        value = value + c * (sum_of_squares(too_bright) + sum_of_squares(too_wide))
+        return value, K + xp.diag(D).astype(K.dtype), 2 * c / s * too_bright - D * mean
+
+    @staticmethod
+    def _deviation(variance: Array, guard: Array) -> Array:
+        xp = get_xp(variance)
+        return xp.sqrt(xp.maximum(variance, 0) + guard)  # rounding may leave a variance below zero
+
+
+STYLE_STATISTICS: dict[str, type[Gram]] = {"gram": Gram, "gram+moments": GramMoments, "covariance": Covariance}
+"""What a style is known by."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .architecture import canonical_layer
 from .backend import Array, asarray, get_xp, to_floats
 from .conventions import convention_of
-from .losses import content_loss, gram_loss, gram_matrix, sum_of_squares, tv_loss
-from .vgg import VGG, Visit
+from .losses import STYLE_STATISTICS, Content, LayerTerm, sum_of_squares, tv_loss
+from .targets import ContentTarget, StyleTarget, content_target, measure, style_target
+from .vgg import VGG, AddGradient
+from .workers import Scratch
 
 CONTENT_LAYERS = ("conv4_2",)
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -39,6 +42,30 @@ def layer_weights(layers: Layers, convention: str = "paper") -> dict[str, float]
     return weights
 
 
+class Evaluation(NamedTuple):
+    """The objective at an image.
+
+    Attributes
+    ----------
+    loss : float
+    gradient : array ``(H, W, 3)``
+    terms : dict from str to float
+        The weighted terms, "content/conv4_2", "style/conv1_1", ..., "tv"; their sum is the loss.
+    gradient_norms : dict from str to float
+        By the same names: the Euclidean norm of the term's gradient with respect to its layer's features, ``dL/dF``
+        (of "tv", to the pixels), before any ReLU's backward; and "pixels", that of the whole gradient.
+    """
+
+    loss: float
+    gradient: Array
+    terms: dict[str, float]
+    gradient_norms: dict[str, float]
+
+
+PixelTerm = Callable[[Array], tuple[Any, Array]]
+"""A loss of the picture itself and its gradient."""
+
+
 class Objective:
     """``L(x) = alpha L_content(x) + beta L_style(x) + tv L_tv(x)`` and its exact gradient, preprocessing included.
 
@@ -48,50 +75,53 @@ class Objective:
     Parameters
     ----------
     vgg : VGG
-    content : array ``(H, W, 3)``, RGB in [0, 1], or None
+    content : array ``(H, W, 3)``, RGB in [0, 1], or a `ContentTarget`, or None
         The picture p. None leaves the content loss out.
-    style : array ``(H_a, W_a, 3)``, RGB in [0, 1], or None
-        The picture a, of any size: its Gram matrices are scaled by ``M_x / M_a``, so that the target is the same per
-        position. None leaves the style loss out.
+    style : array ``(H_a, W_a, 3)``, RGB in [0, 1], a list of (array, weight), a `StyleTarget`, or None
+        The picture a, of any size: it is compared per position. Of several pictures, the loss is the weighted sum of
+        the losses for each. None leaves the style loss out.
     alpha, beta, tv : float
-        Weights of the content, style and total variation losses.
+        Weights of the content, style and total variation losses. They may be changed later.
     content_layers, style_layers : mapping from names to weights w_l, or names
         Names alone have the convention's weights; in the paper's they share equally, 1/n each.
     convention : "paper", "relative", or the name of a tool
         The losses' normalisation; see `conventions`.
+    style_statistics : "gram", "gram+moments" or "covariance"
+        What the style is known by; see `losses`. A `StyleTarget` brings its own.
+    pixel_terms : mapping from names to (weight, function), or None
+        Further losses of the picture itself, each a function ``x -> (value, gradient)``; no convention is applied.
 
     Attributes
     ----------
     vgg, alpha, beta, tv
         As given.
     content_layers, style_layers : dict from canonical layer names to weights
-    terms : dict from str to float
-        The last call's weighted terms, "content/conv4_2", "style/conv1_1", ..., "tv"; their sum is the loss.
-    gradient_norms : dict from str to float
-        Of the last call, by the same names: the Euclidean norm of the term's gradient with respect to its layer's
-        features, ``dL/dF`` (of "tv", to the pixels), before any ReLU's backward; and "pixels", that of the whole
-        gradient. Where ``dL/dF = F K``, its square is ``tr(K G K)``, so that it takes no product with F.
+    terms, gradient_norms : dicts from str to float
+        Of the last call; see `Evaluation`.
     evaluations : int
         Number of calls so far.
 
     Raises
     ------
     ValueError
-        If there is neither content nor style, a layer is unknown, or a picture is too small for its deepest layer.
+        If there is neither content nor style, a layer or a name is unknown, or a picture is too small for its deepest
+        layer.
     """
 
     def __init__(
         self,
         vgg: VGG,
         *,
-        content: Array | None = None,
-        style: Array | None = None,
+        content: Array | ContentTarget | None = None,
+        style: Array | Sequence[tuple[Array, float]] | StyleTarget | None = None,
         alpha: float = 1.0,
         beta: float = 1.0,
         content_layers: Layers = CONTENT_LAYERS,
         style_layers: Layers = STYLE_LAYERS,
         tv: float = 0.0,
         convention: str = "paper",
+        style_statistics: str = "gram",
+        pixel_terms: Mapping[str, tuple[float, PixelTerm]] | None = None,
     ) -> None:
         self._convention = convention_of(convention)
         if content is None and style is None:
@@ -101,31 +131,38 @@ class Objective:
         self.content_layers = {} if content is None else layer_weights(content_layers, convention)
         self.style_layers = {} if style is None else layer_weights(style_layers, convention)
         self._layers = list(self.content_layers | self.style_layers)
-        self._content_features: dict[str, Array] = {}
-        self._style_grams: dict[str, Array] = {}  # per position: the target of an x with M positions is M times this
-
-        def visit_style(name: str, A: Array) -> None:
-            self._style_grams[name] = gram_matrix(A, vgg.workers) / (A.shape[0] * A.shape[1])
-
-        self._see("content", content, self.content_layers, self._content_features.__setitem__)
-        self._see("style", style, self.style_layers, visit_style)
-        self._content_factors = {name: self._convention.content(P) for name, P in self._content_features.items()}
-        self._style_factors = {name: self._convention.style(A) for name, A in self._style_grams.items()}
-        self._shape = None if content is None else content.shape
+        self._pixel_terms = dict(pixel_terms or {})
+        self._content: dict[str, Content] = {}
+        self._style: dict[str, LayerTerm] = {}
+        self._shape: tuple[int, ...] | None = None
+        if content is not None:
+            if not isinstance(content, ContentTarget):
+                content = content_target(vgg, content, self.content_layers)
+            _check_layers("content", self.content_layers, content.features)
+            self._shape = content.shape
+            for name in self.content_layers:
+                P = content.features[name]
+                self._content[name] = Content(P, self._convention.content(P))
+        if style is not None:
+            if not isinstance(style, StyleTarget):
+                style = style_target(vgg, style, self.style_layers, style_statistics)
+            for of_picture, _ in style.pictures:
+                _check_layers("style", self.style_layers, of_picture)
+            for name in self.style_layers:
+                targets = [(of_picture[name], weight) for of_picture, weight in style.pictures]
+                self._style[name] = STYLE_STATISTICS[style.statistics](
+                    [(target, weight * self._convention.style(target[0])) for target, weight in targets]
+                )
         self.terms: dict[str, float] = {}
         self.gradient_norms: dict[str, float] = {}
         self.evaluations = 0
 
-    def _see(self, name: str, picture: Array | None, layers: Iterable[str], visit: Visit) -> None:
-        if picture is None:
-            return
-        try:
-            self.vgg.forward(asarray(picture, self.vgg.xp, self.vgg.dtype), layers, visit, keep=False)
-        except ValueError as error:
-            raise ValueError(f"{name} picture: {error}") from error
-
     def __call__(self, x: Array) -> tuple[float, Array]:
-        """The loss, and its gradient with respect to x.
+        """The loss, and its gradient with respect to x; see `evaluate`."""
+        return self.evaluate(x)[:2]
+
+    def evaluate(self, x: Array) -> Evaluation:
+        """The loss, its gradient with respect to x, and what both are made of.
 
         Parameters
         ----------
@@ -135,8 +172,8 @@ class Objective:
 
         Returns
         -------
-        loss : float
-        gradient : array of x's shape, dtype and namespace
+        Evaluation
+            Its gradient has x's shape, dtype and namespace.
 
         Raises
         ------
@@ -164,41 +201,61 @@ class Objective:
                 f"evaluation {self.evaluations}: the loss is not finite, first in {name}: check the weights of the "
                 "losses, the picture and the network for extreme values, or take smaller steps"
             )
-        return loss, asarray(gradient, get_xp(x), x.dtype)
+        return Evaluation(loss, asarray(gradient, get_xp(x), x.dtype), self.terms, self.gradient_norms)
 
     def _evaluate(self, x: Array) -> tuple[dict[str, Array], dict[str, Array], Array]:
-        """The weighted terms and the squared norms of their gradients, still on the device, and the gradient."""
-        squares: dict[str, Array] = {}
-        content: dict[str, Array] = {}
-        style: dict[str, Array] = {}
-        gradients: dict[str, Array] = {}
-        gram_gradients: dict[str, Array] = {}
+        """The weighted terms and the squared norms of their gradients, still on the device, and the gradient.
+
+        Measure, solve, send back: the forward's features are known by their sums, and the backward makes each term's
+        ``dL/dF`` from them.
+        """
+        solved: dict[str, tuple[Array, Array]] = {}
+        sources: dict[str, AddGradient] = {}
 
         def visit(name: str, F: Array) -> None:
-            if (w := self.content_layers.get(name)) is not None:
-                value, gradient = content_loss(F, self._content_features[name])
-                w *= self.alpha * self._content_factors[name]
-                content[f"content/{name}"] = w * value
-                squares[f"content/{name}"] = 2 * w * (w * value)
-                gradient *= w
-                gradients[name] = gradient
-            if (w := self.style_layers.get(name)) is not None:
-                M = F.shape[0] * F.shape[1]
-                G = gram_matrix(F, self.vgg.workers)
-                value, K = gram_loss(G, self._style_grams[name] * M, M)
-                w *= self.beta * self._style_factors[name] * self._convention.style_at(M, x.shape)
-                style[f"style/{name}"] = w * value
-                squares[f"style/{name}"] = w * (w * (K * (G @ K)).sum(dtype="float64"))
-                gram_gradients[name] = w * K
+            here = self._terms(name, F.shape[0] * F.shape[1], x.shape)
+            solutions = []
+            measured = measure([term for _, term, _ in here], F, self.vgg.workers)
+            for (label, term, scale), sums in zip(here, measured, strict=True):
+                value, square, solution = term.solve(sums, scale)
+                solved[label] = value, square
+                solutions.append((term, solution))
+
+            def add(F: Array, at: slice, out: Array, scratch: Scratch) -> None:
+                for term, solution in solutions:
+                    term.add_gradient(F, at, solution, out, scratch)
+
+            sources[name] = add
 
         _, trace = self.vgg.forward(x, self._layers, visit)
-        gx = self.vgg.backward(trace, gradients, gram_gradients, keep=False)
-        values = content | style
-        if self.tv:
-            value, gradient = tv_loss(x)
-            w = self.tv * self._convention.tv(x.shape)
-            values["tv"] = w * value
-            squares["tv"] = w * (w * sum_of_squares(gradient))
+        gx = self.vgg.backward(trace, sources, keep=False)
+        values = {label: solved[label][0] for label in self._labels()}
+        squares = {label: solved[label][1] for label in values}
+        pixel_terms = {"tv": (self.tv * self._convention.tv(x.shape), tv_loss)} if self.tv else {}
+        for label, (w, term) in (pixel_terms | self._pixel_terms).items():
+            value, gradient = term(x)
+            values[label] = w * value
+            squares[label] = w * (w * sum_of_squares(gradient))
             gx += w * gradient
         squares["pixels"] = sum_of_squares(gx.astype("float64"))  # in float32 a square may be too large
         return values, squares, gx
+
+    def _labels(self) -> list[str]:
+        return [f"content/{name}" for name in self.content_layers] + [f"style/{name}" for name in self.style_layers]
+
+    def _terms(self, name: str, M: int, shape: tuple[int, ...]) -> list[tuple[str, LayerTerm, float]]:
+        """A layer's terms with what each is called, and what it counts."""
+        terms: list[tuple[str, LayerTerm, float]] = []
+        if name in self._content:
+            terms.append((f"content/{name}", self._content[name], self.alpha * self.content_layers[name]))
+        if name in self._style:
+            scale = self.beta * self.style_layers[name] * self._convention.style_at(M, shape)
+            terms.append((f"style/{name}", self._style[name], scale))
+        return terms
+
+
+def _check_layers(kind: str, layers: Iterable[str], target: Mapping[str, Any]) -> None:
+    if missing := [name for name in layers if name not in target]:
+        raise ValueError(
+            f"{kind} layer {missing[0]}: the {kind} target was made without it; it has {', '.join(target)}"
+        )

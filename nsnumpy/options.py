@@ -9,9 +9,8 @@ from typing import Any
 
 from .architecture import ARCHITECTURES, POOLINGS, canonical_layer, layer_names
 from .backend import DEVICES
-from .conventions import CONVENTIONS
-from .optimize import OPTIMIZERS, canonical_optimizer
-from .settings import BOUNDS, BY_CONVENTION, DEFAULTS, Settings
+from .optimize import canonical_optimizer
+from .settings import BY_CONVENTION, CHOICES, DEFAULTS, Settings
 from .weight_sources import BUILTIN, BUILTIN_NAMES
 
 PROG = "nsnumpy"
@@ -85,9 +84,10 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "style_size": {"type": positive, "metavar": "PIXELS"},
     "scales": {"type": _positives, "metavar": "PIXELS,..."},
     "iterations": {"type": _naturals, "metavar": "N"},
-    "convention": {"choices": tuple(CONVENTIONS), "metavar": "NAME"},
-    "optimizer": {"type": canonical_optimizer, "choices": OPTIMIZERS},
-    "bounds": {"choices": tuple(BOUNDS)},
+    "convention": {"choices": CHOICES["convention"], "metavar": "NAME"},
+    "optimizer": {"type": canonical_optimizer, "choices": CHOICES["optimizer"]},
+    "bounds": {"choices": CHOICES["bounds"]},
+    "style_statistics": {"choices": CHOICES["style_statistics"]},
     "lr": {"type": above_zero, "metavar": "STEP"},
     "momentum": {"type": non_negative, "metavar": "GAMMA"},
     "init": {"metavar": "START"},

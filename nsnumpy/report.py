@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .backend import asarray, to_host
+from .backend import to_host
 from .files import atomic_path, check_folder
 from .images import Picture, image_shape, load_image
-from .losses import gram_matrix
 from .report_page import Contents, Frame, Grams, Shown, page, result_line
 from .report_plots import TIMES, Line, data_uri, number
 from .results import Progress, Result
+from .targets import style_target
 from .vgg import VGG
 
 SHOWN = 768  # long side of the pictures of a page, in pixels; a result is shown up to 1024
@@ -240,19 +240,10 @@ def _grams(result: Result, vgg: VGG, style: Picture | None) -> list[Grams]:
     if style is None or not layers:
         return []
     size = result.settings["style_size"] or result.settings["size"]
-    styles, results = (_seen(vgg, image, list(layers)) for image in (load_image(style, size), result.image))
-    return [Grams(name, styles[name], results[name]) for name in layers]
-
-
-def _seen(vgg: VGG, image: np.ndarray, layers: list[str]) -> dict[str, np.ndarray]:
-    """The Gram matrix per position of an image at each of the layers, on the host, in float64."""
-    found: dict[str, np.ndarray] = {}
-
-    def visit(name: str, F: np.ndarray) -> None:
-        found[name] = to_host(gram_matrix(F, vgg.workers)).astype(np.float64) / (F.shape[0] * F.shape[1])
-
-    vgg.forward(asarray(image, vgg.xp, vgg.dtype), layers, visit, keep=False)
-    return found
+    styles, results = (
+        style_target(vgg, image, layers).pictures[0][0] for image in (load_image(style, size), result.image)
+    )
+    return [Grams(name, *(to_host(seen[name][0]).astype(np.float64) for seen in (styles, results))) for name in layers]
 
 
 def _jpeg(image: np.ndarray, size: int, quality: int) -> bytes:

@@ -10,12 +10,19 @@ from typing import Any
 
 from .conventions import CONVENTIONS
 from .images import Picture
+from .losses import STYLE_STATISTICS
 from .objective import CONTENT_LAYERS, STYLE_LAYERS, Layers
 from .optimize import OPTIMIZERS, canonical_optimizer
 
 USE_CASES = ("transfer", "texture", "reconstruct")
 INITS = ("noise", "content", "style")
 BOUNDS = {"box": (0.0, 1.0), "none": None}
+CHOICES = {
+    "optimizer": OPTIMIZERS,
+    "bounds": tuple(BOUNDS),
+    "convention": tuple(CONVENTIONS),
+    "style_statistics": tuple(STYLE_STATISTICS),
+}
 COARSEST = 128  # least long side of the scales that are chosen for you
 ONE_SCALE, COARSE, FINEST = 80, 100, 40  # iterations, where none are given
 _WEIGHTED = "NAME[:WEIGHT],...; without weights, equal ones"
@@ -126,6 +133,13 @@ class Settings:
     content_layers: Layers | None = _setting(None, f"layers of the content loss, {_WEIGHTED}", ("transfer",))
     style_layers: Layers | None = _setting(None, f"layers of the style loss, {_WEIGHTED}", ("transfer", "texture"))
 
+    style_statistics: str = _setting(
+        "gram",
+        "what the style is known by: gram, the paper's; gram+moments, each filter's mean and deviation, too; "
+        "covariance, the Gram matrix about the mean",
+        ("transfer", "texture"),
+    )
+
     def __post_init__(self) -> None:
         for name, least in (("size", 1), ("style_size", 1), ("seed", 0)):
             value = getattr(self, name)
@@ -156,10 +170,9 @@ class Settings:
         if not self.momentum < 1:
             raise ValueError(f"momentum is a number from 0 to below 1; got {self.momentum!r}")
         self._set("optimizer", canonical_optimizer(self.optimizer))
-        choices = (("optimizer", (None, *OPTIMIZERS)), ("bounds", tuple(BOUNDS)), ("convention", tuple(CONVENTIONS)))
-        for name, known in choices:
-            if (value := getattr(self, name)) not in known:
-                raise ValueError(f"unknown {name} {value!r}: choose from {', '.join(filter(None, known))}")
+        for name, known in CHOICES.items():
+            if (value := getattr(self, name)) not in (*known, *((None,) if name == "optimizer" else ())):
+                raise ValueError(f"unknown {name.replace('_', ' ')} {value!r}: choose from {', '.join(known)}")
 
     def _set(self, name: str, value: Any) -> None:
         """The same value as one of Python's own types, which a result's record needs."""

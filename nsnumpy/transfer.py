@@ -81,6 +81,7 @@ def transfer(
             content_layers=s.content_layers,
             style_layers=s.style_layers,
             convention=s.convention,
+            style_statistics=s.style_statistics,
         ), p
 
     pictures, keeping = {"content": content, "style": style}, Keeping(checkpoint, checkpoint_every, resume)
@@ -107,8 +108,15 @@ def texture(
 
     def objective(size: int | None, style_size: int | None) -> tuple[Objective, np.ndarray]:
         a = load_image(style, style_size)
-        made = Objective(vgg, style=a, beta=s.beta, tv=s.tv, style_layers=s.style_layers, convention=s.convention)
-        return made, load_image(style, size)
+        return Objective(
+            vgg,
+            style=a,
+            beta=s.beta,
+            tv=s.tv,
+            style_layers=s.style_layers,
+            convention=s.convention,
+            style_statistics=s.style_statistics,
+        ), load_image(style, size)
 
     keeping = Keeping(checkpoint, checkpoint_every, resume)
     return Run("texture", vgg, objective, s, {"style": style}, {}, callback, keeping).go()

@@ -29,17 +29,19 @@ from .architecture import (
     resolve_layers,
 )
 from .backend import Array, asarray, check_tf32, tf32_products
-from .ops import avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward
-from .ways import WAYS, Patches
+from .ways import POOLS, WAYS, Patches
 from .workers import Scratch, Workers, one_blas_thread
 
 Visit = Callable[[str, Array], object]
+AddGradient = Callable[[Array, slice, Array, Scratch], None]
+"""Of (F, at, out, scratch): adds dL/dF to out ``(rows, N)`` for a block F ``(rows, N)`` of a layer's positions, `at` of
+them all."""
 
 
 @dataclass
 class Trace:
     """What `VGG.forward` keeps for `VGG.backward`: its steps with what each one's backward needs, and the features of
-    the layers that were asked for (but not those of the first layer if its backward makes them again)."""
+    the layers that were asked for (but not where the backward makes them again)."""
 
     steps: list[tuple[Step, Any]] = field(default_factory=list)
     features: dict[str, Array] = field(default_factory=dict)
@@ -118,6 +120,7 @@ class VGG:
         for name, arrays in weights.items():
             way = Patches if self._fused and name == FIRST else WAYS[convolution]
             self.layers[name] = way(*(asarray(array, xp, self.dtype) for array in arrays), self.workers)
+        self._pool = POOLS[pooling]()
         self._gain, self._offset = (xp.asarray(v, self.dtype) for v in self.preprocessing.affine())
         self._channels = slice(None, None, -1 if self.preprocessing.channel_order == "BGR" else 1)
 
@@ -171,11 +174,12 @@ class VGG:
         x = x[..., self._channels] * self._gain + self._offset
         with self._products():
             for step in self.steps(layers):
-                x, kept = self._forward_step(step, x)
+                way = self._way(step)
+                x, kept = way.forward(x, step.pool)
                 if keep:
                     trace.steps.append((step, kept))
                 if step.name in asked.values():
-                    if keep and not (self._fused and step.name == FIRST):
+                    if keep and not way.makes_again:
                         trace.features[step.name] = x
                     if visit:
                         visit(step.name, x)
@@ -183,25 +187,17 @@ class VGG:
                         features[step.name] = x
         return {name: features[resolved] for name, resolved in asked.items() if resolved in features}, trace
 
-    def backward(
-        self,
-        trace: Trace,
-        gradients: Mapping[str, Array],
-        gram_gradients: Mapping[str, Array] | None = None,
-        *,
-        keep: bool = True,
-    ) -> Array:
+    def backward(self, trace: Trace, gradients: Mapping[str, Array | AddGradient], *, keep: bool = True) -> Array:
         """dL/dx from dL/dF of some layers: the steps walked once in reverse, each layer's gradient added as it passes.
 
         Parameters
         ----------
         trace : Trace
             From the `forward` at the same x.
-        gradients : mapping from layer names to arrays
-            ``dL/dF`` of L's explicit dependence on that layer's features, each of the features' shape.
-        gram_gradients : mapping from layer names to arrays ``(N, N)``
-            K for a loss of that layer's Gram matrix, whose ``dL/dF`` is ``F K``; it is added block by block, and never
-            exists as a whole. Of layers that the forward was asked for.
+        gradients : mapping from layer names to arrays or functions
+            ``dL/dF`` of L's explicit dependence on the features of a layer that the forward was asked for: an array of
+            their shape; or a function that adds it to a block of positions (`AddGradient`), so that it never exists
+            as a whole. It is called from several threads.
         keep : bool
             Whether the trace is kept; if not, it is emptied, each step's memory being given up once it was walked.
 
@@ -209,36 +205,33 @@ class VGG:
         -------
         gx : array ``(..., H, W, 3)``
         """
-        xp = self.xp
-        pending: dict[str, Array] = {}
-        for name, gradient in gradients.items():
-            name = canonical_layer(name)
-            pending[name] = pending[name] + gradient if name in pending else gradient
-        grams = {canonical_layer(name): K for name, K in (gram_gradients or {}).items()}
         steps, features = trace.steps, trace.features
         if keep:
             steps, features = steps[:], dict(features)
-        ran = {step.name for step, _ in steps}
-        kept_features = features.keys() | ({FIRST} & ran if self._fused else set())
-        if not (pending or grams) or not ran >= pending.keys() or not kept_features >= grams.keys():
-            given = ", ".join([*gradients, *(gram_gradients or ())])
-            raise ValueError(f"gradients of layers that the forward pass ran expected; got {given or 'none'}")
+        adds = self._adds(steps, features, gradients)
         gy: Array | None = None
         with self._products():
             while steps:
                 step, kept = steps.pop()
-                F, K = features.pop(step.name, None), grams.get(step.name)
-                if step.name in pending:
-                    gradient = pending.pop(step.name)
-                    gy = gradient.copy() if gy is None else xp.add(gy, gradient, out=gy)
-                if K is not None and F is not None:
-                    gy = self._add_gram_gradient(xp.zeros_like(F) if gy is None else gy, F, K)
-                    K = None
-                del F
-                if gy is not None or K is not None:
-                    gy = self._backward_step(step, gy, kept, K)
-                del kept
+                here = adds.pop(step.name, [])
+                if step.name in features:  # elsewhere the way makes them again, and adds to their gradient itself
+                    gy, here = self._added(gy, features.pop(step.name), here), []
+                if gy is not None or here:
+                    gy = self._way(step).backward(gy, kept, step.pool, *here)
         return (gy * self._gain)[..., self._channels]  # the adjoint of the preprocessing's linear part
+
+    def _adds(
+        self, steps: list[tuple[Step, Any]], features: Mapping[str, Array], gradients: Mapping[str, Array | AddGradient]
+    ) -> dict[str, list[AddGradient]]:
+        """The gradients by canonical layers, all as functions; ValueError if the trace has no such layer's features."""
+        known = features.keys() | {step.name for step, _ in steps if self._way(step).makes_again}
+        adds: dict[str, list[AddGradient]] = {}
+        for name, gradient in gradients.items():
+            adds.setdefault(canonical_layer(name), []).append(gradient if callable(gradient) else adding(gradient))
+        if not adds or not known >= adds.keys():
+            given = ", ".join(gradients) or "none"
+            raise ValueError(f"gradients of layers that the forward pass was asked for expected; got {given}")
+        return adds
 
     @contextlib.contextmanager
     def _products(self) -> Iterator[None]:
@@ -246,31 +239,30 @@ class VGG:
         with one_blas_thread, tf32_products(self.xp) if self.tf32 else contextlib.nullcontext():
             yield
 
-    def _forward_step(self, step: Step, x: Array) -> tuple[Array, Any]:
-        """The step's output, and what its backward needs."""
-        if not step.conv:
-            if self.pooling == "avg":
-                return avgpool_forward(x), x.shape
-            y, winner = maxpool_forward(x)
-            return y, (winner, x.shape)
-        return self.layers[step.conv].forward(x, step.pool)
+    def _way(self, step: Step) -> Any:
+        return self.layers[step.conv] if step.conv else self._pool
 
-    def _backward_step(self, step: Step, gy: Array | None, kept: Any, K: Array | None) -> Array:
-        """The gradient with respect to the step's input; K is only given where the step makes its F again."""
-        if not step.conv:
-            return avgpool_backward(gy, kept) if self.pooling == "avg" else maxpool_backward(gy, *kept)
-        way = self.layers[step.conv]
-        return way.backward(gy, kept, step.pool) if K is None else way.backward(gy, kept, step.pool, K)
-
-    def _add_gram_gradient(self, gy: Array, F: Array, K: Array) -> Array:
-        """``gy += F K``, a block of positions at a time; returns gy."""
-        N = len(K)
-        target, positions = gy.reshape(-1, N), F.reshape(-1, N)
+    def _added(self, gy: Array | None, F: Array, adds: list[AddGradient]) -> Array | None:
+        """gy, or zeros, with dL/dF added, a block of positions at a time."""
+        if not adds:
+            return gy
+        gy = self.xp.zeros_like(F) if gy is None else gy
+        target, positions = (array.reshape(-1, F.shape[-1]) for array in (gy, F))
 
         def add(block: tuple[int, int], scratch: Scratch) -> None:
-            start, stop = block
-            product = scratch.empty("even", (stop - start, N), F)
-            target[start:stop] += self.xp.matmul(positions[start:stop], K, out=product)
+            at = slice(*block)
+            for add_gradient in adds:
+                add_gradient(positions[at], at, target[at], scratch)
 
-        self.workers.map(add, self.workers.blocks(len(positions), 3 * N * F.dtype.itemsize))
+        self.workers.map(add, self.workers.blocks(len(positions), 3 * F.shape[-1] * F.dtype.itemsize))
         return gy
+
+
+def adding(gradient: Array) -> AddGradient:
+    """An array ``(..., N)`` as a function that adds it to a block of positions."""
+    positions = gradient.reshape(-1, gradient.shape[-1])
+
+    def add(F: Array, at: slice, out: Array, scratch: Scratch) -> None:
+        out += positions[at]
+
+    return add

@@ -2,13 +2,18 @@
 
 A way is made of a layer's weight ``(3, 3, C_in, C_out)`` and bias ``(C_out,)``. Its `forward` takes x
 ``(..., H, W, C_in)`` and returns y ``(..., H, W, C_out)``, or half as high and wide if pooled, and what its `backward`
-needs; that takes gy of y's shape and returns gx of x's. All are of one namespace and dtype.
+needs; that takes gy of y's shape and returns gx of x's. All are of one namespace and dtype. A pooling alone is a way,
+too.
+
+A way that `makes_again` its y in the backward also takes there what is to be added to gy, as functions of blocks of y
+(`vgg.AddGradient`); its gy may be None, for zeros.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from .backend import Array, to_floats
@@ -17,6 +22,8 @@ from .ops import (
     avgpool_forward,
     conv_backward,
     conv_forward,
+    maxpool_backward,
+    maxpool_forward,
     patches_relu_backward,
     patches_relu_forward,
     relu_backward,
@@ -30,6 +37,8 @@ from .workers import Workers
 
 class Direct:
     """The definition: conv.py, relu.py and pool.py, one after the other."""
+
+    makes_again = False
 
     def __init__(self, weight: Array, bias: Array, workers: Workers) -> None:
         self.arrays = weight, bias
@@ -47,6 +56,8 @@ class Direct:
 class Patches:
     """For the first layer, which nothing pools: its features are made again by the backward (ops/patches.py)."""
 
+    makes_again = True
+
     def __init__(self, weight: Array, bias: Array, workers: Workers) -> None:
         self.arrays = weight, bias
         self._workers = workers
@@ -54,13 +65,14 @@ class Patches:
     def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:
         return patches_relu_forward(x, *self.arrays, self._workers), x
 
-    def backward(self, gy: Array | None, x: Array, pool: bool, gram_gradient: Array | None = None) -> Array:
-        """gram_gradient is K of a loss of the Gram matrix, whose ``dL/dF`` is ``F K``."""
-        return patches_relu_backward(gy, x, *self.arrays, gram_gradient, self._workers)
+    def backward(self, gy: Array | None, x: Array, pool: bool, *adds: Callable) -> Array:
+        return patches_relu_backward(gy, x, *self.arrays, adds, self._workers)
 
 
 class Winograd:
     """All in one step, in cache-sized stripes or in a GPU's kernels (ops/winograd.py)."""
+
+    makes_again = False
 
     def __init__(self, weight: Array, bias: Array, workers: Workers) -> None:
         self.arrays = winograd_weight(weight), bias
@@ -80,6 +92,8 @@ class Fastest:
     They differ by rounding, and the choice by how busy the device is, so that two runs need not agree to the last bit.
     Both ways' weights are kept, and the trial takes the memory of the definition, which `plan` does not count.
     """
+
+    makes_again = False
 
     def __init__(self, weight: Array, bias: Array, workers: Workers) -> None:
         self._ways = Winograd(weight, bias, workers), Direct(weight, bias, workers)
@@ -110,4 +124,30 @@ def seconds(way: Direct | Winograd, x: Array, pool: bool) -> float:
     return best
 
 
+class AveragePool:
+    """The mean of each 2 x 2 window."""
+
+    makes_again = False
+
+    def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:
+        return avgpool_forward(x), x.shape
+
+    def backward(self, gy: Array, shape: tuple[int, ...], pool: bool) -> Array:
+        return avgpool_backward(gy, shape)
+
+
+class MaxPool:
+    """The largest of each 2 x 2 window."""
+
+    makes_again = False
+
+    def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:
+        y, winner = maxpool_forward(x)
+        return y, (winner, x.shape)
+
+    def backward(self, gy: Array, kept: Any, pool: bool) -> Array:
+        return maxpool_backward(gy, *kept)
+
+
 WAYS = {"winograd": Winograd, "direct": Direct, "fastest": Fastest}
+POOLS = {"avg": AveragePool, "max": MaxPool}

@@ -19,7 +19,7 @@ ORDER = [
     "_version", "files", "backend", "architecture", "workers", "ops/relu", "ops/pool", "ops/conv", "ops/patches",
     "ops/tiles", "ops/winograd_matrices", "ops/winograd_tiles", "ops/winograd_kernels", "ops/winograd", "ops/__init__",
     "ways", "vgg", "losses", "conventions",
-    "lbfgs", "descent", "blas", "budget", "objective", "carry", "optimize",
+    "lbfgs", "descent", "blas", "budget", "targets", "objective", "carry", "optimize",
     "gradcheck", "images", "settings",
     "random_network", "quantize", "weight_layers", "weight_sources", "weights",
     "checkpoint", "results", "runs", "transfer", "plan", "checks",

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from nsnumpy import VGG, Objective
+from nsnumpy.checks import of_features
+from nsnumpy.losses import STYLE_STATISTICS
 from nsnumpy.ops import conv_backward, conv_backward_weight, conv_forward, maxpool_backward, maxpool_forward
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -81,3 +83,29 @@ def test_max_pooling_breaks_ties_as_torch_does():
     y, winner = maxpool_forward(x)
     assert np.array_equal(y, ty.detach().numpy())
     assert np.array_equal(maxpool_backward(gy, winner, x.shape), tx.grad.numpy())
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("statistics", STYLE_STATISTICS)
+def test_the_gradients_of_the_style_terms_are_autograds(statistics, weighted):
+    rng = np.random.default_rng(4)
+    F, a = rng.random((6, 5, 4)), rng.random((12, 4))
+    w = rng.random(30) * (rng.random(30) < 0.7) if weighted else np.ones(30)
+    kind = STYLE_STATISTICS[statistics]
+    target = kind().describe(kind().statistics(a, slice(None)))
+    value, gradient = of_features(kind([(target, 1.0)], w if weighted else None))(F)
+
+    f, style, weights = torch.tensor(F.reshape(30, 4), requires_grad=True), torch.tensor(a), torch.tensor(w)[:, None]
+    s, N = weights.sum(), 4
+    mean, mean_a = (weights * f).sum(0) / s, style.mean(0)
+    about, about_a = (mean, mean_a) if statistics == "covariance" else (0, 0)
+    G, A = (weights * (f - about)).T @ (f - about), (style - about_a).T @ (style - about_a) / len(a)
+    expected = (G - s * A).square().sum() / (4 * N**2 * s**2)
+    if statistics == "gram+moments":
+        guard, c = 1e-4 * A.trace() / N, A.square().sum() / (4 * N**2 * A.trace())
+        deviation = ((weights * (f - mean).square()).sum(0) / s + guard).sqrt()
+        deviation_a = ((style - mean_a).square().mean(0) + guard).sqrt()
+        expected = expected + c * ((mean - mean_a).square().sum() + (deviation - deviation_a).square().sum())
+    expected.backward()
+    assert value == pytest.approx(expected.item(), rel=1e-12)
+    assert gradient.reshape(30, 4) == pytest.approx(f.grad.numpy(), rel=1e-11, abs=1e-14)

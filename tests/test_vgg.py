@@ -99,22 +99,36 @@ def test_backward_adds_up_what_each_layer_sends(tiny_vgg, picture, xp):
 
 @pytest.mark.parametrize("convolution", CONVOLUTIONS)
 @pytest.mark.parametrize("layers", [["conv1_1", "conv3_1"], ["conv2_2"], ["pool1", "conv1_1"]])
-def test_the_gradient_of_a_gram_matrix_is_a_matrix_times_the_features(tiny_vgg, picture, xp, convolution, layers):
-    vgg, x = tiny_vgg(xp, convolution=convolution), xp.asarray(picture(18, 23))
+def test_a_gradient_can_be_added_block_by_block(tiny_vgg, picture, xp, convolution, layers):
+    vgg = tiny_vgg(xp, convolution=convolution, threads=2)
+    vgg.workers.block_bytes = 2_000  # several blocks in each layer
+    x = xp.asarray(np.stack([picture(18, 23), picture(18, 23, 1)]))
     features, trace = vgg.forward(x, layers)
-    rng = np.random.default_rng(3)
-    grams = {name: xp.asarray(rng.standard_normal((F.shape[-1],) * 2)) for name, F in features.items()}
-    dense = {name: F @ grams[name] for name, F in features.items()}
-    before = {name: to_host(gradient).copy() for name, gradient in dense.items()}
+    dense = {name: F @ xp.ones((F.shape[-1],) * 2) * F for name, F in features.items()}
+    before = {name: to_host(array).copy() for name, array in (dense | features).items()}
     expected = to_host(vgg.backward(trace, dense))
-    assert to_host(vgg.backward(trace, {}, grams)) == pytest.approx(expected, rel=1e-11, abs=1e-13)
-    assert to_host(vgg.backward(trace, dense, grams)) == pytest.approx(2 * expected, rel=1e-11, abs=1e-13)
-    for name, F in features.items():  # nothing was written into
-        assert np.array_equal(to_host(dense[name]), before[name])
-        assert np.array_equal(to_host(F @ grams[name]), before[name])
+    seen = {name: [] for name in features}
+
+    def by_block(name):
+        def add(F, at, out, scratch):
+            assert to_host(F) == pytest.approx(to_host(features[name].reshape(-1, F.shape[1])[at]), rel=1e-12)
+            out += dense[name].reshape(-1, F.shape[1])[at]
+            seen[name].append((at.start, at.stop))
+
+        return add
+
+    functions = {name: by_block(name) for name in features}
+    assert to_host(vgg.backward(trace, functions)) == pytest.approx(expected, rel=1e-11, abs=1e-12)
+    for name, blocks in seen.items():  # each position once
+        assert len(blocks) > 1
+        positions = features[name].size // features[name].shape[-1]
+        ends = sorted(blocks)
+        assert [0, *(stop for _, stop in ends)] == [*(start for start, _ in ends), positions]
+    for name, array in (dense | features).items():  # nothing was written into
+        assert np.array_equal(to_host(array), before[name])
     if convolution != "direct":
         assert "conv1_1" not in trace.features  # they are made again
-    vgg.backward(trace, dense, grams, keep=False)
+    vgg.backward(trace, functions, keep=False)
     assert (trace.steps, trace.features) == ([], {})
 
 
@@ -201,10 +215,11 @@ def test_unknown_and_absent_layers(tiny_vgg):
         vgg.forward(x, ["conv5_2"])
     _, trace = vgg.forward(x, ["conv1_2"])
     for gradients in ({}, {"conv2_1": x}):
-        with pytest.raises(ValueError, match="gradients of layers that the forward pass ran"):
+        with pytest.raises(ValueError, match="gradients of layers that the forward pass was asked for"):
             vgg.backward(trace, gradients)
-    with pytest.raises(ValueError, match="gradients of layers .*; got conv1_1, pool1"):
-        vgg.backward(trace, {"conv1_1": x}, {"pool1": x})  # it ran, but its features were not asked for
+    _, trace = vgg.forward(x, ["conv2_1"])
+    with pytest.raises(ValueError, match="gradients of layers .*; got conv2_1, conv1_2"):
+        vgg.backward(trace, {"conv2_1": x, "conv1_2": x})  # it ran, but its features were not asked for
 
 
 def test_weights_that_do_not_fit_are_named():

@@ -11,6 +11,8 @@ again from x, block by block, rather than keep it or its signs.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from ..backend import Array, get_xp
 from ..workers import Scratch, Workers
 
@@ -50,18 +52,18 @@ def patches_relu_backward(
     x: Array,
     weight: Array,
     bias: Array,
-    gram_gradient: Array | None = None,
+    adds: Sequence[Callable[[Array, slice, Array, Scratch], None]] = (),
     workers: Workers | None = None,
 ) -> Array:
-    """The gradient with respect to x, of a loss that depends on ``F = y`` through the layers above and its Gram matrix.
+    """The gradient with respect to x, of a loss that depends on ``F = y`` through the layers above and by itself.
 
     Parameters
     ----------
     gy : array ``(..., H, W, C_out)``, or None for zero
         What comes from above.
     x, weight, bias, workers : as in the forward
-    gram_gradient : array ``(C_out, C_out)``, or None
-        K, where ``dL/dF = F K`` is to be added to gy.
+    adds : functions of (F, at, out, scratch)
+        Each adds dL/dF to out ``(rows, C_out)`` for a block F ``(rows, C_out)`` of the positions, `at` of them all.
 
     Returns
     -------
@@ -79,12 +81,10 @@ def patches_relu_backward(
         shape = (stop - start, width, len(bias))
         F = _features(images[n], start, stop, kernel, scratch.empty("features", shape, x), scratch)
         gF = scratch.empty("gradient", shape, x)
-        if gram_gradient is None:
-            gF[...] = 0
-        else:
-            xp.matmul(F.reshape(-1, len(bias)), gram_gradient, out=gF.reshape(-1, len(bias)))
-        if gradients is not None:
-            gF += gradients[n, start:stop]
+        gF[...] = 0 if gradients is None else gradients[n, start:stop]
+        at = slice((n * height + start) * width, (n * height + stop) * width)
+        for add in adds:
+            add(F.reshape(-1, len(bias)), at, gF.reshape(-1, len(bias)), scratch)
         xp.multiply(gF, F > 0, out=gF)
         patches = scratch.empty("patches", (len(kernel) - 1, stop - start, width), x)
         xp.matmul(kernel[:-1], gF.reshape(-1, len(bias)).T, out=patches.reshape(len(patches), -1))
@@ -103,7 +103,7 @@ def _kernel(weight: Array, bias: Array) -> Array:
 
 def _blocks(images: Array, kernel: Array, workers: Workers) -> list[tuple[int, int, int]]:
     """(picture of the batch, first row, last row + 1)"""
-    row = images.shape[2] * (kernel.shape[0] + 2 * kernel.shape[1]) * images.dtype.itemsize
+    row = images.shape[2] * (kernel.shape[0] + 3 * kernel.shape[1]) * images.dtype.itemsize
     return [(n, *rows) for n in range(len(images)) for rows in workers.blocks(images.shape[1], row)]
 
 
