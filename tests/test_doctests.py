@@ -9,9 +9,7 @@ import pytest
 import nsnumpy
 
 MODULES = [
-    module.name
-    for module in pkgutil.walk_packages(nsnumpy.__path__, "nsnumpy.")
-    if not module.name.startswith("nsnumpy.data") and module.name != "nsnumpy.__main__"
+    module.name for module in pkgutil.walk_packages(nsnumpy.__path__, "nsnumpy.") if module.name != "nsnumpy.__main__"
 ]
 
 

@@ -12,7 +12,8 @@ import nsnumpy
 ROOT = Path(nsnumpy.__file__).parent
 MODULES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in ROOT.rglob("*.py")}
 TOOLS = {path.relative_to(ROOT.parent).as_posix(): path for path in (ROOT.parent / "weights_tools").rglob("*.py")}
-ALGORITHM = {name: path for name, path in MODULES.items() if not name.startswith("data/")}
+CLONE = Path(__file__).parent.parent
+SAMPLES = {path.relative_to(CLONE).as_posix(): path for path in (CLONE / "docs/samples").rglob("*.py")}
 
 # Each module may import the ones before it, and none after it.
 ORDER = [
@@ -44,18 +45,18 @@ def imports(path: Path) -> list[tuple[int, str]]:
 def internal(name: str) -> set[str]:
     """The modules of the package that module `name` imports."""
     found = set()
-    for level, module in imports(ALGORITHM[name]):
+    for level, module in imports(MODULES[name]):
         if level:
             folder = Path(name).parent if level == 1 else Path(name).parent.parent
             target = (folder / module.replace(".", "/")).as_posix()
-            found.add(target if target in ALGORITHM else f"{target}/__init__")
+            found.add(target if target in MODULES else f"{target}/__init__")
         else:
             assert module.partition(".")[0] != "nsnumpy", f"{name}: absolute import of the package"
     return found
 
 
 def test_every_module_has_its_place():
-    assert sorted(ALGORITHM) == sorted(ORDER)
+    assert sorted(MODULES) == sorted(ORDER)
 
 
 @pytest.mark.parametrize("name", ORDER)
@@ -64,21 +65,21 @@ def test_imports_run_one_way(name):
     assert not late
 
 
-@pytest.mark.parametrize("name", [name for name in ALGORITHM if name.startswith("ops/")] + ["vgg", "losses"])
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("ops/")] + ["vgg", "losses"])
 def test_the_mathematics_takes_its_namespace_from_the_arrays(name):
-    assert not {module for _, module in imports(ALGORITHM[name])} & {"numpy", "cupy", "scipy"}
+    assert not {module for _, module in imports(MODULES[name])} & {"numpy", "cupy", "scipy"}
 
 
 def test_only_the_backend_imports_cupy():
     names = [name for name, path in MODULES.items() if "cupy" in {module for _, module in imports(path)}]
     assert names == []  # the backend imports it by name, and only when a GPU is asked for
-    assert [name for name in ALGORITHM if "import_module(" in ALGORITHM[name].read_text()] == ["backend"]
+    assert [name for name in MODULES if "import_module(" in MODULES[name].read_text()] == ["backend"]
 
 
 def test_only_the_command_line_prints():
     printing = [
         name
-        for name, path in ALGORITHM.items()
+        for name, path in MODULES.items()
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
@@ -106,7 +107,7 @@ def test_the_package_does_without_the_tools():
 
 
 def test_no_module_is_longer_than_a_sitting():
-    lengths = {name: len(path.read_text().splitlines()) for name, path in {**MODULES, **TOOLS}.items()}
+    lengths = {name: len(path.read_text().splitlines()) for name, path in {**MODULES, **TOOLS, **SAMPLES}.items()}
     assert {name: length for name, length in lengths.items() if length > 360} == {}
 
 

@@ -1,4 +1,4 @@
-"""``python -m nsnumpy.data.make_samples [NAME ...]`` renders the bundled pictures into ``nsnumpy/data/samples``."""
+"""``python -m docs.samples [NAME ...]`` at the repository's root renders the pictures of ``nsnumpy/data/samples``."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PICTURES = {
     "starry": starry.render,
     "still-life": still_life.render,
 }
-SAMPLES = Path(__file__).parent.parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "nsnumpy" / "data" / "samples"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m nsnumpy.data.make_samples", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m docs.samples", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of {', '.join(PICTURES)} (all)")
     parser.add_argument("--width", type=int, default=1024, help="in pixels, 64 or more (1024)")
     parser.add_argument("--folder", type=Path, default=SAMPLES, help="where to write them")

@@ -1,1 +1,0 @@
-"""The scripts that made the bundled pictures; see ``__main__`` for how to run them. Nothing else imports this."""
