@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 import nsnumpy as ns
-from nsnumpy.settings import DEFAULTS
+from nsnumpy.settings import USE_CASES
 
 PAIRS = (("coast", "starry"), ("coast", "glass"), ("still-life", "cutouts"), ("still-life", "starry"))
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=150)
     arguments = parser.parse_args()
     vgg = ns.load_vgg()
-    defaults = DEFAULTS["transfer"].completed("transfer")
+    defaults = USE_CASES["transfer"].defaults.completed("transfer")
     print(f"{'pair':24}{'loss, box':>12}{'loss, none':>12}{'ratio':>8}{'s/it, box':>12}{'s/it, none':>12}{'ratio':>8}")
     for content, style in PAIRS:
         pictures = {"content": f"sample:{content}", "style": f"sample:{style}"}

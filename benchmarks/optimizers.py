@@ -34,7 +34,7 @@ from compare import HERE, environment, say
 import nsnumpy as ns
 from nsnumpy.backend import asarray
 from nsnumpy.blas import restart_with_better_kernel
-from nsnumpy.settings import DEFAULTS
+from nsnumpy.settings import USE_CASES
 from nsnumpy.workers import one_blas_thread, usable_cores
 
 PAIRS = (("coast", "starry"), ("still-life", "glass"), ("coast", "cutouts"))
@@ -120,7 +120,7 @@ def minimise(f: ns.lbfgs.Function, x: np.ndarray, method: str, evaluations: int)
 
 def pair(vgg: ns.VGG, content: str, style: str, size: int, evaluations: int) -> dict[str, Any]:
     """Both methods on the default objective of one pair."""
-    defaults = DEFAULTS["transfer"].completed("transfer")
+    defaults = USE_CASES["transfer"].defaults.completed("transfer")
     names = ("alpha", "beta", "tv", "content_layers", "style_layers", "convention")
     p, a = (ns.load_image(f"sample:{name}", size) for name in (content, style))
     objective = ns.Objective(vgg, content=p, style=a, **{name: getattr(defaults, name) for name in names})

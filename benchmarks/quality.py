@@ -51,8 +51,9 @@ import nsnumpy as ns
 from nsnumpy.blas import restart_with_better_kernel
 from nsnumpy.checkpoint import digest
 from nsnumpy.command import Parser, plural, run_program
+from nsnumpy.decode import SAMPLE_PREFIX, PictureError
 from nsnumpy.files import atomic_path, check_folder
-from nsnumpy.images import FORMATS, SAMPLE_PREFIX, PictureError, read_settings
+from nsnumpy.images import FORMATS, read_settings
 from nsnumpy.options import positive
 from nsnumpy.results import Callback
 from nsnumpy.workers import usable_cores

@@ -5,14 +5,16 @@ from .architecture import Preprocessing, layer_names
 from .backend import DeviceError, get_xp
 from .carry import carry_weights
 from .claims import Claim, FigureCell
+from .decode import PictureError, sample_names
 from .figures import Figure, content_figure, style_figure, tradeoff_figure
 from .gradcheck import KinkError, check_adjoint, check_gradient
-from .images import PictureError, load_image, read_settings, sample_names, save_image
+from .images import load_image, read_settings, save_image
 from .objective import Objective
 from .optimize import minimize
 from .plan import Plan, plan
 from .report import Frames, ReportError, write_report
 from .results import Progress, Result
+from .runs import Run
 from .settings import Settings
 from .transfer import reconstruct, texture, transfer
 from .vgg import VGG
@@ -33,6 +35,7 @@ __all__ = [
     "Progress",
     "ReportError",
     "Result",
+    "Run",
     "Settings",
     "WeightFile",
     "WeightFileError",

@@ -47,7 +47,7 @@ class Network:
 class Run:
     """What a plan needs to know of a run: its pictures' sizes, layers, optimizer and number of threads.
 
-    Sizes are (H, W); None where there is no such picture.
+    Sizes are (H, W); None where there is no such picture. `style` is the largest of so many `styles`.
     """
 
     size: Size
@@ -58,6 +58,7 @@ class Run:
     optimizer: str
     threads: int
     device: str = "cpu"
+    styles: int = 1
 
 
 class Rates(NamedTuple):
@@ -100,7 +101,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
                 raise ValueError(f"{name} picture: {error}" if name else str(error)) from error
     sizes = _sizes(network, network.steps(layers), run.size)
     targets = sum(_bytes(network, name, sizes[name]) for name in content)
-    targets += sum(2 * network.filters[_conv(network, name)] ** 2 * network.itemsize for name in style)
+    targets += sum((1 + run.styles) * network.filters[_conv(network, name)] ** 2 * network.itemsize for name in style)
     pixels = math.prod(run.size) * 3
     pictures = 4 * pixels * network.itemsize  # x, its preprocessed copy, the gradient, and the total variation's
     evaluation = _evaluation(network, run.size, content, style, pictures)

@@ -25,11 +25,12 @@ import numpy as np
 from ._version import __version__
 from .backend import DeviceError, device_errors
 from .checkpoint import digest
+from .decode import PictureError
 from .files import uninterrupted
-from .images import PictureError, load_image, read_settings, save_image
+from .images import load_image, read_settings, save_image
 from .objective import Objective
-from .results import Progress, Result
-from .transfer import reconstruct, texture, transfer
+from .results import Progress
+from .runs import Run
 from .vgg import VGG
 from .weights import load_vgg
 
@@ -42,7 +43,6 @@ _ENDED = (
     "`if __name__ == '__main__':`"
 )
 RECORD = "figure"  # where a cell's own part stands among the settings that its PNG carries
-_USE_CASES: dict[str, Callable[..., Result]] = {"transfer": transfer, "texture": texture, "reconstruct": reconstruct}
 
 
 class CellError(RuntimeError):
@@ -97,7 +97,7 @@ def _compute(job: Job) -> tuple[np.ndarray, dict[str, Any]]:
         lines.append(progress.record())
 
     layer = {"layer": job["layer"]} if job.get("layer") else {}
-    result = _USE_CASES[job["use_case"]](**pictures, **layer, vgg=vgg, callback=follow, **settings)
+    result = Run(job["use_case"], pictures, vgg=vgg, **layer, **settings).go(follow)
     if result.interrupted:
         raise KeyboardInterrupt
     if result.out_of_memory:

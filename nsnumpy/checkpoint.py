@@ -27,15 +27,10 @@ from .optimize import canonical_optimizer
 FORMAT, VERSION = "nsnumpy checkpoint", 1
 EVERY = 10
 
-# Of a run's record: what need not be the same in the run that goes on; what should be, since it moves the last digits;
-# and what is called otherwise than by its name.
-FREE = ("iterations", "weights", "loss")
+# Of a run's record: what need not be the same in the run that goes on; and what should be, since it moves the last
+# digits.
+FREE = ("iterations", "weights", "loss", "changes")
 ROUNDING = ("threads", "backend", "convolution", "nsnumpy", "python", "numpy", "cupy", "scipy")
-CALLED = {
-    "content_sha256": "another content picture",
-    "style_sha256": "another style picture",
-    "weights_sha256": "another network",
-}
 
 
 class CheckpointError(ValueError):
@@ -83,7 +78,10 @@ class Checkpoint:
         for name in [*ours, *(name for name in theirs if name not in ours)]:
             if name in FREE or name in ROUNDING or ours.get(name) == theirs.get(name):
                 continue
-            other = CALLED.get(name) or f"{name} {theirs.get(name)!r}, not {ours.get(name)!r}"
+            other = f"{name} {theirs.get(name)!r}, not {ours.get(name)!r}"
+            if name.endswith("_sha256"):
+                thing = name.removesuffix("_sha256")
+                other = "another network" if thing == "weights" else f"another {thing} picture"
             raise CheckpointError(f"the checkpoint is of a run with {other}: give it the same, or begin anew")
         other = [name for name in ROUNDING if ours.get(name) != theirs.get(name)]
         if other:

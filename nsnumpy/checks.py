@@ -33,6 +33,7 @@ from .ops import (
     winograd_weight,
 )
 from .random_network import random_weights
+from .variable import VARIABLES
 from .vgg import VGG
 from .workers import Scratch
 
@@ -70,6 +71,10 @@ def run_checks(device: str = "cpu", seed: int = 0) -> Iterator[Check]:
     rng = _Random(xp, seed)
     yield from _op_checks(rng)
     yield from _loss_checks(rng)
+    for name, variable in VARIABLES.items():
+        x, gx = rng.standard_normal((7, 5, 3)), rng.standard_normal((7, 5, 3))
+        error = check_adjoint(variable.picture, variable.adjoint, variable.of_picture(x), gx)
+        yield Check(f"{name} as the variable", "adjoint identity", error, ADJOINT)
     for pooling in POOLINGS:
         pictures = [rng.random_sample(shape) for shape in ((19, 17, 3), (24, 41, 3), (19, 17, 3))]
         for convolution in ("winograd", "direct"):

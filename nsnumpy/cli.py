@@ -13,7 +13,7 @@ from ._version import __version__
 from .backend import DeviceError
 from .blas import restart_with_better_kernel
 from .command import Parser, run_program
-from .images import sample_names
+from .decode import sample_names
 from .options import PROG
 
 

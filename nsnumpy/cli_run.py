@@ -7,38 +7,40 @@ import contextlib
 import json
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from .backend import DeviceError, check_tf32, device_errors
+from .budget import Network
 from .checkpoint import EVERY, Checkpoint, is_checkpoint, read_checkpoint
 from .command import duration, one_line, os_error, plural, say
 from .files import check_distinct, check_folder, uninterrupted
 from .images import check_output, save_image
+from .inputs import Inputs
 from .options import PROG, add_settings, layer, positive
 from .plan import Plan, plan
 from .report import Frames, check_report, peak_memory, write_report
 from .results import Progress, Result
-from .settings import INITS, Settings
-from .transfer import reconstruct, texture, transfer
+from .runs import Run
+from .settings import INITS, USE_CASES, Settings, settings_of
 from .vgg import VGG
 from .weight_sources import BUILTINS
-from .weights import load_vgg
+from .weights import WeightFile, load_vgg, read_network, read_weights
 
 
 def add_commands(commands: Any) -> None:
     """transfer, texture, reconstruct and plan."""
-    command = _add_run(commands, "transfer", "paint CONTENT in the style of STYLE", _run_transfer)
+    command = _add_run(commands, "transfer", "paint CONTENT in the style of STYLE")
     command.add_argument("content", metavar="CONTENT", help="the picture to paint")
     command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
 
-    command = _add_run(commands, "texture", "make a new picture in the style of STYLE", _run_texture)
+    command = _add_run(commands, "texture", "make a new picture in the style of STYLE")
     command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
 
-    command = _add_run(commands, "reconstruct", "make CONTENT again from what one layer knows of it", _run_reconstruct)
+    command = _add_run(commands, "reconstruct", "make CONTENT again from what one layer knows of it")
     command.add_argument("content", metavar="CONTENT", help="the picture to reconstruct")
     command.add_argument("--layer", metavar="NAME", default="conv4_2", type=layer, help="the layer (conv4_2)")
 
@@ -51,10 +53,10 @@ def add_commands(commands: Any) -> None:
     command.add_argument("content", metavar="CONTENT", help="the picture to paint")
     command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
     add_settings(command, "transfer")
-    command.set_defaults(run=_run_plan)
+    command.set_defaults(run=_run_plan, use_case="transfer")
 
 
-def _add_run(commands: Any, name: str, help: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+def _add_run(commands: Any, name: str, help: str) -> argparse.ArgumentParser:
     """A command that makes a picture: its settings come from `Settings`, the rest is the same for all."""
     command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False)
     command.add_argument("-o", "--output", metavar="OUT", required=True, help="the result: png, jpg, webp or tif")
@@ -74,44 +76,64 @@ def _add_run(commands: Any, name: str, help: str, run: Callable[[argparse.Namesp
     command.add_argument("--report", metavar="FILE", type=Path, help="write a page about the run to FILE (.html)")
     command.add_argument("--force", action="store_true", help="run even if memory will not suffice")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    command.set_defaults(run=run, use_case=name)
+    command.set_defaults(run=_make, use_case=name)
     return command
 
 
-def _run_transfer(arguments: argparse.Namespace) -> int:
-    return _make(arguments, lambda **options: transfer(arguments.content, arguments.style, **options), "transfer")
+@dataclass
+class _Given:
+    """What a run is given, each file read once.
+
+    Attributes
+    ----------
+    settings, layer : dicts
+        As the use case takes them.
+    inputs : Inputs
+        The pictures, at the sizes that the run needs.
+    weights : WeightFile, or Network
+        What was read of the weight file; its shapes alone, once there is a network of it.
+    """
+
+    settings: dict[str, Any]
+    layer: dict[str, str]
+    inputs: Inputs
+    weights: WeightFile | Network
+
+    @classmethod
+    def read(cls, arguments: argparse.Namespace, *, begins: bool) -> _Given:
+        name = arguments.use_case
+        settings = {f.name: getattr(arguments, f.name) for f in fields(Settings) if name in f.metadata["only"]}
+        pictures = {role: getattr(arguments, role) for role in USE_CASES[name].pictures}
+        inputs = Inputs(name, pictures, settings_of(name, **settings).completed(name), begins=begins)
+        layer = {"layer": arguments.layer} if name == "reconstruct" else {}
+        return cls(settings, layer, inputs, read_weights(arguments.weights))
+
+    def vgg(self, arguments: argparse.Namespace) -> VGG:
+        file, self.weights = self.weights, read_network(self.weights, arguments.pooling, arguments.dtype)
+        return load_vgg(
+            file,
+            pooling=arguments.pooling,
+            device=arguments.device,
+            dtype=arguments.dtype,
+            threads=arguments.threads,
+            tf32=arguments.tf32,
+        )
+
+    def plan(self, arguments: argparse.Namespace) -> Plan:
+        return plan(
+            arguments.use_case,
+            **{given.name: given.source for given in self.inputs.each},
+            **self.layer,
+            **{name: getattr(arguments, name) for name in ("pooling", "dtype", "threads", "device", "tf32")},
+            weights=self.weights,
+            **self.settings,
+        )
 
 
-def _run_texture(arguments: argparse.Namespace) -> int:
-    return _make(arguments, lambda **options: texture(arguments.style, **options), "texture")
-
-
-def _run_reconstruct(arguments: argparse.Namespace) -> int:
-    return _make(arguments, lambda **options: reconstruct(arguments.content, arguments.layer, **options), "reconstruct")
-
-
-def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: str) -> int:
+def _make(arguments: argparse.Namespace) -> int:
     """Run a use case under a progress bar, and write what it makes."""
     try:
-        check_tf32(arguments.tf32, arguments.device, arguments.dtype)
-        output = check_output(arguments.output)
-        kept = arguments.checkpoint or arguments.resume
-        for path in (arguments.log, kept):
-            if path:
-                check_folder(path)
-        if arguments.report:
-            check_report(arguments.report)
-        read = [getattr(arguments, name, None) for name in ("content", "style", "init", "weights")]
-        named = (None, *INITS, *BUILTINS)
-        anew = kept and not (arguments.resume and arguments.resume.resolve() == kept.resolve())
-        if anew and arguments.resume:
-            read.append(arguments.resume)
-        check_distinct(
-            [path for path in (output, arguments.log, arguments.report, kept) if path],
-            [picture for picture in read if picture not in named],
-        )
-        if anew and is_checkpoint(kept):
-            raise ValueError(f"{kept}: keeps a run already: --resume {kept} goes on with it; or remove it")
+        kept = _check_files(arguments)
         resume = read_checkpoint(arguments.resume) if arguments.resume else None
     except ValueError as error:
         _say(f"error: {error}")
@@ -119,43 +141,88 @@ def _make(arguments: argparse.Namespace, use_case: Callable[..., Result], name: 
     except OSError as error:
         _say(f"error: {os_error(error)}")
         return 2
-    settings = _settings(arguments, name)
-    planned = None if arguments.force and arguments.quiet else _plan(arguments, name)
+    given = _Given.read(arguments, begins=resume is None)
+    planned = None if arguments.force and arguments.quiet else given.plan(arguments)
     if planned and not planned.fits and not arguments.force:
         _say(f"error: {_does_not_fit(planned, arguments)}; or --force to try all the same")
         return 1
-    if planned and not arguments.quiet:
+    if not arguments.quiet:
         print(_planned(planned), flush=True)
-    if resume and not arguments.quiet:
-        print(f"{arguments.resume}: goes on after {plural(resume.iteration, 'iteration')}", flush=True)
+        if resume:
+            print(f"{arguments.resume}: goes on after {plural(resume.iteration, 'iteration')}", flush=True)
     frames = Frames() if arguments.report else None
-    keeping = {"checkpoint": kept, "checkpoint_every": arguments.checkpoint_every, "resume": resume}
-    result = _result(arguments, output, use_case, settings | keeping, frames)
-    if isinstance(result, str):
-        planned = planned or _plan(arguments, name)
-        _say(f"error: out of memory; {_mend(planned, arguments)} ({result})")
+    made = _run(arguments, given, kept, resume, frames)
+    if isinstance(made, str):
+        _say(f"error: out of memory; {_mend(planned or given.plan(arguments), arguments)} ({made})")
         return 1
+    result, vgg = made
     with uninterrupted():
-        result.save(output)
+        result.save(arguments.output)
         if not arguments.quiet:
-            print(_summary(output, result))
+            print(_summary(arguments.output, result))
         if result.stopped:
-            mend = f": {_mend(planned or _plan(arguments, name), arguments)}" if result.out_of_memory else ""
+            mend = f": {_mend(planned or given.plan(arguments), arguments)}" if result.out_of_memory else ""
             there = next((path for path in (kept, arguments.resume) if path and path.is_file()), None)
             goes_on = f", and --resume {there} goes on" if there and result.interrupted else ""
-            _say(f"{result.stopped}{mend}; {output} holds the best picture so far{goes_on}")
-    reported = 0 if frames is None else _report(arguments, result, frames)
+            _say(f"{result.stopped}{mend}; {arguments.output} holds the best picture so far{goes_on}")
+    reported = 0 if frames is None else _report(arguments, given, result, vgg, frames)
     return 128 + signal.SIGINT if result.interrupted else reported or int(result.failed)
 
 
-def _report(arguments: argparse.Namespace, result: Result, frames: Frames) -> int:
+def _check_files(arguments: argparse.Namespace) -> Path | None:
+    """The file to keep the run in, if any; ValueError or OSError if a file cannot be written, or is named twice."""
+    check_tf32(arguments.tf32, arguments.device, arguments.dtype)
+    output = check_output(arguments.output)
+    kept: Path | None = arguments.checkpoint or arguments.resume
+    for path in (arguments.log, kept):
+        if path:
+            check_folder(path)
+    if arguments.report:
+        check_report(arguments.report)
+    read = [getattr(arguments, name, None) for name in ("content", "style", "init", "weights")]
+    anew = kept and not (arguments.resume and arguments.resume.resolve() == kept.resolve())
+    if anew and arguments.resume:
+        read.append(arguments.resume)
+    check_distinct(
+        [path for path in (output, arguments.log, arguments.report, kept) if path],
+        [path for path in read if path not in (None, *INITS, *BUILTINS)],
+    )
+    if anew and is_checkpoint(kept):
+        raise ValueError(f"{kept}: keeps a run already: --resume {kept} goes on with it; or remove it")
+    return kept
+
+
+def _run(
+    arguments: argparse.Namespace, given: _Given, kept: Path | None, resume: Checkpoint | None, frames: Frames | None
+) -> tuple[Result, VGG] | str:
+    """The run's result and its network, or how it ran out of memory; what it held is given back then."""
+    try:
+        with device_errors():
+            vgg = given.vgg(arguments)
+        with _reporter(arguments, resume, frames) as report:
+            run = Run(
+                arguments.use_case,
+                given.inputs,
+                vgg=vgg,
+                checkpoint=kept,
+                checkpoint_every=arguments.checkpoint_every,
+                resume=resume,
+                **given.layer,
+                **given.settings,
+            )
+            return run.go(report), vgg
+    except MemoryError as error:
+        return one_line(error) or "no details"
+
+
+def _report(arguments: argparse.Namespace, given: _Given, result: Result, vgg: VGG, frames: Frames) -> int:
     """Write the report, and return the exit status; the picture has been written."""
     path: Path = arguments.report
-    pictures = {name: getattr(arguments, name, None) for name in ("content", "style")}
+    pictures = {picture.name: picture.source for picture in given.inputs.each}
     peak_bytes = peak_memory()
     try:
         with device_errors():
-            write_report(path, result, vgg=_network(arguments), frames=frames, peak_bytes=peak_bytes, **pictures)
+            write_report(path, result, vgg=vgg, frames=frames, peak_bytes=peak_bytes, **pictures)
     except KeyboardInterrupt:
         _say(f"interrupted; {path} was not written")
         return 128 + signal.SIGINT
@@ -166,48 +233,6 @@ def _report(arguments: argparse.Namespace, result: Result, frames: Frames) -> in
     if not arguments.quiet:
         print(f"{path}: the report, {path.stat().st_size / 1e6:.1f} MB")
     return 0
-
-
-def _network(arguments: argparse.Namespace) -> VGG:
-    return load_vgg(
-        arguments.weights,
-        pooling=arguments.pooling,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        threads=arguments.threads,
-        tf32=arguments.tf32,
-    )
-
-
-def _result(
-    arguments: argparse.Namespace,
-    output: Path,
-    use_case: Callable[..., Result],
-    settings: dict[str, Any],
-    frames: Frames | None,
-) -> Result | str:
-    """The run's result, or how it ran out of memory; what it held is given back then."""
-    try:
-        with device_errors():
-            vgg = _network(arguments)
-        with _reporter(arguments, output, settings["resume"], frames) as report:
-            return use_case(vgg=vgg, callback=report, **settings)
-    except MemoryError as error:
-        return one_line(error) or "no details"
-
-
-def _settings(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
-    return {f.name: getattr(arguments, f.name) for f in fields(Settings) if name in f.metadata["only"]}
-
-
-def _plan(arguments: argparse.Namespace, name: str) -> Plan:
-    given = vars(arguments)
-    return plan(
-        name,
-        **{key: given[key] for key in ("content", "style", "layer") if key in given},
-        **{key: given[key] for key in ("weights", "pooling", "dtype", "threads", "device", "tf32")},
-        **_settings(arguments, name),
-    )
 
 
 def _planned(planned: Plan) -> str:
@@ -242,7 +267,9 @@ def _run_plan(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         _say(f"error: {error}")
         return 2
-    planned = _plan(arguments, "transfer")
+    names = ("content", "style", "weights", "pooling", "dtype", "threads", "device", "tf32")
+    names = (*names, *(f.name for f in fields(Settings) if "transfer" in f.metadata["only"]))
+    planned = plan("transfer", **{name: getattr(arguments, name) for name in names})
     print(_planned(planned))
     for name, size in planned.parts.items():
         print(f"  {name:10}{size / 1e6:8.0f} MB")
@@ -253,7 +280,7 @@ def _run_plan(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _reporter(
-    arguments: argparse.Namespace, output: Path, resumed: Checkpoint | None, frames: Frames | None
+    arguments: argparse.Namespace, resumed: Checkpoint | None, frames: Frames | None
 ) -> Iterator[Callable[[Progress], None]]:
     """The callback of a run: progress bar, log, intermediate pictures and those of the report.
 
@@ -290,6 +317,7 @@ def _reporter(
             due = arguments.save_every and progress.iteration > 0 and progress.iteration % arguments.save_every == 0
             if due and progress.iteration != saved:
                 saved = progress.iteration  # once, though the next scale's start has the same number
+                output = Path(arguments.output)
                 try:
                     save_image(output.with_stem(f"{output.stem}-{progress.iteration:05d}"), progress.image)
                 except OSError as error:
@@ -301,7 +329,7 @@ def _reporter(
                 log.write_text("".join(json.dumps(line) + "\n" for line in earlier), encoding="utf-8")
 
 
-def _summary(output: Path, result: Result) -> str:
+def _summary(output: str, result: Result) -> str:
     height, width = result.image.shape[:2]
     last = result.history[-1]
     first = next(line for line in result.history if line["size"] == last["size"])

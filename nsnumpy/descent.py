@@ -10,8 +10,8 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .backend import Array, get_xp
@@ -32,7 +32,7 @@ class SGD:
     Attributes
     ----------
     x, velocity : arrays
-    loss, gradient : float, array
+    loss, gradient, details : float, array, sequence
         Of f at x.
     lr, momentum : float
     bounds : (low, high), or None
@@ -45,18 +45,24 @@ class SGD:
     lr: float
     momentum: float
     bounds: Bounds
+    details: Sequence[Any] = ()
 
     @classmethod
     def begin(cls, f: Function, x: Array, *, bounds: Bounds, lr: float | None, momentum: float) -> SGD:
         """At x, which lies within the bounds; evaluates f there."""
-        loss, gradient = f(x)
+        loss, gradient, *details = f(x)
         lr = STEP / largest_element(gradient) if lr is None else lr
-        return cls(x, loss, gradient, get_xp(x).zeros_like(x), lr, momentum, bounds)
+        return cls(x, loss, gradient, get_xp(x).zeros_like(x), lr, momentum, bounds, details)
 
     @classmethod
     def restore(cls, state: Mapping[str, Any], *, bounds: Bounds, lr: float | None, momentum: float) -> SGD:
         """As it was when `state` was taken, its lr included."""
         return cls(**state, momentum=momentum, bounds=bounds)
+
+    def renewed(self, f: Function) -> SGD:
+        """At the same x for another f, with the velocity that it has."""
+        loss, gradient, *details = f(self.x)
+        return replace(self, loss=loss, gradient=gradient, details=details)
 
     def state(self) -> dict[str, Any]:
         """Numbers and arrays, from which `restore` makes the same again; nothing is copied."""
@@ -66,7 +72,7 @@ class SGD:
         """The report's update, to the letter: ``v = momentum v + lr g; x = x - v``. Returns ""."""
         self.velocity = self.momentum * self.velocity + self.lr * self.gradient
         self.x = project(self.x - self.velocity, self.bounds)
-        self.loss, self.gradient = f(self.x)
+        self.loss, self.gradient, *self.details = f(self.x)
         return ""
 
 
@@ -79,7 +85,7 @@ class Adam:
     Attributes
     ----------
     x : array
-    loss, gradient : float, array
+    loss, gradient, details : float, array, sequence
         Of f at x.
     unit : float
         The largest element of the first gradient.
@@ -100,6 +106,7 @@ class Adam:
     t: int
     lr: float
     bounds: Bounds
+    details: Sequence[Any] = ()
 
     BETA1 = 0.9
     BETA2 = 0.999
@@ -108,14 +115,19 @@ class Adam:
     @classmethod
     def begin(cls, f: Function, x: Array, *, bounds: Bounds, lr: float | None) -> Adam:
         """At x, which lies within the bounds; evaluates f there."""
-        loss, gradient = f(x)
-        zeros = get_xp(x).zeros_like(x)
-        return cls(x, loss, gradient, largest_element(gradient), zeros, zeros, 0, STEP if lr is None else lr, bounds)
+        loss, gradient, *details = f(x)
+        zeros, unit = get_xp(x).zeros_like(x), largest_element(gradient)
+        return cls(x, loss, gradient, unit, zeros, zeros, 0, STEP if lr is None else lr, bounds, details)
 
     @classmethod
     def restore(cls, state: Mapping[str, Any], *, bounds: Bounds, lr: float | None) -> Adam:
         """As it was when `state` was taken."""
         return cls(**state, lr=STEP if lr is None else lr, bounds=bounds)
+
+    def renewed(self, f: Function) -> Adam:
+        """At the same x for another f, with the moments and the unit that it has."""
+        loss, gradient, *details = f(self.x)
+        return replace(self, loss=loss, gradient=gradient, details=details)
 
     def state(self) -> dict[str, Any]:
         """Numbers and arrays, from which `restore` makes the same again; nothing is copied."""
@@ -130,5 +142,5 @@ class Adam:
         first_mean, second_mean = self.first / (1 - self.BETA1**self.t), self.second / (1 - self.BETA2**self.t)
         step = self.lr * first_mean / (get_xp(self.x).sqrt(second_mean) + self.EPSILON)
         self.x = project(self.x - step, self.bounds)
-        self.loss, self.gradient = f(self.x)
+        self.loss, self.gradient, *self.details = f(self.x)
         return ""

@@ -18,9 +18,9 @@ from .backend import check_tf32
 from .cells import Job, complete_job
 from .checkpoint import digest
 from .claims import FigureCell, positional, set_name
-from .images import Picture, load_image
+from .images import Picture, load_image, picture_name
+from .inputs import scales_of
 from .objective import STYLE_LAYERS, layer_weights
-from .runs import scales_of
 from .settings import INITS, Settings, settings_of
 from .weight_sources import BUILTIN, BUILTINS
 from .weights import WeightFile, read_weights
@@ -119,7 +119,7 @@ def plan_figure(
     network = {"weights": source, "pooling": pooling, "device": device, "dtype": dtype, "tf32": tf32}
     network["threads"] = threads
     digest = network_digest(file.weights, file.preprocessing)
-    called = {name: _name(picture) for name, picture in pictures.items()} | {"init": _name(s.init)}
+    called = {name: picture_name(picture) for name, picture in pictures.items()} | {"init": picture_name(s.init)}
     shared = {"use_case": KINDS[kind], "pictures": read, "network": network, "network_sha256": digest, "names": called}
     cells = figure_cells(kind, names, ratios)
     jobs = [complete_job(shared | _own(kind, cell, names, s)) for cell in cells]
@@ -204,7 +204,7 @@ def settings_line(planned: FigurePlan) -> str:
     s, network = planned.settings, planned.network
     shapes = {name: picture.shape[:2] for name, picture in planned.pictures.items()}
     height, width = next(iter(shapes.values()))
-    scales = [size or max(height, width) for size, _ in scales_of(s, shapes)]
+    scales = [scale["result"] or max(height, width) for scale in scales_of(s, shapes)]
     iterations = " and ".join(map(str, s.iterations)) if isinstance(s.iterations, tuple) else s.iterations
     at = f" at {', '.join(map(str, scales))} pixels" if len(scales) > 1 else ""
     parts = [
@@ -216,10 +216,3 @@ def settings_line(planned: FigurePlan) -> str:
         parts.append(f"beta {s.beta:g}, content {', '.join(layer_weights(s.content_layers))}")
     parts.append(f"network {Path(network['weights']).name}, {network['pooling']} pooling, {network['dtype']}")
     return "; ".join([*parts, f"nsnumpy {__version__}"])
-
-
-def _name(picture: Picture) -> str:
-    """How a record calls a picture: a file by its name alone."""
-    if isinstance(picture, str) and (picture in INITS or picture.startswith("sample:")):
-        return picture
-    return Path(picture).name if isinstance(picture, str | os.PathLike) else type(picture).__name__

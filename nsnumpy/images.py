@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from importlib import resources
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
+from .decode import READABLE, SAMPLE_PREFIX, PictureError, decode, header_size, reading
 from .files import atomic_path, check_folder
 
-Picture = str | os.PathLike[str] | Image.Image | np.ndarray
-"""A path (or "sample:NAME"), a `PIL.Image.Image`, or an array."""
-
-SAMPLE_PREFIX = "sample:"
 SETTINGS_KEY = "nsnumpy"
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-_READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
-"""Pillow knows more, some of which run other programs."""
-_ORIENTATION_TAG = 0x0112  # of EXIF
-_ORIENTATIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _SAVE_OPTIONS = {
     "PNG": {"optimize": True},
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -43,18 +24,8 @@ _SAVE_OPTIONS = {
 }
 
 
-class PictureError(ValueError):
-    """A picture that cannot be used; the message names it and says what is wrong."""
-
-
-def sample_names() -> list[str]:
-    """The names of the bundled pictures, each to be given as "sample:NAME"."""
-    folder = resources.files("nsnumpy") / "data" / "samples"
-    return sorted(Path(entry.name).stem for entry in folder.iterdir() if Path(entry.name).suffix in FORMATS)
-
-
-def load_image(picture: Picture, size: int | None = None) -> np.ndarray:
-    """A picture as an array.
+class Source:
+    """A picture that is opened and decoded once.
 
     The camera's orientation tag is applied, an embedded ICC profile is converted to sRGB, transparency is composited on
     white, and grey, palette, CMYK and 16-bit pictures become 8-bit RGB.
@@ -63,6 +34,90 @@ def load_image(picture: Picture, size: int | None = None) -> np.ndarray:
     ----------
     picture : path, "sample:NAME", PIL.Image.Image, or array
         An array is ``(H, W, 3)`` float in [0, 1], or uint8 ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)`` (RGBA).
+
+    Attributes
+    ----------
+    name : str
+        What a record calls it: a file by its name alone, since a result is shown to others.
+    shape : (H, W)
+        As it was given.
+
+    Raises
+    ------
+    PictureError
+        If the file is not a picture, or broken, or too large; if an array has another shape or other values.
+    OSError
+        If the file cannot be read.
+    """
+
+    def __init__(self, picture: str | os.PathLike[str] | Image.Image | np.ndarray) -> None:
+        self.name = picture_name(picture)
+        of_floats = isinstance(picture, np.ndarray) and picture.dtype.kind == "f"
+        self._whole = _check_array(picture) if of_floats else decode(picture)
+        self._held: dict[int | tuple[int, int] | None, np.ndarray] = {}
+        self.shape: tuple[int, int] = self._whole.shape[:2] if of_floats else self._whole.size[::-1]
+
+    def keep(self, sizes: Iterable[int | None], shapes: Iterable[tuple[int, int]] = ()) -> None:
+        """Hold the picture `at` these sizes and `fit` to these shapes, and let the whole of it go.
+
+        What is asked for later beside these is made from the largest that is held.
+        """
+        held = {size: self.at(size) for size in sizes} | {shape: self.fit(shape) for shape in shapes}
+        for image in held.values():
+            image.flags.writeable = False
+        self._held |= held
+        self._whole = max(self._held.values(), key=lambda image: image.size)
+
+    @property
+    def held(self) -> int:
+        """The long side of the largest that is held."""
+        return max(self._whole.shape[:2] if isinstance(self._whole, np.ndarray) else self._whole.size)
+
+    def at(self, size: int | None) -> np.ndarray:
+        """With this long side, the aspect ratio kept; as it is if None: ``(H, W, 3)`` float32, RGB in [0, 1]."""
+        if size is not None and size < 1:
+            raise PictureError(f"size is 1 pixel or more, not {size}")
+        if size in self._held:
+            return self._held[size]
+        if isinstance(self._whole, np.ndarray):
+            return _resize_array(self._whole, size)
+        return _to_array(_resize(self._whole, size))
+
+    def fit(self, shape: tuple[int, int]) -> np.ndarray:
+        """Scaled to cover `shape` and cropped to it around its centre: ``(H, W, 3)`` float32, RGB in [0, 1]."""
+        if shape in self._held:
+            return self._held[shape]
+        if isinstance(self._whole, np.ndarray):
+            if self._whole.shape[:2] == shape:
+                return self._whole
+            return _by_channel(self._whole, lambda c: ImageOps.fit(c, shape[::-1], Image.Resampling.LANCZOS))
+        return _to_array(ImageOps.fit(self._whole, shape[::-1], Image.Resampling.LANCZOS))
+
+
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Source
+"""A path (or "sample:NAME"), a `PIL.Image.Image`, an array, or a `Source` of one of these."""
+
+
+def opened(picture: Picture) -> Source:
+    """The picture, decoded now unless it was."""
+    return picture if isinstance(picture, Source) else Source(picture)
+
+
+def picture_name(picture: Picture) -> str:
+    """What a record calls a picture: a file by its name alone, since a result is shown to others."""
+    if isinstance(picture, Source):
+        return picture.name
+    if isinstance(picture, str) and picture.startswith(SAMPLE_PREFIX):
+        return picture
+    return Path(picture).name if isinstance(picture, str | os.PathLike) else type(picture).__name__
+
+
+def load_image(picture: Picture, size: int | None = None) -> np.ndarray:
+    """A picture as an array.
+
+    Parameters
+    ----------
+    picture : as for `Source`, or a Source
     size : int, or None
         The long side of the result in pixels; the aspect ratio is kept. None keeps the picture's own size.
 
@@ -72,23 +127,16 @@ def load_image(picture: Picture, size: int | None = None) -> np.ndarray:
 
     Raises
     ------
-    PictureError
-        If the file is not a picture, or broken, or too large; if an array has another shape or other values.
-    OSError
-        If the file cannot be read.
+    PictureError, OSError
+        As `Source`.
     """
-    if size is not None and size < 1:
-        raise PictureError(f"size is 1 pixel or more, not {size}")
-    if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
-        return _resize_array(_check_array(picture), size)
-    return _to_array(_resize(_open(picture), size))
+    return opened(picture).at(size)
 
 
 def image_shape(picture: Picture) -> tuple[int, int]:
-    """(H, W) of a picture as it is; errors as in `load_image`."""
-    if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
-        return _check_array(picture).shape[:2]
-    return _open(picture).size[::-1]
+    """(H, W) of a picture as it was given; of a file, its header alone is read. Errors as `Source`."""
+    of_file = isinstance(picture, str | os.PathLike)
+    return header_size(picture) if of_file else opened(picture).shape
 
 
 def fit_size(shape: tuple[int, int], size: int | None) -> tuple[int, int]:
@@ -112,14 +160,9 @@ def fit_image(picture: Picture, shape: tuple[int, int]) -> np.ndarray:
     Raises
     ------
     PictureError, OSError
-        As `load_image`.
+        As `Source`.
     """
-    if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
-        image = _check_array(picture)
-        if image.shape[:2] == shape:
-            return image
-        return _by_channel(image, lambda channel: ImageOps.fit(channel, shape[::-1], Image.Resampling.LANCZOS))
-    return _to_array(ImageOps.fit(_open(picture), shape[::-1], Image.Resampling.LANCZOS))
+    return opened(picture).fit(shape)
 
 
 def save_image(path: str | os.PathLike[str], image: np.ndarray, settings: Mapping[str, Any] | None = None) -> None:
@@ -174,7 +217,7 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     PictureError
         If the file is not a picture or carries no settings.
     """
-    with _reading(path), Image.open(path, formats=_READABLE) as image:
+    with reading(path), Image.open(path, formats=READABLE) as image:
         image.load()
         text = image.info.get(SETTINGS_KEY)
     try:
@@ -183,113 +226,6 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise PictureError(
             f"{path}: no nsnumpy settings in this file; only a PNG that nsnumpy wrote carries them"
         ) from error
-
-
-@contextmanager
-def _reading(name: object) -> Iterator[None]:
-    """Pillow's many errors about a broken file as one, with the file's name."""
-    try:
-        yield
-    except (PictureError, MemoryError):
-        raise
-    except FileNotFoundError as error:
-        raise PictureError(f"{name}: no such file") from error
-    except IsADirectoryError as error:
-        raise PictureError(f"{name}: is a folder, not a picture") from error
-    except PermissionError as error:
-        raise PictureError(f"{name}: may not be read by this user") from error
-    except Image.UnidentifiedImageError as error:
-        raise PictureError(f"{name}: not a picture that can be read; use JPEG, PNG, WebP or TIFF") from error
-    except Image.DecompressionBombError as error:
-        raise PictureError(f"{name}: too many pixels; scale it down first") from error
-    except Exception as error:  # for broken data Pillow's readers raise nearly anything
-        raise PictureError(f"{name}: broken or truncated picture ({' '.join(str(error).split())})") from error
-
-
-def _open(picture: Picture) -> Image.Image:
-    """Any accepted picture as an 8-bit RGB image, upright, in sRGB."""
-    if isinstance(picture, Image.Image):
-        return _normalise(picture, "picture")
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (3, 4))):
-            raise PictureError(
-                "an array (H, W, 3) of float in [0, 1], or of uint8, expected; "
-                f"{picture.dtype} of shape {picture.shape} given"
-            )
-        return _normalise(Image.fromarray(picture), "picture")
-    if isinstance(picture, str) and picture.startswith(SAMPLE_PREFIX):
-        return _open_sample(picture.removeprefix(SAMPLE_PREFIX))
-    if not isinstance(picture, str | os.PathLike):
-        raise TypeError(f"a path, a PIL image or an array expected, {type(picture).__name__} given")
-    with _reading(picture), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large pictures are welcome; bombs still raise
-        with Image.open(picture, formats=_READABLE) as image:
-            image.load()
-            return _normalise(image, picture)
-
-
-def _open_sample(name: str) -> Image.Image:
-    if name not in sample_names():
-        raise PictureError(f"{SAMPLE_PREFIX}{name}: no such sample; choose from {', '.join(sample_names())}")
-    folder = resources.files("nsnumpy") / "data" / "samples"
-    file = next(entry for entry in folder.iterdir() if Path(entry.name).stem == name)
-    return Image.open(io.BytesIO(file.read_bytes())).convert("RGB")
-
-
-def _normalise(image: Image.Image, name: object) -> Image.Image:
-    turn = _ORIENTATIONS.get(image.getexif().get(_ORIENTATION_TAG))
-    if turn is not None:
-        image = image.transpose(turn)
-    profile = image.info.get("icc_profile")
-    alpha = _alpha(image)
-    image = _opaque(image, name)
-    if profile:
-        image = _to_srgb(image, profile, name)
-    image = image.convert("RGB")
-    if alpha is not None:
-        image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
-    return image
-
-
-def _alpha(image: Image.Image) -> Image.Image | None:
-    """The opacity as an "L" image, or None if the picture is opaque."""
-    if image.mode.startswith("I") and "transparency" in image.info:  # which Pillow does not convert
-        return Image.fromarray(np.where(np.asarray(image) == image.info["transparency"], 0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        return image.convert("RGBA").getchannel("A")
-    return None
-
-
-def _opaque(image: Image.Image, name: object) -> Image.Image:
-    """The colours alone, in 8 bits: mode "L", "CMYK" or "RGB"."""
-    # Pillow keeps grey pictures of more than 8 bits in modes whose plain conversion clips instead of scaling.
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.float64) / 257  # 65535 to 255
-    elif image.mode == "F":
-        values = np.asarray(image).astype(np.float64) * 255
-    elif image.mode in ("1", "LA", "La"):
-        return image.convert("L")
-    elif image.mode in ("P", "PA", "RGBa"):
-        return image.convert("RGBA").convert("RGB")
-    else:
-        return image if image.mode in ("L", "CMYK", "RGB") else image.convert("RGB")
-    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255.5):
-        raise PictureError(f"{name}: grey values outside the 16-bit range or, in a float picture, outside [0, 1]")
-    return Image.fromarray(np.rint(values).astype(np.uint8))
-
-
-def _to_srgb(image: Image.Image, profile: bytes, name: object) -> Image.Image:
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        space = source.profile.xcolor_space.strip()
-        if space == "GRAY" and image.mode == "RGB":  # a format without grey pictures, WebP for one
-            image = image.convert("L")
-        elif space == "RGB" and image.mode == "L":
-            image = image.convert("RGB")
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError) as error:
-        warnings.warn(f"{name}: its ICC profile cannot be used ({error}); taken as sRGB", stacklevel=2)
-        return image
 
 
 def _resize(image: Image.Image, size: int | None) -> Image.Image:

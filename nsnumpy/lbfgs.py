@@ -31,7 +31,8 @@ REACH = 0.1  # how far the first step along the gradient moves a pixel at most; 
 STRETCH = 3.0  # how many times as long as the last one a step may be
 IDLE = 5  # iterations in a row that win nothing end a run
 
-Function = Callable[[Array], tuple[float, Array]]
+Function = Callable[[Array], tuple]
+"""Of x: its value, its gradient, and whatever else is known there, which the step that ends at x carries along."""
 Bounds = tuple[float, float] | None
 Curvature = tuple[float, float]
 
@@ -104,13 +105,15 @@ class Pairs:
 
 @dataclass
 class Point:
-    """Where a line search stands: the step length t, x = clip(x0 + t d), f(x), its gradient, the slope d f / d t."""
+    """Where a line search stands: the step length t, x = clip(x0 + t d), f(x), its gradient, the slope d f / d t, and
+    what else f says."""
 
     t: float
     x: Array
     loss: float
     gradient: Array
     slope: float
+    details: Sequence[Any] = ()
 
 
 @dataclass
@@ -127,6 +130,8 @@ class LBFGS:
         The largest element of the first gradient.
     pairs : Pairs
     bounds : (low, high), or None
+    details : sequence
+        What else f said at x.
     lowest : float
         The lowest loss so far.
     idle : int
@@ -144,6 +149,7 @@ class LBFGS:
     pairs: Pairs
     bounds: Bounds
     lowest: float
+    details: Sequence[Any] = ()
     idle: int = 0
     length: float = 0.0
     reach: float = REACH
@@ -151,9 +157,9 @@ class LBFGS:
     @classmethod
     def begin(cls, f: Function, x: Array, *, bounds: Bounds, memory: int) -> LBFGS:
         """At x, which lies within the bounds; evaluates f there."""
-        loss, gradient = f(x)
+        loss, gradient, *details = f(x)
         unit = largest_element(gradient)
-        return cls(x, loss / unit, gradient / unit, unit, Pairs(memory), bounds, loss / unit)
+        return cls(x, loss / unit, gradient / unit, unit, Pairs(memory), bounds, loss / unit, details)
 
     @classmethod
     def restore(cls, state: Mapping[str, Any], *, bounds: Bounds, memory: int) -> LBFGS:
@@ -161,6 +167,10 @@ class LBFGS:
         state = dict(state)
         pairs = Pairs.restore(memory, *(state.pop(name) for name in ("steps", "changes", "curvatures")))
         return cls(**state, pairs=pairs, bounds=bounds)
+
+    def renewed(self, f: Function) -> LBFGS:
+        """At the same x for another f, of which the pairs say nothing."""
+        return LBFGS.begin(f, self.x, bounds=self.bounds, memory=self.pairs.memory)
 
     def state(self) -> dict[str, Any]:
         """Numbers, arrays and lists of arrays, from which `restore` makes the same again; nothing is copied."""
@@ -170,9 +180,9 @@ class LBFGS:
     def step(self, f: Function) -> str:
         """To the next iterate; returns "", or why there is none."""
 
-        def scaled(x: Array) -> tuple[float, Array]:
-            loss, gradient = f(x)
-            return loss / self.unit, gradient / self.unit
+        def scaled(x: Array) -> tuple:
+            loss, gradient, *details = f(x)
+            return loss / self.unit, gradient / self.unit, details
 
         if self.idle == IDLE:
             return f"for {IDLE} iterations the loss has changed by no more than its rounding"
@@ -199,7 +209,7 @@ class LBFGS:
         if not found:
             return "no lower loss along the gradient"
         self.length = pairs.add(found.x - x, found.gradient - gradient)
-        self.x, self.loss, self.gradient = found.x, found.loss, found.gradient
+        self.x, self.loss, self.gradient, self.details = found.x, found.loss, found.gradient, found.details
         self.idle = 0 if self.loss < self.lowest - _noise(self.lowest, x) else self.idle + 1
         self.lowest = min(self.lowest, self.loss)
         return ""
@@ -239,14 +249,13 @@ def _search(f: Function, start: Point, direction: Array, t: float, bounds: Bound
         if bounds is not None:
             xp.clip(x, *bounds, out=x)
         try:
-            loss, gradient = f(x)
+            loss, gradient, details = f(x)
         except FloatingPointError as error:  # too far: nearer to the start it is finite
-            high, best_is_last, failure = Point(t, x, math.inf, start.gradient, 0.0), False, error
+            high, failure = Point(t, x, math.inf, start.gradient, 0.0), error
         else:
             (slope,) = to_floats(_slope(start.x, gradient, direction, t, bounds))
-            point = Point(t, x, loss, gradient, slope)
-            best_is_last = point.loss < start.loss and (best is None or point.loss < best.loss)
-            if best_is_last:
+            point = Point(t, x, loss, gradient, slope, details)
+            if point.loss < start.loss and (best is None or point.loss < best.loss):
                 best = point
             if point.loss > start.loss + DECREASE * t * start.slope + noise or point.loss > low.loss + noise:
                 high = point
@@ -261,8 +270,6 @@ def _search(f: Function, start: Point, direction: Array, t: float, bounds: Bound
         t = _between(low, high)
     if best is None and failure:
         raise failure
-    if best is not None and not best_is_last:
-        f(best.x)  # so that the point that is returned is the last one evaluated
     return best
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.optimize
 
-from .backend import Array, device_errors, to_floats, to_host
+from .backend import Array, device_errors, to_floats
 from .descent import SGD, Adam, project
-from .lbfgs import LBFGS, MEMORY, Bounds, Function, largest_element
+from .lbfgs import LBFGS, MEMORY, Bounds, Function
+from .lbfgsb import LBFGSB
 from .losses import sum_of_squares
+from .workers import one_blas_thread
 
 OPTIMIZERS = ("lbfgs-device", "scipy", "sgd", "adam")
 
@@ -37,6 +39,9 @@ class Iterate:
     seconds : float
         Since the start.
     x : array
+        Not to be written to.
+    details : sequence
+        What f returned there, beside the loss and the gradient.
     state : dict
         What `minimize` takes as `resume`: numbers, arrays and lists of arrays. They are the method's own and may not be
         written to; later steps do not write to them either.
@@ -48,10 +53,63 @@ class Iterate:
     seconds: float
     x: Array = field(repr=False)
     state: Mapping[str, Any] = field(repr=False)
+    details: Sequence[Any] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
-class Minimum:
+class Ending:
+    """How a run ended.
+
+    Attributes
+    ----------
+    how : str
+        "finished": every iteration that was asked for ran; "no lower loss": none could be found; "interrupted": by a
+        KeyboardInterrupt (Ctrl-C); "not finite": the loss; "out of memory".
+    why : str
+        The same for a person to read; empty if it finished.
+    """
+
+    how: str = "finished"
+    why: str = ""
+
+    @classmethod
+    def by(cls, error: BaseException, when: str) -> Ending:
+        """Of a run that a KeyboardInterrupt, a FloatingPointError or a MemoryError ended."""
+        if isinstance(error, KeyboardInterrupt):
+            return cls("interrupted", f"interrupted{when}")
+        if isinstance(error, MemoryError):
+            return cls("out of memory", f"out of memory{when}")
+        return cls("not finite", f"{error}{when}")
+
+
+class Ended:
+    """What can be asked of a result about its `ending`."""
+
+    ending: Ending
+
+    @property
+    def stopped(self) -> str:
+        """Empty if all iterations that were asked for ran; else why not."""
+        return self.ending.why
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was a KeyboardInterrupt (Ctrl-C) that stopped it."""
+        return self.ending.how == "interrupted"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was a loss that is not finite, or want of memory."""
+        return self.ending.how in ("not finite", "out of memory")
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it was the latter."""
+        return self.ending.how == "out of memory"
+
+
+@dataclass(frozen=True)
+class Minimum(Ended):
     """Where a minimisation ended.
 
     Attributes
@@ -62,23 +120,14 @@ class Minimum:
         Its loss.
     iterations : int
         How many iterations ran.
-    stopped : str
-        Empty if all iterations that were asked for ran; else why not.
-    interrupted : bool
-        Whether it was a KeyboardInterrupt (Ctrl-C) that stopped it.
-    failed : bool
-        Whether it was a loss that is not finite, or want of memory.
-    out_of_memory : bool
-        Whether it was the latter.
+    ending : Ending
+        `stopped`, `interrupted`, `failed` and `out_of_memory` ask it.
     """
 
     x: Array = field(repr=False)
     loss: float
     iterations: int
-    stopped: str = ""
-    interrupted: bool = False
-    failed: bool = False
-    out_of_memory: bool = False
+    ending: Ending = field(default_factory=Ending)
 
 
 def minimize(
@@ -102,7 +151,7 @@ def minimize(
     Parameters
     ----------
     f : function from an array to (loss, gradient)
-        The gradient in x's shape, an array of its own each time.
+        The gradient in x's shape, an array of its own each time. What it returns beside them, an `Iterate` carries.
     x0 : float array
         The start. "scipy" works on a float64 copy on the host, which is what f is given and x is then; the others in
         x0's dtype and namespace.
@@ -145,154 +194,145 @@ def minimize(
     ----------
     [1] Zhu, Byrd, Lu, Nocedal 1997, L-BFGS-B, ACM TOMS 23(4). [2] Kingma, Ba 2015, Adam, arXiv:1412.6980.
     """
-    method = canonical_optimizer(method)
-    if method not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {method!r}: choose from {', '.join(OPTIMIZERS)}")
     if iterations < 0:
         raise ValueError(f"iterations is 0 or more, not {iterations}")
-    if lr is not None and not lr > 0:
-        raise ValueError(f"lr is positive, not {lr}")
-    if resume and canonical_optimizer(resume["method"]) != method:
-        raise ValueError(f"a state of {method!r} to go on from expected; {resume['method']!r} given")
-    run = _Run(f, method, iterations, resume, callback)
-    memory = MEMORY.get(method) if memory is None else memory
-    kind, options = {
-        "lbfgs-device": (LBFGS, {"memory": memory}),
-        "sgd": (SGD, {"lr": lr, "momentum": momentum}),
-        "adam": (Adam, {"lr": lr}),
-    }.get(method, (None, {}))
-    options |= {"bounds": bounds}
-    restored = kind.restore(resume["state"], **options) if resume and kind else None
-    x0 = resume["x"] if resume else x0
+    descent = Descent(f, x0, method=method, bounds=bounds, lr=lr, momentum=momentum, memory=memory, resume=resume)
     resume = None  # the arrays that the method forgets are not to be held here
     try:
-        with device_errors(), np.errstate(over="ignore", invalid="ignore"):  # a step too long is told by f, below
-            if kind is None:
-                _scipy(run, x0, bounds, memory)
-            elif restored:
-                _step_by_step(run, restored)
-            else:
-                begun = kind.begin(run.evaluate, project(x0, bounds), **options)
-                run.accept(begun.x, _loss(begun), begun.state())
-                _step_by_step(run, begun)
-    except KeyboardInterrupt:
-        if run.best is None:
+        with contextlib.closing(descent.steps(iterations)) as steps:
+            for iterate in steps:
+                if callback is not None:
+                    callback(iterate)
+    except (KeyboardInterrupt, FloatingPointError, MemoryError) as error:
+        if descent.best is None:
             raise
-        run.stopped = f"interrupted after {run.iterations} of {iterations} iterations"
-        return run.minimum(interrupted=True)
-    except FloatingPointError as error:
-        if run.best is None:
-            raise
-        run.stopped = f"{error} (after {run.iterations} of {iterations} iterations)"
-        return run.minimum(failed=True)
-    except MemoryError:
-        if run.best is None:
-            raise
-        run.stopped = f"out of memory after {run.iterations} of {iterations} iterations"
-        return run.minimum(failed=True, out_of_memory=True)
-    return run.minimum()
+        when = f" after {descent.iterations} of {iterations} iterations"
+        ending = Ending.by(error, f" ({when.strip()})" if isinstance(error, FloatingPointError) else when)
+        return Minimum(descent.best, descent.lowest, descent.iterations, ending)
+    return Minimum(descent.best, descent.lowest, descent.iterations, descent.ending)
 
 
-class _Run:
-    """What the methods share: the function, the iterates that were accepted, and the best of them."""
+METHODS: dict[str, Any] = {"lbfgs-device": LBFGS, "scipy": LBFGSB, "sgd": SGD, "adam": Adam}
+
+
+class Descent:
+    """A minimisation under way, one accepted iterate after another.
+
+    Whoever drives it can stop between two of them, keep a state, or go on with another f.
+
+    Parameters
+    ----------
+    f, x0, method, bounds, lr, momentum, memory, resume : as for `minimize`
+
+    Attributes
+    ----------
+    f : function
+        It may be another one from any iterate on, once `renew` was called.
+    iterations : int
+        How many iterations ran; -1 before the start was evaluated.
+    best, lowest : array or None, float
+        The iterate with the lowest loss so far, and that loss.
+    ending : Ending
+        Unless an error ended it.
+    """
 
     def __init__(
         self,
         f: Function,
+        x0: Array,
+        *,
         method: str,
-        iterations: int,
+        bounds: Bounds,
+        lr: float | None,
+        momentum: float,
+        memory: int | None,
         resume: Mapping[str, Any] | None,
-        callback: Callable[[Iterate], object] | None,
     ) -> None:
+        self.method = canonical_optimizer(method)
+        if self.method not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {method!r}: choose from {', '.join(OPTIMIZERS)}")
+        if lr is not None and not lr > 0:
+            raise ValueError(f"lr is positive, not {lr}")
+        if resume and canonical_optimizer(resume["method"]) != self.method:
+            raise ValueError(f"a state of {self.method!r} to go on from expected; {resume['method']!r} given")
         self.f = f
-        self.method = method
-        self.requested = iterations
-        self.callback = callback
-        self.start = time.perf_counter()
-        self.stopped = ""
+        memory = MEMORY.get(self.method) if memory is None else memory
+        of_method = {"sgd": {"lr": lr, "momentum": momentum}, "adam": {"lr": lr}}.get(self.method, {"memory": memory})
+        self._options = of_method | {"bounds": bounds}
         self.iterations = -1  # the first iterate accepted is number 0
-        self.last: Array | None = None
         self.best: Array | None = None
         self.lowest = np.inf
+        self.ending = Ending()
+        self._began = time.perf_counter()
+        self._last: Array | None = None
+        self._at: Any = None  # the method, where it stands
+        self._start, self._renew = x0, False
         if resume:
-            self.iterations, self.last = resume["iteration"], resume["x"]
+            self.iterations, self._start, self._last = resume["iteration"], resume["x"], resume["x"]
             self.best, self.lowest = resume["best"], resume["lowest"]
+            if self.method != "scipy":
+                self._at = METHODS[self.method].restore(resume["state"], **self._options)
+                self._start = None
 
-    def evaluate(self, x: Array) -> tuple[float, Array]:
-        loss, gradient = self.f(x)
+    def renew(self) -> None:
+        """f is another function from here on: the next step is to the same x, with its value there, and what L-BFGS
+        remembers is dropped."""
+        self._renew = True
+
+    def steps(self, iterations: int) -> Iterator[Iterate]:
+        """The start, unless it resumes, and each iterate after it, up to that many iterations in all."""
+        try:
+            if self._at is None and self.iterations < max(iterations, 0):
+                resumes = self.iterations >= 0
+                with _of_the_method():
+                    self._at = METHODS[self.method].begin(
+                        self._evaluate, project(self._start, self._options["bounds"]), **self._options
+                    )
+                self._start = None
+                if not resumes:
+                    yield self._accept()
+            while self.iterations < iterations or self._renew:
+                with _of_the_method():
+                    if self._renew:
+                        self._at = self._at.renewed(self._evaluate)
+                        self._renew, why, self.lowest = False, "", np.inf
+                        self.iterations -= 1
+                    else:
+                        why = self._at.step(self._evaluate)
+                if why:
+                    text = f"no lower loss found after {self.iterations} of {iterations} iterations ({why})"
+                    self.ending = Ending("no lower loss", text)
+                    return
+                yield self._accept()
+        finally:
+            if isinstance(self._at, LBFGSB):
+                self._at.close()
+
+    def _evaluate(self, x: Array) -> tuple:
+        loss, *others = self.f(x)
         if not np.isfinite(loss):
             raise FloatingPointError("the loss is not finite")
-        return loss, gradient
+        return loss, *others
 
-    def accept(self, x: Array, loss: float, state: Mapping[str, Any]) -> None:
+    def _accept(self) -> Iterate:
+        at = self._at
+        loss = at.loss * at.unit if isinstance(at, LBFGS) else at.loss  # L-BFGS keeps it in units of its own
         self.iterations += 1
-        x = x.copy()  # scipy goes on to write into its own
-        step = 0.0 if self.last is None else to_floats(sum_of_squares(x - self.last))[0] ** 0.5
-        self.last = x
+        step = 0.0 if self._last is None else to_floats(sum_of_squares(at.x - self._last))[0] ** 0.5
+        self._last = at.x
         if loss < self.lowest:
-            self.best, self.lowest = x, loss
-        if self.callback is not None:
-            run = {"iteration": self.iterations, "x": x, "best": self.best, "lowest": self.lowest}
-            state = run | {"method": self.method, "state": dict(state)}
-            self.callback(Iterate(self.iterations, loss, step, time.perf_counter() - self.start, x, state))
-
-    def minimum(self, **how: bool) -> Minimum:
-        return Minimum(self.best, self.lowest, self.iterations, self.stopped, **how)
+            self.best, self.lowest = at.x, loss
+        run = {"iteration": self.iterations, "x": at.x, "best": self.best, "lowest": self.lowest}
+        state = run | {"method": self.method, "state": at.state()}
+        return Iterate(self.iterations, loss, step, time.perf_counter() - self._began, at.x, state, at.details)
 
 
-def _step_by_step(run: _Run, method: Any) -> None:
-    """A method of this package, from where it stands."""
-    while run.iterations < run.requested:
-        if why := method.step(run.evaluate):
-            run.stopped = f"no lower loss found after {run.iterations} of {run.requested} iterations ({why})"
-            return
-        run.accept(method.x, _loss(method), method.state())
+@contextlib.contextmanager
+def _of_the_method() -> Iterator[None]:
+    """A step too long is told by f; CUDA's errors are told as ours; and BLAS has one thread.
 
-
-def _loss(method: Any) -> float:
-    """Of f itself, of which L-BFGS keeps it in units of its own."""
-    return method.loss * method.unit if isinstance(method, LBFGS) else method.loss
-
-
-def _scipy(run: _Run, x0: Array, bounds: Bounds, memory: int) -> None:
-    """scipy's L-BFGS-B without its stopping rules.
-
-    What still ends it early is a line search that finds no lower value even along the gradient: scipy tries that, with
-    a fresh memory, before it gives up.
+    A method's vectors are short work for BLAS: its threads would wait for each other, and their number would move the
+    last digits. f has threads of its own, or needs none.
     """
-    shape, resumed = x0.shape, run.iterations >= 0
-    loss, unit = np.inf, 0.0
-
-    def scaled(x: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal loss, unit
-        loss, gradient = run.evaluate(x.reshape(shape))
-        if not unit:
-            # scipy's first trial step is the gradient itself, and some of its tests are absolute. In this unit the
-            # longest first step of a pixel is 0.1, whatever the loss's own scale.
-            unit = 0.1 / largest_element(gradient)
-            if not resumed:
-                accept(x)
-        return unit * loss, unit * gradient.ravel().astype(np.float64)
-
-    def accept(x: np.ndarray) -> None:
-        run.accept(x.reshape(shape), loss, {})  # the point that a line search accepts is the last that it evaluated
-
-    x = to_host(project(x0, bounds)).astype(np.float64).ravel()
-    left = run.requested - max(run.iterations, 0)
-    if left <= 0:  # scipy's least is one iteration
-        if not resumed:
-            scaled(x)
-        return
-    limits = {"maxiter": left, "maxfun": 1000 + 100 * left, "ftol": 0.0, "gtol": 0.0}
-    result = scipy.optimize.minimize(
-        scaled,
-        x,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=None if bounds is None else scipy.optimize.Bounds(*(np.full(x.size, b) for b in bounds)),
-        callback=accept,
-        options={"maxcor": memory, **limits},
-    )
-    if run.iterations < run.requested:
-        message = " ".join(str(result.message).lower().split()).strip(" .:")
-        run.stopped = f"no lower loss found after {run.iterations} of {run.requested} iterations ({message})"
+    with device_errors(), one_blas_thread, np.errstate(over="ignore", invalid="ignore"):
+        yield

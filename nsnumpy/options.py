@@ -10,7 +10,7 @@ from typing import Any
 from .architecture import ARCHITECTURES, POOLINGS, canonical_layer, layer_names
 from .backend import DEVICES
 from .optimize import canonical_optimizer
-from .settings import BY_CONVENTION, CHOICES, DEFAULTS, Settings
+from .settings import BY_CONVENTION, CHOICES, USE_CASES, Settings
 from .weight_sources import BUILTIN, BUILTIN_NAMES
 
 PROG = "nsnumpy"
@@ -113,12 +113,12 @@ def add_settings(
     defaults: Mapping[str, Any] | None = None,
 ) -> None:
     """The options that decide what is computed; `without` some settings, or with other `defaults` for some."""
-    shown_defaults = replace(DEFAULTS[name], **defaults or {})
+    shown_defaults = replace(USE_CASES[name].defaults, **defaults or {})
     for setting in fields(Settings):
         if name in setting.metadata["only"] and setting.name not in without:
             default = getattr(shown_defaults, setting.name)
             shown = "" if default is None else f" ({_shown(default)})"
-            if default is None and setting.name in BY_CONVENTION[DEFAULTS[name].convention][name]:
+            if default is None and setting.name in BY_CONVENTION[USE_CASES[name].defaults.convention][name]:
                 values = {c: _shown(BY_CONVENTION[c][name][setting.name]) for c in ("relative", "paper")}
                 alike = len(set(values.values())) == 1
                 named = "; ".join(f"{convention}: {value}" for convention, value in values.items())

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .backend import check_tf32, device_namespace, free_device_bytes
-from .budget import Run, measured_rates, run_memory, run_seconds
+from .budget import Network, Run, measured_rates, run_memory, run_seconds
 from .images import Picture, fit_size, image_shape
-from .objective import layer_weights
-from .runs import scales_of
-from .settings import settings_of
+from .inputs import Scale, Styles, pictures_of, scales_of
+from .settings import layers_of, settings_of
 from .weight_sources import BUILTIN
-from .weights import read_network
+from .weights import WeightFile, read_network
 from .workers import usable_cores
-
-_PICTURES = {"transfer": ("content", "style"), "texture": ("style",), "reconstruct": ("content",)}
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,9 @@ def plan(
     use_case: str,
     *,
     content: Picture | None = None,
-    style: Picture | None = None,
+    style: Styles | None = None,
     layer: str = "conv4_2",
-    weights: str | os.PathLike[str] = BUILTIN,
+    weights: str | os.PathLike[str] | WeightFile | Network = BUILTIN,
     pooling: str = "avg",
     dtype: str = "float32",
     threads: int | None = None,
@@ -83,6 +81,8 @@ def plan(
     use_case : "transfer", "texture" or "reconstruct"
     content, style, layer, settings : as the use case takes them
     weights, pooling, dtype, threads, device, tf32 : as `load_vgg` takes them
+        Instead of weights, pooling and dtype, a `Network` will do. Of weights in a file only the shapes are read, and
+        of pictures in files, too.
 
     Returns
     -------
@@ -97,28 +97,22 @@ def plan(
     """
     check_tf32(tf32, device, dtype)
     xp = device_namespace(device)
-    if use_case not in _PICTURES:
-        raise ValueError(f"unknown use case {use_case!r}: choose from {', '.join(_PICTURES)}")
-    pictures = {"content": content, "style": style}
-    if any((picture is None) == (name in _PICTURES[use_case]) for name, picture in pictures.items()):
-        raise ValueError(f"{use_case} takes a {' and a '.join(_PICTURES[use_case])} picture")
     if threads is not None and threads < 1:
         raise ValueError(f"threads is 1 or more, not {threads}")
     s = settings_of(use_case, **settings).completed(use_case)
-    network = read_network(weights, pooling, dtype)
-    shapes = {name: image_shape(pictures[name]) for name in _PICTURES[use_case]}
-    content_layers = {"transfer": s.content_layers, "reconstruct": [layer]}.get(use_case)
-    content_layers = layer_weights(content_layers, s.convention) if content_layers else {}
-    style_layers = {} if use_case == "reconstruct" else layer_weights(s.style_layers, s.convention)
+    given = pictures_of(use_case, {"content": content, "style": style})
+    network = weights if isinstance(weights, Network) else read_network(weights, pooling, dtype)
+    shapes = {name: image_shape(picture) for name, picture, _ in given}
+    content_layers, style_layers = layers_of(use_case, s, layer)
 
-    def run(size: int | None, style_size: int | None = None) -> Run:
-        sides = {"content": size, "style": style_size or s.style_size or size}
-        scaled = {name: fit_size(shape, sides[name]) for name, shape in shapes.items()}
-        result = scaled["content"] if "content" in shapes else fit_size(shapes["style"], size)
+    def run(scale: Scale) -> Run:
+        result = fit_size(next(iter(shapes.values())), scale["result"])
+        styles = [fit_size(shape, scale[name]) for name, shape in shapes.items() if name != "content"]
         return Run(
             size=result,
-            content=scaled.get("content"),
-            style=scaled.get("style"),
+            content=result if "content" in shapes else None,
+            style=max(styles, key=math.prod, default=None),
+            styles=len(styles),
             content_layers=tuple(content_layers),
             style_layers=tuple(style_layers),
             optimizer=s.optimizer,
@@ -127,16 +121,18 @@ def plan(
         )
 
     scales = scales_of(s, shapes)
-    runs = [run(*sides) for sides in scales]
+    runs = [run(scale) for scale in scales]
     asked = runs[-1]
     for coarse in runs[:-1]:
         run_memory(network, coarse)  # raises where a scale is too small for the network
+    in_memory = isinstance(weights, WeightFile)
     rates = measured_rates(device, asked.threads, tf32)
     each = [run_seconds(network, run, rates) for run in runs]
     counts = s.iterations_at(scales)
     total = sum(seconds * count for seconds, count in zip(each, counts, strict=True))
     if device == "cpu":
-        program, available = resident_bytes(), available_bytes()
+        read = sum(array.nbytes for pair in weights.weights.values() for array in pair) if in_memory else 0
+        program, available = resident_bytes() - read, available_bytes()  # what is read is among the weights, too
     else:
         program, available = 0, free_device_bytes(xp)
     parts = ({"program": program} if program else {}) | run_memory(network, asked)
@@ -145,7 +141,8 @@ def plan(
 
         def needed(size: int) -> int:
             try:
-                return program + sum(run_memory(network, run(size)).values())
+                smaller = replace(s, size=size, scales=(), iterations=None)
+                return program + sum(run_memory(network, run(scales_of(smaller, shapes)[-1])).values())
             except ValueError:  # too small for the deepest layer
                 return 0
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from .backend import to_host
 from .files import atomic_path, check_folder
-from .images import Picture, image_shape, load_image
+from .images import Picture, load_image, opened
 from .report_page import Contents, Frame, Grams, Shown, page, result_line
 from .report_plots import TIMES, Line, data_uri, number
 from .results import Progress, Result
@@ -228,9 +228,10 @@ def _caption(iteration: int, iterations: int, size: int, loss: float) -> str:
 
 def _given(kind: str, name: str, picture: Picture) -> Shown:
     """One of the pictures that the run was given."""
-    shape = image_shape(picture)
-    image = load_image(picture, min(SHOWN, max(shape)))
-    caption = f"{kind.capitalize()}: {name}, {shape[1]} {TIMES} {shape[0]}"
+    source = opened(picture)
+    height, width = source.shape
+    image = source.at(min(SHOWN, source.held))
+    caption = f"{kind.capitalize()}: {name}, {width} {TIMES} {height}"
     return Shown(data_uri("image/jpeg", _jpeg(image, SHOWN, 85)), caption, f"The {kind} picture, {name}")
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy
 
+from ._version import __version__
 from .backend import Array, to_host
 from .images import save_image
+from .optimize import Ended, Ending
+from .vgg import VGG
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: what a callback gets, and a line of the history.
+    """A step of a run, and where it led: what a callback gets, and a line of the history.
 
     Attributes
     ----------
@@ -60,7 +65,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Ended):
     """What a run made.
 
     Attributes
@@ -73,23 +78,14 @@ class Result:
         begins with a line of its own start, which has the number of the last iteration of the scale before.
     settings : dict
         All that was set, with versions; JSON-serialisable.
-    stopped : str
-        Empty if every iteration that was asked for ran, at every scale; else why not.
-    interrupted : bool
-        Whether Ctrl-C stopped it.
-    failed : bool
-        Whether a loss that is not finite stopped it, or want of memory.
-    out_of_memory : bool
-        Whether it was the latter.
+    ending : Ending
+        How it ended; `stopped`, `interrupted`, `failed` and `out_of_memory` ask it.
     """
 
     image: np.ndarray = field(repr=False)
     history: list[dict[str, Any]] = field(repr=False)
     settings: dict[str, Any]
-    stopped: str = ""
-    interrupted: bool = False
-    failed: bool = False
-    out_of_memory: bool = False
+    ending: Ending = field(default_factory=Ending)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the image, as `save_image`; a PNG carries the settings."""
@@ -102,3 +98,22 @@ Callback = Callable[[Progress], object]
 def to_image(x: Array) -> np.ndarray:
     """An iterate on any device as a picture ``(H, W, 3)``, float32 in [0, 1], on the host."""
     return np.clip(to_host(x), 0, 1).astype(np.float32)
+
+
+def versions(vgg: VGG) -> dict[str, Any]:
+    """What made a result: the network, how it was run, and the versions of the programs."""
+    return {
+        "weights": vgg.source,
+        "weights_sha256": vgg.sha256,
+        "architecture": vgg.architecture,
+        "pooling": vgg.pooling,
+        "dtype": str(vgg.dtype),
+        "backend": vgg.xp.__name__,
+        "convolution": vgg.convolution,
+        "tf32": vgg.tf32,
+        "threads": vgg.workers.threads,
+        "nsnumpy": __version__,
+        "python": platform.python_version(),
+        vgg.xp.__name__: vgg.xp.__version__,
+        "scipy": scipy.__version__,
+    }

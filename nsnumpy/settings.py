@@ -11,10 +11,10 @@ from typing import Any
 from .conventions import CONVENTIONS
 from .images import Picture
 from .losses import STYLE_STATISTICS
-from .objective import CONTENT_LAYERS, STYLE_LAYERS, Layers
+from .objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, layer_weights
 from .optimize import OPTIMIZERS, canonical_optimizer
 
-USE_CASES = ("transfer", "texture", "reconstruct")
+_EVERY = ("transfer", "texture", "reconstruct")
 INITS = ("noise", "content", "style")
 BOUNDS = {"box": (0.0, 1.0), "none": None}
 CHOICES = {
@@ -84,7 +84,7 @@ def _is_whole(value: Any, least: int) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
 
 
-def _setting(default: Any, help: str, only: tuple[str, ...] = USE_CASES) -> Any:
+def _setting(default: Any, help: str, only: tuple[str, ...] = _EVERY) -> Any:
     """A field of `Settings`: its default, its help text (the API's and the command line's), and who has it."""
     return field(default=default, metadata={"help": help, "only": only})
 
@@ -93,7 +93,7 @@ def _setting(default: Any, help: str, only: tuple[str, ...] = USE_CASES) -> Any:
 class Settings:
     """What can be set about a run, with its defaults.
 
-    `DEFAULTS` holds the instance of each use case. ``field.metadata["help"]`` says what each setting means.
+    `USE_CASES` holds the instance of each use case. ``field.metadata["help"]`` says what each setting means.
     """
 
     size: int | None = _setting(512, "long side of the result in pixels")
@@ -228,11 +228,26 @@ class Settings:
         return listed * len(sizes) if len(listed) == 1 else listed
 
 
-DEFAULTS = {
-    "transfer": Settings(),
-    "texture": Settings(init="noise"),
-    "reconstruct": Settings(size=384, scales=(), init="noise"),
+@dataclass(frozen=True)
+class UseCase:
+    """What is made, of which pictures: the first of them gives the result's proportions; and the settings' defaults."""
+
+    pictures: tuple[str, ...]
+    defaults: Settings
+
+
+USE_CASES = {
+    "transfer": UseCase(("content", "style"), Settings()),
+    "texture": UseCase(("style",), Settings(init="noise")),
+    "reconstruct": UseCase(("content",), Settings(size=384, scales=(), init="noise")),
 }
+
+
+def layers_of(use_case: str, s: Settings, layer: str) -> tuple[dict[str, float], dict[str, float]]:
+    """The layers of the content loss, and of the style loss, with their weights; `layer` is a reconstruction's."""
+    content = {"transfer": s.content_layers, "reconstruct": {layer: 1.0}}.get(use_case)
+    style = s.style_layers if "style" in USE_CASES[use_case].pictures else None
+    return tuple(layer_weights(layers, s.convention) if layers else {} for layers in (content, style))
 
 
 def settings_of(use_case: str, **changes: Any) -> Settings:
@@ -242,9 +257,13 @@ def settings_of(use_case: str, **changes: Any) -> Settings:
     ------
     TypeError
         If the use case has no such setting.
+    ValueError
+        If there is no such use case.
     """
+    if use_case not in USE_CASES:
+        raise ValueError(f"unknown use case {use_case!r}: choose from {', '.join(USE_CASES)}")
     known = [f.name for f in fields(Settings) if use_case in f.metadata["only"]]
     for name in changes:
         if name not in known:
             raise TypeError(f"{use_case} has no setting {name!r}; it has {', '.join(known)}")
-    return replace(DEFAULTS[use_case], **changes)
+    return replace(USE_CASES[use_case].defaults, **changes)

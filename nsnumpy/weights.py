@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,6 +61,8 @@ class WeightFile:
         Whether every filter's mean activation is 1 (Gatys' rescaling).
     source, sha256, license : str
         Where the weights came from, the checksum of that file, and under which terms.
+    name : str
+        Of the file that this was read from; not written.
     """
 
     weights: dict[str, tuple[np.ndarray, np.ndarray]] = field(repr=False)
@@ -71,10 +73,11 @@ class WeightFile:
     source: str = ""
     sha256: str = ""
     license: str = ""
+    name: str = field(default="", compare=False)
 
 
 def load_vgg(
-    source: str | os.PathLike[str] = BUILTIN,
+    source: str | os.PathLike[str] | WeightFile = BUILTIN,
     *,
     pooling: str = "avg",
     device: str = "cpu",
@@ -87,7 +90,8 @@ def load_vgg(
 
     Parameters
     ----------
-    source : "builtin", "builtin-large", "builtin-random", a weight file's path, or the name of a fetched one ("vgg19")
+    source : "builtin", "builtin-large", "builtin-random", a weight file's path, the name of a fetched one ("vgg19"), or
+        what was read of one
         The built-in ones need no download: a small network for painting, a wider one, and one of random filters (see
         `random_network`). A name is looked up in `cache_folder`, where ``python -m weights_tools fetch NAME`` puts the
         file.
@@ -119,7 +123,7 @@ def load_vgg(
     xp = device_namespace(device)
     if device == "cpu":
         warn_of_kernel()
-    file = read_weights(source)
+    file = source if isinstance(source, WeightFile) else read_weights(source)
     return VGG(
         file.weights,
         xp=xp,
@@ -127,7 +131,7 @@ def load_vgg(
         preprocessing=file.preprocessing,
         pooling=pooling,
         dtype=dtype,
-        source=Path(source).name,
+        source=file.name,
         threads=threads,
         convolution=convolution,
         tf32=tf32,
@@ -187,10 +191,13 @@ def read_weights(source: str | os.PathLike[str]) -> WeightFile:
     ------
     WeightFileError
     """
-    return _random_file() if os.fspath(source) == BUILTIN_RANDOM else _with_file(source, _read)
+    file = _random_file() if os.fspath(source) == BUILTIN_RANDOM else _with_file(source, _read)
+    return replace(file, name=Path(source).name)
 
 
-def read_network(source: str | os.PathLike[str] = BUILTIN, pooling: str = "avg", dtype: str = "float32") -> Network:
+def read_network(
+    source: str | os.PathLike[str] | WeightFile = BUILTIN, pooling: str = "avg", dtype: str = "float32"
+) -> Network:
     """The architecture and the widths of a network, without its weights: what a plan needs.
 
     Parameters, and errors, as for `load_vgg`.
@@ -202,7 +209,9 @@ def read_network(source: str | os.PathLike[str] = BUILTIN, pooling: str = "avg",
         architecture, datasets = _layers(h5)
         return architecture, {name: layer.weight.shape[3] for name, layer in datasets.items()}
 
-    if os.fspath(source) == BUILTIN_RANDOM:
+    if isinstance(source, WeightFile):
+        architecture, filters = source.architecture, {name: len(bias) for name, (_, bias) in source.weights.items()}
+    elif os.fspath(source) == BUILTIN_RANDOM:
         architecture, filters = "vgg19", random_network_filters()
     else:
         architecture, filters = _with_file(source, read)

@@ -16,6 +16,8 @@ from PIL import Image
 
 from nsnumpy import Settings, WeightFile, load_image, read_settings, write_weights
 from nsnumpy.cli import main
+from nsnumpy.losses import STYLE_STATISTICS
+from nsnumpy.variable import VARIABLES
 
 
 @pytest.fixture
@@ -231,7 +233,7 @@ def test_out_of_memory_is_one_line(folder, capsys, monkeypatch):
     def fail(*arguments, **options):
         raise MemoryError("Unable to allocate 3 TiB")
 
-    monkeypatch.setattr("nsnumpy.cli_run.transfer", fail)
+    monkeypatch.setattr("nsnumpy.cli_run.Run", fail)
     status, _, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
     assert status == 1
     assert err == "nsnumpy: error: out of memory; choose a smaller --size (Unable to allocate 3 TiB)\n"
@@ -300,7 +302,7 @@ def test_an_intermediate_picture_that_cannot_be_written_does_not_end_the_run(fol
 
 
 def test_what_was_not_foreseen_is_one_line_too(folder, capsys, monkeypatch):
-    monkeypatch.setattr("nsnumpy.cli_run.transfer", lambda *_, **__: [][1])
+    monkeypatch.setattr("nsnumpy.cli_run.Run", lambda *_, **__: [][1])
     status, _, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
     assert status == 1
     assert re.fullmatch(r"nsnumpy: error: unexpected IndexError: .*\(a defect; please report .*\)\n", err)
@@ -350,7 +352,7 @@ def test_gradcheck_prints_a_row_each_and_passes(capsys):
     status, out, err = call(capsys, "gradcheck")
     rows = out.splitlines()[1:]
     assert (status, err) == (0, "")
-    assert len(rows) == 18
+    assert len(rows) == 19 + 2 * len(STYLE_STATISTICS) + len(VARIABLES)
     assert all(row.endswith("  ok") for row in rows)
 
 

@@ -12,8 +12,8 @@ import pytest
 from nsnumpy import Objective, plan, read_settings, texture, transfer
 from nsnumpy.cli import main
 from nsnumpy.images import fit_image
-from nsnumpy.optimize import minimize
-from nsnumpy.runs import scales_of
+from nsnumpy.inputs import scales_of
+from nsnumpy.optimize import Descent
 from nsnumpy.settings import Settings, settings_of
 
 
@@ -51,27 +51,32 @@ def test_scales_that_cannot_be(tiny_vgg, picture):
 def test_the_style_picture_shrinks_along_and_keeps_its_own_size_at_the_end():
     s = settings_of("transfer", size=400, style_size=1000, scales=(100, 200))
     shapes = {"content": (600, 800), "style": (500, 250)}
-    assert scales_of(s, shapes) == [(100, 250), (200, 500), (400, 1000)]
+    sides = [(scale["result"], scale["style"]) for scale in scales_of(s, shapes)]
+    assert sides == [(100, 250), (200, 500), (400, 1000)]
     s = settings_of("transfer", size=None, scales=(100,))
-    assert scales_of(s, shapes) == [(100, 62), (None, None)]  # their own sizes, 800 and 500
+    assert scales_of(s, shapes | {"style 2": (300, 600)}) == [
+        {"result": 100, "style": 62, "style 2": 75},
+        {"result": None, "style": None, "style 2": None},  # their own sizes, 800, 500 and 600
+    ]
 
 
 def test_each_scale_begins_with_the_enlarged_result_of_the_one_before(tiny_vgg, picture, monkeypatch):
     runs = []
 
-    def minimise(f, x0, **options):
-        minimum = minimize(f, x0, **options)
-        runs.append((x0, minimum.x, options["iterations"]))
-        return minimum
+    class Noted(Descent):
+        def steps(self, iterations):
+            x0 = self._start
+            yield from super().steps(iterations)
+            runs.append((x0, self.best, iterations))
 
     styles = []
 
     def objective(vgg, **options):
-        styles.append(options["style"].shape)
+        styles.append(options["style"][0][0].shape)
         return Objective(vgg, **options)
 
-    monkeypatch.setattr(sys.modules["nsnumpy.runs"], "minimize", minimise)
-    monkeypatch.setattr(sys.modules["nsnumpy.transfer"], "Objective", objective)
+    monkeypatch.setattr("nsnumpy.runs.Descent", Noted)
+    monkeypatch.setattr("nsnumpy.runs.Objective", objective)
     p, a = picture(64, 80).astype("float32"), picture(40, 48, 1).astype("float32")
     result = transfer(p, a, vgg=tiny_vgg(dtype="float32"), size=80, scales=(20, 40), iterations=(3, 2, 1))
     assert [x0.shape for x0, _, _ in runs] == [(16, 20, 3), (32, 40, 3), (64, 80, 3)]
@@ -116,18 +121,18 @@ def test_what_stops_a_finer_scale_before_it_has_a_picture_loses_nothing(
     class Broken(Objective):
         def __init__(self, vgg, **options):
             super().__init__(vgg, **options)
-            self.last = options["style"].shape[1] == 64
+            self.last = options["style"][0][0].shape[1] == 64
             if where == "made" and self.last:
                 raise error
 
-        def __call__(self, x):
+        def evaluate(self, x):
             if self.last:
                 raise error
-            return super().__call__(x)
+            return super().evaluate(x)
 
     vgg = tiny_vgg(dtype="float32")
     coarse = texture(picture(60, 80), vgg=vgg, size=32, scales=(), iterations=3)
-    monkeypatch.setattr(sys.modules["nsnumpy.transfer"], "Objective", Broken)
+    monkeypatch.setattr("nsnumpy.runs.Objective", Broken)
     result = texture(picture(60, 80), vgg=vgg, size=64, scales=(32,), iterations=3)
     assert result.stopped == words
     assert (result.interrupted, result.failed) == (words.startswith("int"), not words.startswith("int"))

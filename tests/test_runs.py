@@ -1,0 +1,303 @@
+"""A run's steps, driven by whoever wants them; its pictures, read once."""
+
+import contextlib
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nsnumpy as ns
+from nsnumpy import Objective, Run, transfer
+from nsnumpy.cli import main
+from nsnumpy.images import Source, image_shape
+from nsnumpy.inputs import Inputs
+from nsnumpy.optimize import OPTIMIZERS
+from nsnumpy.settings import settings_of
+
+SMALL = {"size": 40, "scales": (24,), "iterations": (4, 5)}
+
+
+@pytest.fixture
+def pictures(picture):
+    return {"content": picture(36, 48).astype("float32"), "style": picture(40, 30, 1).astype("float32")}
+
+
+def steps_of(run, count=10**6):
+    with contextlib.closing(run.steps()) as steps:
+        return [step for step, _ in zip(steps, range(count), strict=False)]
+
+
+def losses(history):
+    return [line["loss"] for line in history]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_steps_are_the_run(tiny_vgg, pictures, optimizer):
+    whole = transfer(**pictures, vgg=tiny_vgg(), optimizer=optimizer, **SMALL)
+    run = Run("transfer", pictures, vgg=tiny_vgg(), optimizer=optimizer, **SMALL)
+    steps = steps_of(run)
+    assert [step.record()["loss"] for step in steps] == losses(whole.history)
+    assert np.array_equal(run.result().image, whole.image)
+    assert run.result().stopped == ""
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_each_step_carries_its_own_evaluation(tiny_vgg, pictures, optimizer):
+    """Whatever the objective was asked since: a line search may have tried other points."""
+    vgg = tiny_vgg()
+    options = {"size": None, "scales": (), "iterations": 12, "optimizer": optimizer, "convention": "paper"}
+    s = settings_of("transfer", **options).completed("transfer")
+    run = Run("transfer", pictures, vgg=vgg, **options)
+    objective = Objective(
+        vgg,
+        **pictures,
+        alpha=s.alpha,
+        beta=s.beta,
+        tv=s.tv,
+        content_layers=s.content_layers,
+        style_layers=s.style_layers,
+    )
+    for step in steps_of(run):
+        found = objective.evaluate(step.x)
+        assert step.loss == pytest.approx(found.loss, rel=1e-12)
+        assert step.terms == pytest.approx(found.terms, rel=1e-12)
+        assert step.gradient_norms == pytest.approx(found.gradient_norms, rel=1e-9)
+        assert sum(step.terms.values()) == pytest.approx(step.loss, rel=1e-12)
+
+
+def test_a_run_that_is_left_has_its_best_picture(tiny_vgg, pictures):
+    run = Run("transfer", pictures, vgg=tiny_vgg(), **SMALL)
+    with pytest.raises(RuntimeError, match="no step has been made"):
+        run.result()
+    seen = steps_of(run, 3)
+    assert [step.iteration for step in seen] == [0, 1, 2]
+    result = run.result()
+    assert result.image.shape == (30, 40, 3)  # though it stands at the coarse scale
+    assert result.settings["loss"] == min(losses(result.history))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_new_weights_hold_from_the_next_step_on(tiny_vgg, pictures, optimizer):
+    vgg, options = tiny_vgg(), {"size": None, "scales": (), "iterations": 6, "optimizer": optimizer}
+    run = Run("transfer", pictures, vgg=vgg, **options)
+    seen = []
+    with contextlib.closing(run.steps()) as steps:
+        for step in steps:
+            seen.append(step)
+            if len(seen) == 4:
+                run.change(beta=2000.0, tv=0.0)
+    again = seen[4]
+    assert [step.iteration for step in seen] == [0, 1, 2, 3, 3, 4, 5, 6]
+    assert np.array_equal(again.x, seen[3].x)
+    before, after = (sum(v for name, v in step.terms.items() if name[:5] == "style") for step in (seen[3], again))
+    assert after == pytest.approx(100 * before, rel=1e-9)  # beta was 20
+    assert "tv" in seen[3].terms
+    assert "tv" not in again.terms
+    assert run.result().settings["changes"] == [{"iteration": 3, "beta": 2000.0, "tv": 0.0}]
+    assert run.result().settings["loss"] == min(step.loss for step in seen[4:])
+    if optimizer in ("lbfgs-device", "scipy"):  # whose pairs are dropped: as if it had begun there
+        anew = Run("transfer", pictures, vgg=vgg, **options | {"iterations": 3}, init=again.x, beta=2000.0, tv=0.0)
+        expected = losses(anew.go().history)
+        # The picture to start from goes through float32, as pictures do.
+        assert [step.loss for step in seen[4:]] == pytest.approx(expected, rel=1e-4)
+
+
+def test_new_weights_hold_at_finer_scales_too(tiny_vgg, pictures):
+    run = Run("transfer", pictures, vgg=tiny_vgg(), **SMALL)
+    for step in run.steps():
+        if step.iteration == 1 and not run.changes:
+            run.change(alpha=0.0)
+    assert run.history[-1]["size"] == 40
+    assert run.history[-1]["terms"]["content/conv4_2"] == 0
+
+
+def test_weights_that_cannot_be(tiny_vgg, pictures):
+    run = Run("texture", {"style": pictures["style"]}, vgg=tiny_vgg(), **SMALL)
+    with pytest.raises(ValueError, match="alpha: not a weight of this run; it has beta, tv"):
+        run.change(alpha=1.0)
+    with pytest.raises(ValueError, match="beta is a number, 0 or more; got -1"):
+        run.change(beta=-1)
+    assert run.changes == []
+
+
+def test_a_run_whose_weights_were_changed_is_gone_on_with(tiny_vgg, pictures, tmp_path):
+    """With the weights that it had when it was kept."""
+
+    def changed(**options):
+        run = Run("transfer", pictures, vgg=tiny_vgg(), **SMALL, **options)
+        seen = []
+        with contextlib.closing(run.steps()) as steps:
+            for step in steps:
+                seen.append(step.loss)
+                if len(seen) == 3:
+                    run.change(beta=100.0)
+                if len(seen) == 5 and options:
+                    shutil.copy(tmp_path / "run.h5", tmp_path / "kept.h5")
+                    break
+        return run
+
+    whole = changed()
+    changed(checkpoint=tmp_path / "run.h5", checkpoint_every=1)
+    run = Run("transfer", pictures, vgg=tiny_vgg(), **SMALL, resume=tmp_path / "kept.h5")
+    result = run.go()
+    assert losses(result.history) == losses(whole.history)
+    assert result.settings["changes"] == [{"iteration": 2, "beta": 100.0}]
+
+
+def test_several_styles_are_inputs_of_a_run(tiny_vgg, pictures, picture):
+    other = picture(24, 44, 2).astype("float32")
+    styles = [(pictures["style"], 0.7), (other, 0.3)]
+    options = {"vgg": tiny_vgg(), "size": 40, "scales": (), "iterations": 0, "init": "content"}
+    alone = [transfer(pictures["content"], style, **options) for style, _ in styles]
+    both = transfer(pictures["content"], styles, **options)
+
+    def style_terms(result):
+        return {name: value for name, value in result.history[0]["terms"].items() if name[:5] == "style"}
+
+    expected = {
+        name: 0.7 * first + 0.3 * second
+        for (name, first), second in zip(style_terms(alone[0]).items(), style_terms(alone[1]).values(), strict=True)
+    }
+    assert style_terms(both) == pytest.approx(expected, rel=1e-12)
+    assert both.settings["style_weights"] == {"style": 0.7, "style 2": 0.3}
+    assert (both.settings["style"], both.settings["style 2"]) == ("ndarray", "ndarray")
+    planned = ns.plan("transfer", content=pictures["content"], style=styles, weights="builtin", size=40, scales=())
+    assert planned.size == (30, 40)
+
+
+def test_a_kept_run_knows_each_of_its_styles(tiny_vgg, pictures, picture, tmp_path):
+    styles = [(pictures["style"], 0.7), (picture(24, 44, 2).astype("float32"), 0.3)]
+    options = {"vgg": tiny_vgg(), "size": 40, "scales": (), "iterations": 2}
+    transfer(pictures["content"], styles, checkpoint=tmp_path / "run.h5", **options)
+    other = [styles[0], (picture(24, 44, 3).astype("float32"), 0.3)]
+    with pytest.raises(ValueError, match="a run with another style 2 picture"):
+        transfer(pictures["content"], other, resume=tmp_path / "run.h5", **options)
+    with pytest.raises(ValueError, match="style_weights"):
+        transfer(pictures["content"], [styles[0], (styles[1][0], 0.4)], resume=tmp_path / "run.h5", **options)
+
+
+@pytest.mark.parametrize("style", [[], [("a.png", -1.0)], [("a.png", 0.0)], [("a.png", "much")], ["a.png"]])
+def test_styles_that_cannot_be(pictures, style):
+    with pytest.raises(ValueError, match=r"list of \(picture, weight\)|weight of a style picture is a number above 0"):
+        transfer(pictures["content"], style)
+
+
+@pytest.fixture
+def opens(monkeypatch):
+    """The names of the files that Pillow opens."""
+    names = []
+    pillows = Image.open
+
+    def noted(file, *arguments, **options):
+        names.append(str(file))
+        return pillows(file, *arguments, **options)
+
+    monkeypatch.setattr(Image, "open", noted)
+    return names
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, picture, tiny_weights):
+    for name, seed in (("photo.png", 0), ("painting.jpg", 1), ("start.png", 2)):
+        Image.fromarray((255 * picture(40, 52, seed)).astype(np.uint8)).save(tmp_path / name)
+    ns.write_weights(tmp_path / "tiny.h5", ns.WeightFile(tiny_weights))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+QUICK = ["--size", "40", "--scales", "24", "--iterations", "2", "--weights", "tiny.h5"]
+
+
+def test_every_file_is_opened_once(folder, opens, monkeypatch):
+    pytest.importorskip("matplotlib")
+    weights = []
+    h5py_file = ns.weights.h5py.File
+
+    def noted(name, *arguments, **options):
+        weights.append(str(name))
+        return h5py_file(name, *arguments, **options)
+
+    monkeypatch.setattr(ns.weights.h5py, "File", noted)
+    command = ["transfer", "photo.png", "painting.jpg", "-o", "out.png", "--init", "start.png", "--report", "run.html"]
+    assert main([*command, *QUICK, "--quiet"]) == 0
+    assert sorted(opens) == ["painting.jpg", "photo.png", "start.png"]
+    assert weights == ["tiny.h5"]
+
+
+def test_files_that_are_gone_when_a_run_has_begun_are_not_missed(folder):
+    expected = transfer("photo.png", "painting.jpg", init="start.png", vgg=ns.load_vgg("tiny.h5"), **SMALL)
+    vgg = ns.load_vgg("tiny.h5")
+
+    def gone(progress):
+        for name in ("photo.png", "painting.jpg", "start.png", "tiny.h5"):
+            (folder / name).write_bytes(b"something else")
+
+    result = transfer("photo.png", "painting.jpg", init="start.png", vgg=vgg, callback=gone, **SMALL)
+    assert np.array_equal(result.image, expected.image)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
+def test_a_shape_is_told_without_decoding(tmp_path, monkeypatch, suffix, orientation):
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    path = tmp_path / f"picture.{suffix}"
+    Image.new("RGB", (30, 20), "red").save(path, exif=exif)
+    shape = ns.load_image(path).shape[:2]
+    assert shape == ((30, 20) if orientation in (6, 8) else (20, 30))
+
+    def fail(*_, **__):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    assert image_shape(path) == shape
+
+
+def test_the_shape_of_a_png_that_says_at_its_end_how_to_turn_it(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (30, 20), "red").save(path, exif=exif)
+    data = path.read_bytes()
+    at = data.index(b"eXIf") - 4
+    length = int.from_bytes(data[at : at + 4], "big") + 12
+    chunk, rest = data[at : at + length], data[:at] + data[at + length :]
+    end = rest.index(b"IEND") - 4
+    path.write_bytes(rest[:end] + chunk + rest[end:])
+    assert ns.load_image(path).shape[:2] == (30, 20)
+    assert image_shape(path) == (30, 20)
+
+
+def test_a_source_holds_what_was_asked_for(picture):
+    image = picture(60, 80).astype("float32")
+    source = Source((255 * image).astype("uint8"))
+    whole = Source((255 * image).astype("uint8"))
+    source.keep([20, 40], [(10, 30)])
+    assert source.held == 40
+    assert source.shape == (60, 80)
+    for size in (20, 40):
+        assert np.array_equal(source.at(size), whole.at(size))
+        assert not source.at(size).flags.writeable
+    assert np.array_equal(source.fit((10, 30)), whole.fit((10, 30)))
+    assert source.at(30).shape == whole.at(30).shape  # from what is held
+    assert np.abs(source.at(30) - whole.at(30)).mean() < 0.02
+    source.keep([20, 40])  # again
+    assert np.array_equal(source.at(20), whole.at(20))
+
+
+def test_the_whole_picture_is_let_go(picture):
+    source = Source(picture(600, 800).astype("float32"))
+    source.keep([20])
+    assert source.held == 20
+
+
+def test_inputs_name_what_they_are_not_given(pictures):
+    s = settings_of("transfer").completed("transfer")
+    with pytest.raises(ValueError, match="transfer takes a content and a style picture"):
+        Inputs("transfer", {"content": pictures["content"]}, s)
+    with pytest.raises(TypeError, match="transfer has no setting 'layer'"):
+        transfer(**pictures, layer="conv4_2")
+    with pytest.raises(ValueError, match="unknown use case 'paint': choose from transfer, texture, reconstruct"):
+        Run("paint", pictures)
