@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 import nsnumpy as ns
-from nsnumpy.settings import USE_CASES
+from nsnumpy.run.settings import USE_CASES
 
 PAIRS = (("coast", "starry"), ("coast", "glass"), ("still-life", "cutouts"), ("still-life", "starry"))
 

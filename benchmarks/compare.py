@@ -27,10 +27,10 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 import nsnumpy as ns
-from nsnumpy.blas import restart_with_better_kernel
+from nsnumpy.files.random_network import CALIBRATION, PREPROCESSING, SEED, calibrate, random_weights
+from nsnumpy.machine import restart_with_better_kernel, usable_cores
 from nsnumpy.ops import winograd_relu_backward, winograd_relu_forward, winograd_weight
-from nsnumpy.random_network import CALIBRATION, PREPROCESSING, SEED, calibrate, random_weights
-from nsnumpy.workers import Workers, usable_cores
+from nsnumpy.workers import Workers
 
 HERE = Path(__file__).parent
 WIDTHS = (64, 128, 256, 512, 512)

@@ -35,9 +35,8 @@ import numpy as np
 from compare import HERE, environment, run, say, spread, weight_file
 
 from nsnumpy.backend import DEVICES, DeviceError, device_namespace
-from nsnumpy.blas import restart_with_better_kernel
 from nsnumpy.lbfgs import MEMORY
-from nsnumpy.workers import usable_cores
+from nsnumpy.machine import restart_with_better_kernel, usable_cores
 
 FORMATS = ("channels_last", "contiguous_format")
 HISTORY = MEMORY["lbfgs-device"]  # on both sides

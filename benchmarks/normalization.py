@@ -41,11 +41,11 @@ from sheets import sheet
 from tqdm import tqdm
 
 import nsnumpy as ns
-from nsnumpy.blas import restart_with_better_kernel
-from nsnumpy.command import Parser, run_program
-from nsnumpy.files import atomic_path, check_folder
+from nsnumpy.cli.command import Parser, run_program
+from nsnumpy.cli.options import positive
+from nsnumpy.files.writing import atomic_path, check_folder
+from nsnumpy.machine import restart_with_better_kernel
 from nsnumpy.objective import CONTENT_LAYERS, STYLE_LAYERS
-from nsnumpy.options import positive
 from weights_tools.normalize import mean_activations, normalize
 
 HERE = Path(__file__).parent

@@ -33,9 +33,9 @@ from compare import HERE, environment, say
 
 import nsnumpy as ns
 from nsnumpy.backend import asarray
-from nsnumpy.blas import restart_with_better_kernel
-from nsnumpy.settings import USE_CASES
-from nsnumpy.workers import one_blas_thread, usable_cores
+from nsnumpy.machine import restart_with_better_kernel, usable_cores
+from nsnumpy.run.settings import USE_CASES
+from nsnumpy.workers import one_blas_thread
 
 PAIRS = (("coast", "starry"), ("still-life", "glass"), ("coast", "cutouts"))
 METHODS = ("lbfgs-device", "scipy")

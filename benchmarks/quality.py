@@ -48,15 +48,14 @@ from sheets import Labelled, contact_sheet, side_by_side
 from tqdm import tqdm
 
 import nsnumpy as ns
-from nsnumpy.blas import restart_with_better_kernel
-from nsnumpy.checkpoint import digest
-from nsnumpy.command import Parser, plural, run_program
-from nsnumpy.decode import SAMPLE_PREFIX, PictureError
-from nsnumpy.files import atomic_path, check_folder
-from nsnumpy.images import FORMATS, read_settings
-from nsnumpy.options import positive
-from nsnumpy.results import Callback
-from nsnumpy.workers import usable_cores
+from nsnumpy.cli.command import Parser, plural, run_program
+from nsnumpy.cli.options import positive
+from nsnumpy.files.checkpoint import digest
+from nsnumpy.files.decode import SAMPLE_PREFIX, PictureError
+from nsnumpy.files.images import FORMATS, read_settings
+from nsnumpy.files.writing import atomic_path, check_folder
+from nsnumpy.machine import restart_with_better_kernel, usable_cores
+from nsnumpy.run.results import Callback
 
 HERE = Path(__file__).parent
 NETWORKS = ("builtin", "builtin-large", "builtin-random")

@@ -23,8 +23,7 @@ import numpy as np
 import torch
 
 from nsnumpy.architecture import ARCHITECTURES
-from nsnumpy.blas import restart_with_better_kernel
-from nsnumpy.workers import usable_cores
+from nsnumpy.machine import restart_with_better_kernel, usable_cores
 from weights_tools.train import Pictures, Recipe, Stage, Trainer
 
 CROP, CLASSES = 48, 200

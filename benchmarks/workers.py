@@ -24,14 +24,14 @@ import numpy as np
 
 import nsnumpy as ns
 from nsnumpy.backend import asarray, tf32_products, to_host
-from nsnumpy.ways import Direct, Patches, Winograd
+from nsnumpy.convolution import Direct, Patches, Winograd
 
 ALPHA, BETA = 1.0, 3e8
 CONTENT, STYLE = "conv4_2", ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
 
 def pictures(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    from nsnumpy.images import fit_image
+    from nsnumpy.files.images import fit_image
 
     return fit_image("sample:coast", (height, width)), fit_image("sample:starry", (height, width))
 

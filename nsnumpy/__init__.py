@@ -3,22 +3,22 @@
 from ._version import __version__
 from .architecture import Preprocessing, layer_names
 from .backend import DeviceError, get_xp
-from .carry import carry_weights
-from .claims import Claim, FigureCell
-from .decode import PictureError, sample_names
-from .figures import Figure, content_figure, style_figure, tradeoff_figure
+from .files.decode import PictureError, sample_names
+from .files.images import load_image, read_settings, save_image
+from .files.weights import WeightFile, WeightFileError, load_vgg, read_weights, write_weights
 from .gradcheck import KinkError, check_adjoint, check_gradient
-from .images import load_image, read_settings, save_image
 from .objective import Objective
 from .optimize import minimize
-from .plan import Plan, plan
-from .report import Frames, ReportError, write_report
-from .results import Progress, Result
-from .runs import Run
-from .settings import Settings
+from .run.plan import Plan, plan
+from .run.results import Progress, Result
+from .run.run import Run
+from .run.settings import Settings
+from .study.carry import carry_weights
+from .study.figure.claims import Claim, FigureCell
+from .study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
+from .study.report.report import Frames, ReportError, write_report
 from .transfer import reconstruct, texture, transfer
 from .vgg import VGG
-from .weights import WeightFile, WeightFileError, load_vgg, read_weights, write_weights
 
 __all__ = [
     "VGG",

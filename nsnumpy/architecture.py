@@ -151,6 +151,24 @@ def network_steps(architecture: str, layers: Sequence[str], pooling: str, *, fus
     return steps
 
 
+@dataclass(frozen=True)
+class Network:
+    """A network without its weights: ``filters`` maps each convolution to its number of filters."""
+
+    architecture: str
+    filters: dict[str, int]
+    pooling: str = "avg"
+    itemsize: int = 4
+
+    def steps(self, layers: Iterable[str]) -> list[Step]:
+        """As `VGG.steps`."""
+        return network_steps(self.architecture, self.resolve(layers), self.pooling)
+
+    def resolve(self, layers: Iterable[str]) -> list[str]:
+        """As `VGG.resolve`."""
+        return resolve_layers(self.architecture, self.filters, layers)
+
+
 def canonical_layer(name: str) -> str:
     """``relu4_2`` as ``conv4_2``; every other name as it is."""
     return re.sub(r"^relu(?=\d+_\d+$)", "conv", name)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .images import Picture
-from .inputs import Styles
-from .results import Callback, Result
-from .runs import Run
+from .files.images import Picture
+from .run.inputs import Styles
+from .run.results import Callback, Result
+from .run.run import Run
 
 
 def transfer(content: Picture, style: Styles, *, callback: Callback | None = None, **options: Any) -> Result:

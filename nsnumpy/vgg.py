@@ -29,7 +29,7 @@ from .architecture import (
     resolve_layers,
 )
 from .backend import Array, asarray, check_tf32, tf32_products
-from .ways import POOLS, WAYS, Patches
+from .convolution import POOLS, WAYS, Patches
 from .workers import Scratch, Workers, one_blas_thread
 
 Visit = Callable[[str, Array], object]

@@ -12,7 +12,6 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -20,22 +19,13 @@ import numpy as np
 from threadpoolctl import OpenBLASController, ThreadpoolController
 
 from .backend import Array, get_xp
+from .machine import usable_cores
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
 
 BLOCK_BYTES = 8 << 20  # of scratch memory for a block; on several processors 4 to 32 MiB made no difference
 DEVICE_BLOCK_BYTES = 256 << 20  # the same on a GPU, which wants its work in few large pieces
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may use: its affinity, and the quota of its control group (containers)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no such file, or "max": no quota
-        return cores
 
 
 class Scratch:

@@ -14,7 +14,7 @@ import pytest
 import strict_cupy
 
 from nsnumpy.backend import DeviceError, device_namespace
-from nsnumpy.random_network import calibrate, random_weights
+from nsnumpy.files.random_network import calibrate, random_weights
 from nsnumpy.vgg import VGG
 
 

@@ -17,8 +17,8 @@ from nsnumpy import (
     write_weights,
 )
 from nsnumpy.cli import main
-from nsnumpy.figure_plan import plan_figure, settings_line
-from nsnumpy.weight_sources import BUILTINS, BUNDLED, find_weights
+from nsnumpy.files.weight_sources import BUILTINS, BUNDLED, find_weights
+from nsnumpy.study.figure.plan import plan_figure, settings_line
 from weights_tools.cli import main as tools
 
 WIDTHS = {"builtin": (32, 64, 160, 384, 384), "builtin-large": (48, 96, 192, 416, 416)}
@@ -70,7 +70,7 @@ def large(tmp_path, monkeypatch, tiny_weights):
     monkeypatch.chdir(tmp_path)
     data = tmp_path / "data"
     data.mkdir()
-    monkeypatch.setattr("nsnumpy.weight_sources.DATA", data)
+    monkeypatch.setattr("nsnumpy.files.weight_sources.DATA", data)
     write_weights(data / "builtin-large.h5", WeightFile(tiny_weights, source="a larger one"), "int8")
     Path("builtin-large").write_text("a file of this name is not what is meant")
     return data

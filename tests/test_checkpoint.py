@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 
 import nsnumpy as ns
-from nsnumpy import checkpoint as checkpoints
-from nsnumpy.checkpoint import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
 from nsnumpy.cli import main
+from nsnumpy.files import checkpoint as checkpoints
+from nsnumpy.files.checkpoint import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
 from nsnumpy.optimize import OPTIMIZERS
 
 OWN = [method for method in OPTIMIZERS if method != "scipy"]

@@ -72,7 +72,7 @@ def test_plan_says_what_a_transfer_would_take(folder, capsys):
 
 
 def test_a_run_that_does_not_fit_stops_unless_told_otherwise(folder, capsys, monkeypatch):
-    plan_module = sys.modules["nsnumpy.plan"]
+    plan_module = sys.modules["nsnumpy.run.plan"]
     monkeypatch.setattr(plan_module, "resident_bytes", lambda: 80_000_000)
     monkeypatch.setattr(plan_module, "available_bytes", lambda: 100_000_000)
     command = "transfer photo.png painting.jpg -o out.png --weights tiny.h5 --iterations 1 --threads 1 --style-size 40"
@@ -233,7 +233,7 @@ def test_out_of_memory_is_one_line(folder, capsys, monkeypatch):
     def fail(*arguments, **options):
         raise MemoryError("Unable to allocate 3 TiB")
 
-    monkeypatch.setattr("nsnumpy.cli_run.Run", fail)
+    monkeypatch.setattr("nsnumpy.cli.run.Run", fail)
     status, _, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
     assert status == 1
     assert err == "nsnumpy: error: out of memory; choose a smaller --size (Unable to allocate 3 TiB)\n"
@@ -294,7 +294,7 @@ def test_an_intermediate_picture_that_cannot_be_written_does_not_end_the_run(fol
     def fail(path, image):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("nsnumpy.cli_run.save_image", fail)
+    monkeypatch.setattr("nsnumpy.cli.run.save_image", fail)
     status, out, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK} --save-every 3")
     assert status == 0
     assert out.startswith("out.png: ")
@@ -302,7 +302,7 @@ def test_an_intermediate_picture_that_cannot_be_written_does_not_end_the_run(fol
 
 
 def test_what_was_not_foreseen_is_one_line_too(folder, capsys, monkeypatch):
-    monkeypatch.setattr("nsnumpy.cli_run.Run", lambda *_, **__: [][1])
+    monkeypatch.setattr("nsnumpy.cli.run.Run", lambda *_, **__: [][1])
     status, _, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
     assert status == 1
     assert re.fullmatch(r"nsnumpy: error: unexpected IndexError: .*\(a defect; please report .*\)\n", err)
@@ -341,7 +341,7 @@ def test_an_interrupt_before_the_first_value_writes_nothing(folder, capsys, monk
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nsnumpy.cli_run.load_vgg", interrupt)
+    monkeypatch.setattr("nsnumpy.cli.run.load_vgg", interrupt)
     status, out, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
     assert (status, out) == (130, "")
     assert err == "nsnumpy: interrupted before there was a picture; nothing was written\n"
@@ -357,7 +357,7 @@ def test_gradcheck_prints_a_row_each_and_passes(capsys):
 
 
 def test_gradcheck_fails_when_a_gradient_is_wrong(capsys, monkeypatch):
-    from nsnumpy import checks
+    from nsnumpy.study import prove as checks
 
     right = checks.tv_loss
     monkeypatch.setattr(checks, "tv_loss", lambda x: (right(x)[0], 1.001 * right(x)[1]))

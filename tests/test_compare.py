@@ -7,7 +7,7 @@ import pytest
 from weight_writers import FIXTURES, WRITERS, small_network
 
 from nsnumpy import VGG, Preprocessing, WeightFile, load_image
-from nsnumpy.quantize import rounded
+from nsnumpy.files.quantize import rounded
 from weights_tools import compare, normalize, read_any
 from weights_tools.compare import SAME
 from weights_tools.published import CONVENTIONS

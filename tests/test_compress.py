@@ -11,8 +11,8 @@ from PIL import Image
 
 from nsnumpy import Preprocessing, WeightFile
 from nsnumpy.backend import to_host
+from nsnumpy.files.random_network import calibrate, random_weights
 from nsnumpy.ops import conv_forward
-from nsnumpy.random_network import calibrate, random_weights
 from weights_tools.compress import Crops, closed_form, compress
 from weights_tools.compress.closed_form import held_out
 from weights_tools.compress.fit import fit_relu, products, relative_error, relu_targets, ridge_solver

@@ -8,12 +8,12 @@ import pytest
 
 from nsnumpy import Objective, carry_weights, check_gradient, conventions, load_image, transfer, write_weights
 from nsnumpy.backend import to_host
-from nsnumpy.carry import convention_factors
 from nsnumpy.cli import main, parser
 from nsnumpy.conventions import CONVENTIONS
+from nsnumpy.files.weights import WeightFile, load_vgg, read_network
 from nsnumpy.objective import layer_weights
-from nsnumpy.settings import BY_CONVENTION, USE_CASES, Settings
-from nsnumpy.weights import WeightFile, load_vgg, read_network
+from nsnumpy.run.settings import BY_CONVENTION, USE_CASES, Settings
+from nsnumpy.study.carry import convention_factors
 
 LAYERS = {"content_layers": {"conv2_2": 0.7}, "style_layers": {"conv1_1": 0.3, "conv3_1": 2.0}}
 

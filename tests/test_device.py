@@ -16,15 +16,15 @@ import nsnumpy as ns
 from nsnumpy import budget, ways
 from nsnumpy.backend import DeviceError, asarray, to_host
 from nsnumpy.cli import main
+from nsnumpy.files.random_network import random_weights
 from nsnumpy.ops import winograd_kernels
-from nsnumpy.random_network import random_weights
 
 WIDTHS = (16, 24, 32, 48, 48)
 
 
 @pytest.fixture(autouse=True)
 def no_timing(monkeypatch):
-    monkeypatch.setattr(sys.modules["nsnumpy.plan"], "measured_rates", lambda *_: budget.Rates(1e-12, 1e-12, 1e-5))
+    monkeypatch.setattr(sys.modules["nsnumpy.run.plan"], "measured_rates", lambda *_: budget.Rates(1e-12, 1e-12, 1e-5))
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ def test_the_memory_of_a_run_is_foretold(stand_in, tmp_path, monkeypatch, option
 @pytest.mark.parametrize("block_bytes", [256 << 20, 1 << 20])
 def test_the_weights_and_the_scratch_memory_are_foretold(stand_in, tmp_path, monkeypatch, block_bytes):
     """In one piece of work, and in several."""
-    for module in ("nsnumpy.workers", "nsnumpy.budget"):
+    for module in ("nsnumpy.workers", "nsnumpy.run.budget"):
         monkeypatch.setattr(sys.modules[module], "DEVICE_BLOCK_BYTES", block_bytes)
     path = tmp_path / "w.h5"
     ns.write_weights(path, ns.WeightFile(random_weights(WIDTHS, seed=1)))
@@ -323,7 +323,7 @@ def test_memory_that_ends_against_the_plan(stand_in, weights, tmp_path, monkeypa
     def load_vgg(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("nsnumpy.cli_run.load_vgg", load_vgg)
+    monkeypatch.setattr("nsnumpy.cli.run.load_vgg", load_vgg)
     assert run("-o", str(tmp_path / "o.png"), "--size", "40", "--weights", str(weights)) == 1
     assert capsys.readouterr().err == "nsnumpy: error: out of memory; choose a smaller --size (no details)\n"
 

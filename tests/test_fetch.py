@@ -10,7 +10,7 @@ from weight_writers import FIXTURES, small_network
 
 from nsnumpy import load_vgg, read_weights
 from nsnumpy.cli import main as nsnumpy_main
-from nsnumpy.weight_sources import cache_folder
+from nsnumpy.files.weight_sources import cache_folder
 from weights_tools import FetchError, fetch, published
 from weights_tools.cli import main
 
@@ -26,7 +26,7 @@ def files(folder):
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("nsnumpy.weight_sources.user_cache_path", lambda *_, **__: tmp_path / "cache")
+    monkeypatch.setattr("nsnumpy.files.weight_sources.user_cache_path", lambda *_, **__: tmp_path / "cache")
     return cache_folder()
 
 

@@ -18,12 +18,20 @@ import pytest
 from PIL import Image
 
 import nsnumpy as ns
-from nsnumpy import cells as cells_module
-from nsnumpy.claims import Claim, FigureCell, Series, content_claims, positional, style_claims, tradeoff_claims
 from nsnumpy.cli import main
-from nsnumpy.figure_plan import RATIOS
-from nsnumpy.figure_sheets import _compared, content_sheet, style_sheet, tradeoff_sheet
-from nsnumpy.sheets import FRAME, LABEL, Text, draw_sheet, most_detailed, shown_size
+from nsnumpy.study.figure import cells as cells_module
+from nsnumpy.study.figure.claims import (
+    Claim,
+    FigureCell,
+    Series,
+    content_claims,
+    positional,
+    style_claims,
+    tradeoff_claims,
+)
+from nsnumpy.study.figure.contact import FRAME, LABEL, Text, draw_sheet, most_detailed, shown_size
+from nsnumpy.study.figure.plan import RATIOS
+from nsnumpy.study.figure.sheet import _compared, content_sheet, style_sheet, tradeoff_sheet
 
 LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 QUICK = {"weights": "tiny.h5", "size": 40, "iterations": 3, "threads": 1}

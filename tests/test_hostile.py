@@ -23,7 +23,7 @@ from test_formats import refusal, safetensors, state, torch_zip
 from weight_writers import FIXTURES, small_network
 
 from nsnumpy import WeightFile, read_weights, write_weights
-from nsnumpy.files import check_folder
+from nsnumpy.files.writing import check_folder
 from weights_tools import FormatError, read_any
 from weights_tools.formats import File
 from weights_tools.formats.matlab import read_variables

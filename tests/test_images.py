@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from nsnumpy import PictureError, load_image, read_settings, sample_names, save_image
-from nsnumpy.images import fit_image
+from nsnumpy.files.images import fit_image
 
 rng = np.random.default_rng(3)
 RGB = (rng.random((20, 30, 3)) * 255).astype(np.uint8)

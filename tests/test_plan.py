@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import nsnumpy as ns
-from nsnumpy import budget
-from nsnumpy.random_network import random_weights
+from nsnumpy.files.random_network import random_weights
+from nsnumpy.run import budget
 from nsnumpy.vgg import VGG
 
-plan_module = sys.modules["nsnumpy.plan"]
+plan_module = sys.modules["nsnumpy.run.plan"]
 WIDTHS = (16, 24, 32, 48, 48)
 
 

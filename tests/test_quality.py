@@ -15,8 +15,8 @@ from scipy.stats import wasserstein_distance
 from test_benchmarks import load
 
 import nsnumpy as ns
-from nsnumpy import settings
-from nsnumpy.random_network import random_weights
+from nsnumpy.files.random_network import random_weights
+from nsnumpy.run import settings
 from nsnumpy.vgg import VGG
 
 

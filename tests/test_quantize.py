@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from nsnumpy.quantize import dequantize, quantize, rounded
+from nsnumpy.files.quantize import dequantize, quantize, rounded
 
 WITHOUT_A_CLOCK = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 GREATEST = float(np.finfo(np.float32).max) * (1 - 2**-14)  # a scale is rounded up

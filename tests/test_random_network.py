@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nsnumpy import layer_names, load_image, load_vgg, read_weights, sample_names, write_weights
-from nsnumpy.random_network import FAN_IN, _orthogonal, random_network, random_weights
+from nsnumpy.files.random_network import FAN_IN, _orthogonal, random_network, random_weights
 
 
 @pytest.fixture(scope="module")

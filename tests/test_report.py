@@ -17,11 +17,12 @@ from PIL import Image
 
 from nsnumpy import Frames, Progress, ReportError, load_image, reconstruct, texture, transfer, write_report
 from nsnumpy.cli import main
+from nsnumpy.files.weights import WeightFile, write_weights
 from nsnumpy.losses import gram_matrix
-from nsnumpy.report import check_report, peak_memory
-from nsnumpy.report_plots import curves_of, matrix_png, matrix_ticks, number, scales
+from nsnumpy.machine import peak_memory
+from nsnumpy.study.report.plots import curves_of, matrix_png, matrix_ticks, number, scales
+from nsnumpy.study.report.report import check_report
 from nsnumpy.vgg import VGG
-from nsnumpy.weights import WeightFile, write_weights
 
 NAME = """a<b> & "c" 'd'.png"""
 VOID = {"meta", "link", "img", "input", "br"}
@@ -430,7 +431,7 @@ def test_a_report_that_fails_does_not_lose_the_picture(matplotlib, folder, capsy
         assert load_image("out.png").shape == (30, 40, 3)
         raise error
 
-    monkeypatch.setattr("nsnumpy.cli_run.write_report", fail)
+    monkeypatch.setattr("nsnumpy.cli.run.write_report", fail)
     got, out, err = call(capsys, f"{COMMAND} --report run.html")
     assert (got, err) == (status, [f"nsnumpy: {message}"])
     assert out[-1].startswith("out.png: 40 x 30")

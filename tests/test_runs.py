@@ -10,10 +10,10 @@ from PIL import Image
 import nsnumpy as ns
 from nsnumpy import Objective, Run, transfer
 from nsnumpy.cli import main
-from nsnumpy.images import Source, image_shape
-from nsnumpy.inputs import Inputs
+from nsnumpy.files.images import Source, image_shape
 from nsnumpy.optimize import OPTIMIZERS
-from nsnumpy.settings import settings_of
+from nsnumpy.run.inputs import Inputs
+from nsnumpy.run.settings import settings_of
 
 SMALL = {"size": 40, "scales": (24,), "iterations": (4, 5)}
 

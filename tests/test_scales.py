@@ -11,10 +11,10 @@ import pytest
 
 from nsnumpy import Objective, plan, read_settings, texture, transfer
 from nsnumpy.cli import main
-from nsnumpy.images import fit_image
-from nsnumpy.inputs import scales_of
+from nsnumpy.files.images import fit_image
 from nsnumpy.optimize import Descent
-from nsnumpy.settings import Settings, settings_of
+from nsnumpy.run.inputs import scales_of
+from nsnumpy.run.settings import Settings, settings_of
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_each_scale_begins_with_the_enlarged_result_of_the_one_before(tiny_vgg, 
         styles.append(options["style"][0][0].shape)
         return Objective(vgg, **options)
 
-    monkeypatch.setattr("nsnumpy.runs.Descent", Noted)
-    monkeypatch.setattr("nsnumpy.runs.Objective", objective)
+    monkeypatch.setattr("nsnumpy.run.run.Descent", Noted)
+    monkeypatch.setattr("nsnumpy.run.run.Objective", objective)
     p, a = picture(64, 80).astype("float32"), picture(40, 48, 1).astype("float32")
     result = transfer(p, a, vgg=tiny_vgg(dtype="float32"), size=80, scales=(20, 40), iterations=(3, 2, 1))
     assert [x0.shape for x0, _, _ in runs] == [(16, 20, 3), (32, 40, 3), (64, 80, 3)]
@@ -132,7 +132,7 @@ def test_what_stops_a_finer_scale_before_it_has_a_picture_loses_nothing(
 
     vgg = tiny_vgg(dtype="float32")
     coarse = texture(picture(60, 80), vgg=vgg, size=32, scales=(), iterations=3)
-    monkeypatch.setattr("nsnumpy.runs.Objective", Broken)
+    monkeypatch.setattr("nsnumpy.run.run.Objective", Broken)
     result = texture(picture(60, 80), vgg=vgg, size=64, scales=(32,), iterations=3)
     assert result.stopped == words
     assert (result.interrupted, result.failed) == (words.startswith("int"), not words.startswith("int"))
@@ -176,7 +176,7 @@ def test_coarse_to_fine_gets_closer_than_one_scale(tiny_vgg, picture):
 
 def test_the_plan_counts_all_scales(monkeypatch):
     monkeypatch.setattr(
-        sys.modules["nsnumpy.plan"], "run_seconds", lambda network, run, rates: run.size[0] * run.size[1] / 1e4
+        sys.modules["nsnumpy.run.plan"], "run_seconds", lambda network, run, rates: run.size[0] * run.size[1] / 1e4
     )
     pictures = {"content": np.zeros((150, 200, 3), "float32"), "style": np.zeros((150, 200, 3), "float32")}
     planned = plan("transfer", **pictures, size=200, scales=(100,), iterations=(30, 20))
@@ -227,7 +227,7 @@ def test_where_no_iterations_are_given_the_coarse_scales_get_more(tiny_vgg, monk
     assert Settings().iterations_at([384]) == [80]
     assert Settings(iterations=7).iterations_at([128, 256]) == [7, 7]
     for name, count in (("COARSE", 3), ("FINEST", 2), ("ONE_SCALE", 1)):
-        monkeypatch.setattr(f"nsnumpy.settings.{name}", count)
+        monkeypatch.setattr(f"nsnumpy.run.settings.{name}", count)
     pictures = [np.random.default_rng(n).random((48, 40, 3)) for n in range(2)]
     for scales, ran in (((24, 32, 48), (3, 3, 2)), ((48,), 1)):
         result = transfer(*pictures, vgg=tiny_vgg(), size=48, scales=scales)

@@ -6,8 +6,8 @@ import reference
 
 from nsnumpy import Objective, check_gradient
 from nsnumpy.backend import asarray, get_xp, to_floats, to_host
-from nsnumpy.checks import of_features
 from nsnumpy.losses import STYLE_STATISTICS, Content, Gram, content_loss, gram_matrix, style_loss
+from nsnumpy.study.prove import of_features
 from nsnumpy.targets import content_target, style_target
 
 EVERYWHERE = slice(None)

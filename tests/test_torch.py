@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from nsnumpy import VGG, Objective
-from nsnumpy.checks import of_features
 from nsnumpy.losses import STYLE_STATISTICS
 from nsnumpy.ops import conv_backward, conv_backward_weight, conv_forward, maxpool_backward, maxpool_forward
+from nsnumpy.study.prove import of_features
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 autograd = pytest.importorskip("autograd")

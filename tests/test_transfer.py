@@ -19,10 +19,10 @@ from nsnumpy import (
     texture,
     transfer,
 )
+from nsnumpy.files.random_network import calibrate, random_weights
 from nsnumpy.optimize import OPTIMIZERS, Descent
-from nsnumpy.random_network import calibrate, random_weights
-from nsnumpy.results import to_image
-from nsnumpy.settings import USE_CASES, settings_of
+from nsnumpy.run.results import to_image
+from nsnumpy.run.settings import USE_CASES, settings_of
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_the_convention_says_which_optimizer_drives_unless_one_is_named(
             methods.append(options["method"])
             super().__init__(f, x0, **options)
 
-    monkeypatch.setattr("nsnumpy.runs.Descent", Noted)
+    monkeypatch.setattr("nsnumpy.run.run.Descent", Noted)
     result = run(use_case, tiny_vgg(dtype="float32"), p, a, iterations=1, **given)
     assert set(methods) == {driver}
     assert result.settings["optimizer"] == driver
@@ -199,7 +199,7 @@ def test_blas_has_one_thread_while_scipy_drives(tiny_vgg, p, a, monkeypatch):
             return super().evaluate(x)
 
     seen = []
-    monkeypatch.setattr("nsnumpy.runs.Objective", Noted)
+    monkeypatch.setattr("nsnumpy.run.run.Objective", Noted)
     with threadpool_limits(2, user_api="blas"):
         transfer(p, a, vgg=tiny_vgg(), size=None, iterations=3, optimizer="scipy")
         assert threads() == {2}
@@ -252,8 +252,8 @@ def test_every_setting_reaches_what_it_sets(tiny_vgg, p, a, use_case, monkeypatc
             seen["iterations"] = iterations
             return super().steps(iterations)
 
-    monkeypatch.setattr("nsnumpy.runs.Objective", objective)
-    monkeypatch.setattr("nsnumpy.runs.Descent", Noted)
+    monkeypatch.setattr("nsnumpy.run.run.Objective", objective)
+    monkeypatch.setattr("nsnumpy.run.run.Descent", Noted)
     known = {f.name for f in fields(Settings) if use_case in f.metadata["only"]}
     run(use_case, tiny_vgg(), p, a, init="noise", **{name: value for name, value in OTHER.items() if name in known})
     for name in ("iterations", "lr", "momentum", "tv", "convention"):

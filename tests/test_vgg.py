@@ -4,9 +4,9 @@ import pytest
 from nsnumpy import VGG, Preprocessing, layer_names
 from nsnumpy.architecture import CONVOLUTIONS
 from nsnumpy.backend import asarray, to_host
+from nsnumpy.files.random_network import random_weights
 from nsnumpy.gradcheck import check_gradient
 from nsnumpy.ops import avgpool_forward, conv_forward, maxpool_forward, relu_forward
-from nsnumpy.random_network import random_weights
 
 
 def test_the_tables_are_vgg_19_and_vgg_16():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nsnumpy import Preprocessing, WeightFile, WeightFileError, load_vgg, read_weights, write_weights
-from nsnumpy.weights import read_network
+from nsnumpy.files.weights import read_network
 
 
 @pytest.fixture

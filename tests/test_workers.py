@@ -10,7 +10,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from nsnumpy import VGG
 from nsnumpy import workers as module
-from nsnumpy.workers import Scratch, Workers, one_blas_thread, usable_cores
+from nsnumpy.machine import usable_cores
+from nsnumpy.workers import Scratch, Workers, one_blas_thread
 
 
 def blas_threads():

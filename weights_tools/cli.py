@@ -21,10 +21,10 @@ from nsnumpy import load_image, write_weights
 from nsnumpy._version import __version__
 from nsnumpy.architecture import POOLINGS
 from nsnumpy.backend import DeviceError
-from nsnumpy.command import Parser, run_program
-from nsnumpy.files import check_distinct, check_folder
-from nsnumpy.weight_sources import BUILTIN_NAMES, BUILTIN_RANDOM, BUNDLED, cache_folder, find_weights
-from nsnumpy.weights import DTYPES, read_weights
+from nsnumpy.cli.command import Parser, run_program
+from nsnumpy.files.weight_sources import BUILTIN_NAMES, BUILTIN_RANDOM, BUNDLED, cache_folder, find_weights
+from nsnumpy.files.weights import DTYPES, read_weights
+from nsnumpy.files.writing import check_distinct, check_folder
 
 from .compare import SAME, compare
 from .compress.cli import add_compress, run_compress

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nsnumpy import Preprocessing, WeightFile
-from nsnumpy.quantize import LEVELS, rounded
+from nsnumpy.files.quantize import LEVELS, rounded
 
 SAME = 5e-3  # relative difference: bfloat16's rounding stays below it, a wrong order makes it about 1
 REVERSED = "input channels reversed (RGB for BGR)"

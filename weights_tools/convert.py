@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from nsnumpy import Preprocessing, WeightFile, WeightFileError, read_weights, write_weights
-from nsnumpy.quantize import rounded
-from nsnumpy.weights import DTYPES
+from nsnumpy.files.quantize import rounded
+from nsnumpy.files.weights import DTYPES
 
 from . import formats
 from .download import checksums

@@ -25,7 +25,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from nsnumpy._version import __version__
-from nsnumpy.files import atomic_path, check_folder
+from nsnumpy.files.writing import atomic_path, check_folder
 
 CHUNK = 2**20  # bytes read at once
 CAP = 2**31  # bytes at most, if nobody says how long the file is

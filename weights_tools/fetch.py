@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from nsnumpy.files import atomic_path
-from nsnumpy.weight_sources import cache_folder
+from nsnumpy.files.weight_sources import cache_folder
+from nsnumpy.files.writing import atomic_path
 
 from .convert import Found, convert
 from .download import Downloaded, DownloadError, Expected, checksums, download

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 
 from nsnumpy.backend import Array, to_host
-from nsnumpy.files import atomic_path
+from nsnumpy.files.writing import atomic_path
 
 Groups = dict[str, dict[str, Array]]
 

@@ -8,10 +8,8 @@ memory, several ops at a time, and are checked against them.
 """
 
 from .conv import conv_backward, conv_backward_weight, conv_forward
-from .patches import patches_relu_backward, patches_relu_forward
-from .pool import avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward
-from .relu import relu_backward, relu_forward
-from .winograd import (
+from .fast.patches import patches_relu_backward, patches_relu_forward
+from .fast.winograd import (
     winograd_backward,
     winograd_backward_weight,
     winograd_forward,
@@ -20,6 +18,8 @@ from .winograd import (
     winograd_stripes,
     winograd_weight,
 )
+from .pool import avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward
+from .relu import relu_backward, relu_forward
 
 __all__ = [
     "avgpool_backward",

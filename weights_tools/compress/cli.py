@@ -21,9 +21,9 @@ from nsnumpy import Preprocessing, WeightFile, write_weights
 from nsnumpy._version import __version__
 from nsnumpy.architecture import ARCHITECTURES, convolutions, layer_names, network_digest
 from nsnumpy.backend import DEVICES, device_namespace
-from nsnumpy.files import check_distinct, check_folder
-from nsnumpy.options import above_zero, natural, positive
-from nsnumpy.weights import DTYPES
+from nsnumpy.cli.options import above_zero, natural, positive
+from nsnumpy.files.weights import DTYPES
+from nsnumpy.files.writing import check_distinct, check_folder
 from nsnumpy.workers import Workers
 
 from ..states import TrainingError, load_groups

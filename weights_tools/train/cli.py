@@ -21,9 +21,9 @@ from nsnumpy import WeightFile, load_image, write_weights
 from nsnumpy._version import __version__
 from nsnumpy.architecture import ARCHITECTURES, minimum_size
 from nsnumpy.backend import DEVICES
-from nsnumpy.files import check_distinct, check_folder
-from nsnumpy.options import above_zero, natural, non_negative, positive
-from nsnumpy.weights import DTYPES
+from nsnumpy.cli.options import above_zero, natural, non_negative, positive
+from nsnumpy.files.weights import DTYPES
+from nsnumpy.files.writing import check_distinct, check_folder
 
 from ..normalize import normalize
 from .classifier import network_layers

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from nsnumpy.workers import usable_cores
+from nsnumpy.machine import usable_cores
 
 ENCODINGS = ("webp", "jpeg", "png")
 SUFFIXES = (".webp", ".jpg", ".jpeg", ".png")

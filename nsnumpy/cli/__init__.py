@@ -1,0 +1,50 @@
+"""The command line: what `nsnumpy` is called with, and its exit status. Only this folder prints.
+
+Exit status: 0 done, 1 the run failed, 2 the command was wrong, 130 interrupted (with the best picture so far written).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from .._version import __version__
+from ..backend import DeviceError
+from ..files.decode import sample_names
+from ..machine import restart_with_better_kernel
+from . import figure, run, study
+from .command import Parser, run_program
+from .options import PROG
+
+
+def program() -> int:
+    """The program ``nsnumpy``: `main` on the command line that it was started with, with the right BLAS kernel."""
+    restart_with_better_kernel()
+    return main()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; `argv` is `sys.argv` without the program's name."""
+    return run_program(
+        PROG,
+        parser,
+        argv,
+        interrupted="interrupted before there was a picture; nothing was written",
+        out_of_memory="choose a smaller --size",
+        failures=(DeviceError,),
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    made = Parser(
+        prog=PROG,
+        description="Neural style transfer (Gatys, Ecker, Bethge 2015), every gradient written by hand.",
+        epilog=f"A picture is a file or a bundled one: {', '.join('sample:' + name for name in sample_names())}.",
+        allow_abbrev=False,
+    )
+    made.add_argument("--version", action="version", version=f"{PROG} {__version__}")
+    commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for part in (run, study, figure):
+        part.add_commands(commands)
+    return made

@@ -1,0 +1,178 @@
+"""The commands that make the paper's figures."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from tqdm import tqdm
+
+from ..architecture import layer_names
+from ..backend import check_tf32
+from ..run.plan import Plan, plan
+from ..run.settings import Settings
+from ..study.figure.claims import REFUTED, FigureCell
+from ..study.figure.figure import Figure, check_figure_folder, content_figure, style_figure, tradeoff_figure
+from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE
+from .command import duration, os_error, plural, say
+from .options import PROG, add_settings, layer, non_negative, positive
+
+_PICTURES = {"content": ("photo",), "style": ("painting",), "tradeoff": ("photo", "painting")}
+_MAKERS: dict[str, Callable[..., Figure]] = {
+    "content": content_figure,
+    "style": style_figure,
+    "tradeoff": tradeoff_figure,
+}
+_HELP = {
+    "content": "make PHOTO again from what single layers know of it",
+    "style": "make PAINTING's style again from growing sets of layers",
+    "tradeoff": "PHOTO in the style of PAINTING: a row per set of style layers, a column per alpha/beta",
+}
+_METAVARS = {"photo": "PHOTO", "painting": "PAINTING"}
+
+
+def add_commands(commands: Any) -> None:
+    """figure, with content, style and tradeoff below it."""
+    figure = commands.add_parser(
+        "figure",
+        help="make one of the paper's figures: pictures, a sheet with numbers, and what they show",
+        description="The paper's figures. The same command again computes only what is missing in FOLDER.",
+        allow_abbrev=False,
+    )
+    kinds = figure.add_subparsers(title="figures", required=True, metavar="FIGURE")
+    for kind, help in _HELP.items():
+        description = f"{help[0].upper()}{help[1:]}. Writes sheet.png, figure.json and each picture into FOLDER."
+        command = kinds.add_parser(kind, help=help, description=description, allow_abbrev=False)
+        for name in _PICTURES[kind]:
+            command.add_argument(name, metavar=_METAVARS[name], help=f"the {name}")
+        command.add_argument("-o", "--output", metavar="FOLDER", required=True, help="made if it does not exist")
+        command.add_argument(
+            "--layers",
+            metavar="NAME,...",
+            type=_names,
+            default=FIGURE_LAYERS,
+            help=f"the layers{'' if kind == 'content' else ', each added to those before it'} "
+            f"({','.join(FIGURE_LAYERS)})",
+        )
+        if kind == "tradeoff":
+            shown = "; ".join(f"{name}: {','.join(f'{r:g}' for r in ratios)}" for name, ratios in RATIOS.items())
+            command.add_argument(
+                "--ratios", metavar="R,...", type=_ratios, help=f"alpha/beta of the columns; beta is held ({shown})"
+            )
+        add_settings(command, KINDS[kind], SET_BY_FIGURE[kind], FIGURE_DEFAULTS[kind])
+        command.add_argument(
+            "--jobs", metavar="N", type=positive, default=1, help="cells at a time, each in a process of its own (1)"
+        )
+        command.add_argument("--quiet", action="store_true", help="print nothing but errors")
+        command.set_defaults(run=_run, kind=kind)
+
+
+def _names(text: str) -> list[str]:
+    """Layers, each once."""
+    names = [layer(part.strip()) for part in text.split(",")]
+    if len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"each layer once expected; {text!r} given")
+    return names
+
+
+def _ratios(text: str) -> list[float]:
+    """Numbers, each once."""
+    ratios = [non_negative(part) for part in text.split(",")]
+    if len(set(ratios)) < len(ratios):
+        raise argparse.ArgumentTypeError(f"each number once expected; {text!r} given")
+    return ratios
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    kind, given = arguments.kind, vars(arguments)
+    try:
+        check_tf32(arguments.tf32, arguments.device, arguments.dtype)
+        folder = check_figure_folder(arguments.output)
+    except ValueError as error:
+        _say(f"error: {error}")
+        return 2
+    except OSError as error:
+        _say(f"error: {os_error(error)}")
+        return 2
+    settings = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
+    options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads", "jobs")}
+    options |= {name: given[name] for name in ("layers", "ratios") if name in given}
+    pictures = [given[name] for name in _PICTURES[kind]]
+    planned = None if arguments.quiet else _plan(arguments, settings)
+    stand: list[int] = []
+    with tqdm(
+        unit="cell",
+        disable=True if arguments.quiet else None,  # None: only where standard error is a terminal
+        bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}",
+        dynamic_ncols=True,
+    ) as bar:
+
+        def report(done: int, total: int, cell: FigureCell | None) -> None:
+            stand[:] = done, total
+            bar.total = total
+            if planned and not cell:
+                print(_planned(planned, done, total, arguments.jobs), flush=True)
+            if cell:
+                bar.set_postfix_str(cell.name, refresh=False)
+            bar.update(done - bar.n)
+            bar.refresh()
+
+        try:
+            figure = _MAKERS[kind](*pictures, folder, callback=report, **options, **settings)
+        except KeyboardInterrupt:
+            if not stand:
+                raise
+            bar.close()
+            _say(f"interrupted; {stand[0]} of {stand[1]} cells are kept in {folder}, and the same command goes on")
+            return 128 + signal.SIGINT
+    if not arguments.quiet:
+        print(_summary(figure))
+    if figure.failures:
+        _say(f"error: {_failed(figure)}")
+    return int(bool(figure.failures))
+
+
+def _plan(arguments: argparse.Namespace, settings: dict[str, Any]) -> Plan:
+    """What the cell takes that takes most: the one of the deepest layer, or of all of them."""
+    given = vars(arguments)
+    options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads")}
+    kind, layers = arguments.kind, arguments.layers
+    if kind != "content":
+        settings = settings | {"style_layers": layers}
+    layer = {"layer": max(layers, key=layer_names("vgg19").index)} if kind == "content" else {}
+    pictures = {loss: given[name] for name, loss in (("photo", "content"), ("painting", "style")) if name in given}
+    return plan(KINDS[kind], **pictures, **layer, **options, **settings)
+
+
+def _planned(planned: Plan, done: int, total: int, jobs: int) -> str:
+    height, width = planned.size
+    missing = total - done
+    kept = f", {done} kept from before" if done else ""
+    seconds, memory = missing * planned.total_seconds, min(jobs, missing) * planned.peak_bytes / 1e9
+    takes = f": at most about {duration(seconds)} and {memory:.2f} GB of memory" if missing else ""
+    return f"{width} x {height}: {plural(total, 'cell')}{kept}{takes}"
+
+
+def _summary(figure: Figure) -> str:
+    kept = len(figure.cells) - figure.computed - len(figure.failures)
+    cells = plural(len(figure.cells), "cell")
+    lines = [f"{figure.sheet}: {cells}, {figure.computed} computed, {kept} kept from before"]
+    verdicts = {True: "yes", False: "NO", None: "cannot be told"}
+    lines += [f"  {claim.text}: {verdicts[claim.holds]}" for claim in figure.claims]
+    lines += [REFUTED] if False in [claim.holds for claim in figure.claims] else []
+    return "\n".join(lines)
+
+
+def _failed(figure: Figure) -> str:
+    """The cells that failed, those together that failed alike."""
+    alike: dict[str, list[str]] = {}
+    for name, error in figure.failures.items():
+        alike.setdefault(error, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {error}" for error, names in alike.items())
+
+
+def _say(text: str) -> None:
+    say(PROG, text)

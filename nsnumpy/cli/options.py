@@ -1,0 +1,142 @@
+"""The command line's options for `Settings`, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection, Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from ..architecture import ARCHITECTURES, POOLINGS, canonical_layer, layer_names
+from ..backend import DEVICES
+from ..files.weight_sources import BUILTIN, BUILTIN_NAMES
+from ..optimize import canonical_optimizer
+from ..run.settings import BY_CONVENTION, CHOICES, USE_CASES, Settings
+
+PROG = "nsnumpy"
+
+
+def natural(text: str) -> int:
+    return _integer(text, 0)
+
+
+def positive(text: str) -> int:
+    return _integer(text, 1)
+
+
+def _integer(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"a whole number, {least} or more, expected; {text!r} given")
+    return value
+
+
+def _naturals(text: str) -> int | list[int]:
+    """One number, or several with commas."""
+    numbers = [natural(part) for part in text.split(",")]
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def _positives(text: str) -> list[int]:
+    return [positive(part) for part in text.split(",")]
+
+
+def non_negative(text: str) -> float:
+    """A finite number, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number, 0 or more, expected; {text!r} given")
+    return value
+
+
+def above_zero(text: str) -> float:
+    """A finite number above 0."""
+    if not (value := non_negative(text)):
+        raise argparse.ArgumentTypeError(f"a number above 0 expected; {text!r} given")
+    return value
+
+
+def layer(text: str) -> str:
+    name = canonical_layer(text)
+    known = {name: None for architecture in ARCHITECTURES for name in layer_names(architecture)}
+    if name not in known:
+        raise argparse.ArgumentTypeError(f"unknown layer {text!r}; choose from {', '.join(known)}")
+    return name
+
+
+def layers(text: str) -> dict[str, float | None]:
+    """ "conv1_1:0.2,conv2_1" as {"conv1_1": 0.2, "conv2_1": None}."""
+    weights = {}
+    for part in text.split(","):
+        name, colon, weight = part.partition(":")
+        weights[layer(name.strip())] = non_negative(weight) if colon else None
+    return weights
+
+
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "size": {"type": positive, "metavar": "PIXELS"},
+    "style_size": {"type": positive, "metavar": "PIXELS"},
+    "scales": {"type": _positives, "metavar": "PIXELS,..."},
+    "iterations": {"type": _naturals, "metavar": "N"},
+    "convention": {"choices": CHOICES["convention"], "metavar": "NAME"},
+    "optimizer": {"type": canonical_optimizer, "choices": CHOICES["optimizer"]},
+    "bounds": {"choices": CHOICES["bounds"]},
+    "style_statistics": {"choices": CHOICES["style_statistics"]},
+    "lr": {"type": above_zero, "metavar": "STEP"},
+    "momentum": {"type": non_negative, "metavar": "GAMMA"},
+    "init": {"metavar": "START"},
+    "seed": {"type": natural, "metavar": "N"},
+    "alpha": {"type": non_negative, "metavar": "WEIGHT"},
+    "beta": {"type": non_negative, "metavar": "WEIGHT"},
+    "tv": {"type": non_negative, "metavar": "WEIGHT"},
+    "content_layers": {"type": layers, "metavar": "LAYERS"},
+    "style_layers": {"type": layers, "metavar": "LAYERS"},
+}
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, float):
+        return f"{default:g}".replace("e+0", "e")
+    return ",".join(default) if isinstance(default, tuple) else str(default)
+
+
+def add_settings(
+    command: argparse.ArgumentParser,
+    name: str,
+    without: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
+    """The options that decide what is computed; `without` some settings, or with other `defaults` for some."""
+    shown_defaults = replace(USE_CASES[name].defaults, **defaults or {})
+    for setting in fields(Settings):
+        if name in setting.metadata["only"] and setting.name not in without:
+            default = getattr(shown_defaults, setting.name)
+            shown = "" if default is None else f" ({_shown(default)})"
+            if default is None and setting.name in BY_CONVENTION[USE_CASES[name].defaults.convention][name]:
+                values = {c: _shown(BY_CONVENTION[c][name][setting.name]) for c in ("relative", "paper")}
+                alike = len(set(values.values())) == 1
+                named = "; ".join(f"{convention}: {value}" for convention, value in values.items())
+                shown = f" ({values['relative'] if alike else named})"
+            command.add_argument(
+                f"--{setting.name.replace('_', '-')}",
+                default=default,
+                help=setting.metadata["help"] + shown,
+                **_ARGUMENTS[setting.name],
+            )
+    command.add_argument(
+        "--weights",
+        metavar="FILE",
+        default=BUILTIN,
+        help=f"weight file, or the name of a fetched one, or {BUILTIN_NAMES} ({BUILTIN})",
+    )
+    command.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
+    command.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (float32)")
+    command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
+    command.add_argument("--tf32", action="store_true", help="gpu: faster products of float32, factors of 11 bits")
+    command.add_argument("--threads", metavar="N", type=positive, help="threads of the CPU (all usable cores)")

@@ -1,0 +1,344 @@
+"""The commands that make a picture, and the one that says what that would take."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..architecture import Network
+from ..backend import DeviceError, check_tf32, device_errors
+from ..files.checkpoint import EVERY, Checkpoint, is_checkpoint, read_checkpoint
+from ..files.images import check_output, save_image
+from ..files.weight_sources import BUILTINS
+from ..files.weights import WeightFile, load_vgg, read_network, read_weights
+from ..files.writing import check_distinct, check_folder, uninterrupted
+from ..machine import peak_memory
+from ..run.inputs import Inputs
+from ..run.plan import Plan, plan
+from ..run.results import Progress, Result
+from ..run.run import Run
+from ..run.settings import INITS, USE_CASES, Settings, settings_of
+from ..study.report.report import Frames, check_report, write_report
+from ..vgg import VGG
+from .command import duration, one_line, os_error, plural, say
+from .options import PROG, add_settings, layer, positive
+
+
+def add_commands(commands: Any) -> None:
+    """transfer, texture, reconstruct and plan."""
+    command = _add_run(commands, "transfer", "paint CONTENT in the style of STYLE")
+    command.add_argument("content", metavar="CONTENT", help="the picture to paint")
+    command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
+
+    command = _add_run(commands, "texture", "make a new picture in the style of STYLE")
+    command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
+
+    command = _add_run(commands, "reconstruct", "make CONTENT again from what one layer knows of it")
+    command.add_argument("content", metavar="CONTENT", help="the picture to reconstruct")
+    command.add_argument("--layer", metavar="NAME", default="conv4_2", type=layer, help="the layer (conv4_2)")
+
+    command = commands.add_parser(
+        "plan",
+        help="say what a transfer would take, and whether it fits",
+        description="The memory and the time that `nsnumpy transfer` would take with the same options.",
+        allow_abbrev=False,
+    )
+    command.add_argument("content", metavar="CONTENT", help="the picture to paint")
+    command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
+    add_settings(command, "transfer")
+    command.set_defaults(run=_run_plan, use_case="transfer")
+
+
+def _add_run(commands: Any, name: str, help: str) -> argparse.ArgumentParser:
+    """A command that makes a picture: its settings come from `Settings`, the rest is the same for all."""
+    command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False)
+    command.add_argument("-o", "--output", metavar="OUT", required=True, help="the result: png, jpg, webp or tif")
+    add_settings(command, name)
+    command.add_argument("--save-every", metavar="K", type=positive, help="write OUT-00050.png, ... every K iterations")
+    command.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per iteration to FILE")
+    command.add_argument("--checkpoint", metavar="FILE", type=Path, help="keep the run in FILE, to go on from")
+    command.add_argument(
+        "--checkpoint-every", metavar="K", type=positive, default=EVERY, help=f"after how many iterations ({EVERY})"
+    )
+    command.add_argument(
+        "--resume",
+        metavar="FILE",
+        type=Path,
+        help="go on from FILE, with the same pictures and options (more --iterations, perhaps), and keep the run there",
+    )
+    command.add_argument("--report", metavar="FILE", type=Path, help="write a page about the run to FILE (.html)")
+    command.add_argument("--force", action="store_true", help="run even if memory will not suffice")
+    command.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    command.set_defaults(run=_make, use_case=name)
+    return command
+
+
+@dataclass
+class _Given:
+    """What a run is given, each file read once.
+
+    Attributes
+    ----------
+    settings, layer : dicts
+        As the use case takes them.
+    inputs : Inputs
+        The pictures, at the sizes that the run needs.
+    weights : WeightFile, or Network
+        What was read of the weight file; its shapes alone, once there is a network of it.
+    """
+
+    settings: dict[str, Any]
+    layer: dict[str, str]
+    inputs: Inputs
+    weights: WeightFile | Network
+
+    @classmethod
+    def read(cls, arguments: argparse.Namespace, *, begins: bool) -> _Given:
+        name = arguments.use_case
+        settings = {f.name: getattr(arguments, f.name) for f in fields(Settings) if name in f.metadata["only"]}
+        pictures = {role: getattr(arguments, role) for role in USE_CASES[name].pictures}
+        inputs = Inputs(name, pictures, settings_of(name, **settings).completed(name), begins=begins)
+        layer = {"layer": arguments.layer} if name == "reconstruct" else {}
+        return cls(settings, layer, inputs, read_weights(arguments.weights))
+
+    def vgg(self, arguments: argparse.Namespace) -> VGG:
+        file, self.weights = self.weights, read_network(self.weights, arguments.pooling, arguments.dtype)
+        return load_vgg(
+            file,
+            pooling=arguments.pooling,
+            device=arguments.device,
+            dtype=arguments.dtype,
+            threads=arguments.threads,
+            tf32=arguments.tf32,
+        )
+
+    def plan(self, arguments: argparse.Namespace) -> Plan:
+        return plan(
+            arguments.use_case,
+            **{given.name: given.source for given in self.inputs.each},
+            **self.layer,
+            **{name: getattr(arguments, name) for name in ("pooling", "dtype", "threads", "device", "tf32")},
+            weights=self.weights,
+            **self.settings,
+        )
+
+
+def _make(arguments: argparse.Namespace) -> int:
+    """Run a use case under a progress bar, and write what it makes."""
+    try:
+        kept = _check_files(arguments)
+        resume = read_checkpoint(arguments.resume) if arguments.resume else None
+    except ValueError as error:
+        _say(f"error: {error}")
+        return 2
+    except OSError as error:
+        _say(f"error: {os_error(error)}")
+        return 2
+    given = _Given.read(arguments, begins=resume is None)
+    planned = None if arguments.force and arguments.quiet else given.plan(arguments)
+    if planned and not planned.fits and not arguments.force:
+        _say(f"error: {_does_not_fit(planned, arguments)}; or --force to try all the same")
+        return 1
+    if not arguments.quiet:
+        print(_planned(planned), flush=True)
+        if resume:
+            print(f"{arguments.resume}: goes on after {plural(resume.iteration, 'iteration')}", flush=True)
+    frames = Frames() if arguments.report else None
+    made = _run(arguments, given, kept, resume, frames)
+    if isinstance(made, str):
+        _say(f"error: out of memory; {_mend(planned or given.plan(arguments), arguments)} ({made})")
+        return 1
+    result, vgg = made
+    with uninterrupted():
+        result.save(arguments.output)
+        if not arguments.quiet:
+            print(_summary(arguments.output, result))
+        if result.stopped:
+            mend = f": {_mend(planned or given.plan(arguments), arguments)}" if result.out_of_memory else ""
+            there = next((path for path in (kept, arguments.resume) if path and path.is_file()), None)
+            goes_on = f", and --resume {there} goes on" if there and result.interrupted else ""
+            _say(f"{result.stopped}{mend}; {arguments.output} holds the best picture so far{goes_on}")
+    reported = 0 if frames is None else _report(arguments, given, result, vgg, frames)
+    return 128 + signal.SIGINT if result.interrupted else reported or int(result.failed)
+
+
+def _check_files(arguments: argparse.Namespace) -> Path | None:
+    """The file to keep the run in, if any; ValueError or OSError if a file cannot be written, or is named twice."""
+    check_tf32(arguments.tf32, arguments.device, arguments.dtype)
+    output = check_output(arguments.output)
+    kept: Path | None = arguments.checkpoint or arguments.resume
+    for path in (arguments.log, kept):
+        if path:
+            check_folder(path)
+    if arguments.report:
+        check_report(arguments.report)
+    read = [getattr(arguments, name, None) for name in ("content", "style", "init", "weights")]
+    anew = kept and not (arguments.resume and arguments.resume.resolve() == kept.resolve())
+    if anew and arguments.resume:
+        read.append(arguments.resume)
+    check_distinct(
+        [path for path in (output, arguments.log, arguments.report, kept) if path],
+        [path for path in read if path not in (None, *INITS, *BUILTINS)],
+    )
+    if anew and is_checkpoint(kept):
+        raise ValueError(f"{kept}: keeps a run already: --resume {kept} goes on with it; or remove it")
+    return kept
+
+
+def _run(
+    arguments: argparse.Namespace, given: _Given, kept: Path | None, resume: Checkpoint | None, frames: Frames | None
+) -> tuple[Result, VGG] | str:
+    """The run's result and its network, or how it ran out of memory; what it held is given back then."""
+    try:
+        with device_errors():
+            vgg = given.vgg(arguments)
+        with _reporter(arguments, resume, frames) as report:
+            run = Run(
+                arguments.use_case,
+                given.inputs,
+                vgg=vgg,
+                checkpoint=kept,
+                checkpoint_every=arguments.checkpoint_every,
+                resume=resume,
+                **given.layer,
+                **given.settings,
+            )
+            return run.go(report), vgg
+    except MemoryError as error:
+        return one_line(error) or "no details"
+
+
+def _report(arguments: argparse.Namespace, given: _Given, result: Result, vgg: VGG, frames: Frames) -> int:
+    """Write the report, and return the exit status; the picture has been written."""
+    path: Path = arguments.report
+    pictures = {picture.name: picture.source for picture in given.inputs.each}
+    peak_bytes = peak_memory()
+    try:
+        with device_errors():
+            write_report(path, result, vgg=vgg, frames=frames, peak_bytes=peak_bytes, **pictures)
+    except KeyboardInterrupt:
+        _say(f"interrupted; {path} was not written")
+        return 128 + signal.SIGINT
+    except (ValueError, OSError, MemoryError, DeviceError) as error:
+        reason = os_error(error) if isinstance(error, OSError) else one_line(error) or "out of memory"
+        _say(f"error: no report: {reason}")
+        return 1
+    if not arguments.quiet:
+        print(f"{path}: the report, {path.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _planned(planned: Plan) -> str:
+    height, width = planned.size
+    scales = f" at {', '.join(map(str, planned.scales))} pixels" if len(planned.scales) > 1 else ""
+    return (
+        f"{width} x {height}: about {planned.peak_bytes / 1e9:.2f} GB of memory, {planned.seconds:.2g} s an "
+        f"evaluation, {duration(planned.total_seconds)} for {plural(planned.iterations, 'iteration')}{scales}"
+    )
+
+
+def _does_not_fit(planned: Plan, arguments: argparse.Namespace) -> str:
+    height, width = planned.size
+    return (
+        f"{width} x {height} would take about {planned.peak_bytes / 1e9:.2f} GB of memory, and "
+        f"{planned.available_bytes / 1e9:.2f} GB are to be had: {_mend(planned, arguments)}"
+    )
+
+
+def _mend(planned: Plan, arguments: argparse.Namespace) -> str:
+    if planned.fits:
+        return "choose a smaller --size"
+    mend = f"choose --size {planned.largest_size} or less" if planned.largest_size else "no size would fit"
+    if planned.largest_size and getattr(arguments, "scales", None):
+        mend += ", and --scales up to it"
+    return mend
+
+
+def _run_plan(arguments: argparse.Namespace) -> int:
+    try:
+        check_tf32(arguments.tf32, arguments.device, arguments.dtype)
+    except ValueError as error:
+        _say(f"error: {error}")
+        return 2
+    names = ("content", "style", "weights", "pooling", "dtype", "threads", "device", "tf32")
+    names = (*names, *(f.name for f in fields(Settings) if "transfer" in f.metadata["only"]))
+    planned = plan("transfer", **{name: getattr(arguments, name) for name in names})
+    print(_planned(planned))
+    for name, size in planned.parts.items():
+        print(f"  {name:10}{size / 1e6:8.0f} MB")
+    if not planned.fits:
+        _say(f"error: {_does_not_fit(planned, arguments)}")
+    return int(not planned.fits)
+
+
+@contextlib.contextmanager
+def _reporter(
+    arguments: argparse.Namespace, resumed: Checkpoint | None, frames: Frames | None
+) -> Iterator[Callable[[Progress], None]]:
+    """The callback of a run: progress bar, log, intermediate pictures and those of the report.
+
+    A log or a picture that cannot be written does not end the run, which is worth more. A log begins with the lines of
+    the run that is gone on with, as if it had never stopped.
+    """
+    with tqdm(
+        initial=resumed.iteration if resumed else 0,
+        unit="it",
+        disable=True if arguments.quiet else None,  # None: only where standard error is a terminal
+        bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed} < {remaining}, {rate_fmt}{postfix}",
+        dynamic_ncols=True,
+    ) as bar:
+        log: Path | None = arguments.log
+        begun, saved = False, resumed.iteration if resumed else 0
+        earlier = resumed.history if resumed else []
+
+        def report(progress: Progress) -> None:
+            nonlocal log, begun, saved
+            bar.total = progress.iterations
+            bar.set_postfix_str(f"loss {progress.loss:.4g}", refresh=False)
+            bar.update(progress.iteration - bar.n)
+            if log:
+                try:  # an old log is emptied by the first line, not by a run that never begins
+                    with log.open("a" if begun else "w", encoding="utf-8") as file:
+                        lines = [*([] if begun else earlier), progress.record()]
+                        file.write("".join(json.dumps(line) + "\n" for line in lines))
+                    begun = True
+                except OSError as error:
+                    _say(f"note: {log}: {error.strerror}; the log ends here")
+                    log = None
+            if frames is not None:
+                frames(progress)
+            due = arguments.save_every and progress.iteration > 0 and progress.iteration % arguments.save_every == 0
+            if due and progress.iteration != saved:
+                saved = progress.iteration  # once, though the next scale's start has the same number
+                output = Path(arguments.output)
+                try:
+                    save_image(output.with_stem(f"{output.stem}-{progress.iteration:05d}"), progress.image)
+                except OSError as error:
+                    _say(f"note: {os_error(error)}")
+
+        yield report
+        if log and earlier and not begun:  # nothing was left to run
+            with contextlib.suppress(OSError):
+                log.write_text("".join(json.dumps(line) + "\n" for line in earlier), encoding="utf-8")
+
+
+def _summary(output: str, result: Result) -> str:
+    height, width = result.image.shape[:2]
+    last = result.history[-1]
+    first = next(line for line in result.history if line["size"] == last["size"])
+    return (
+        f"{output}: {width} x {height}, {plural(last['iteration'], 'iteration')} in {last['seconds']:.1f} s, "
+        f"loss {first['loss']:.4g} -> {result.settings['loss']:.4g}"
+    )
+
+
+def _say(text: str) -> None:
+    say(PROG, text)

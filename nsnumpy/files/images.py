@@ -1,0 +1,274 @@
+"""Picture files, PIL images and arrays to ``(H, W, 3)`` float32, RGB in [0, 1], and back."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, PngImagePlugin
+
+from .decode import READABLE, SAMPLE_PREFIX, PictureError, decode, header_size, reading
+from .writing import atomic_path, check_folder
+
+SETTINGS_KEY = "nsnumpy"
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+_SAVE_OPTIONS = {
+    "PNG": {"optimize": True},
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"quality": 95, "method": 4},
+    "TIFF": {"compression": "tiff_deflate"},
+}
+
+
+class Source:
+    """A picture that is opened and decoded once.
+
+    The camera's orientation tag is applied, an embedded ICC profile is converted to sRGB, transparency is composited on
+    white, and grey, palette, CMYK and 16-bit pictures become 8-bit RGB.
+
+    Parameters
+    ----------
+    picture : path, "sample:NAME", PIL.Image.Image, or array
+        An array is ``(H, W, 3)`` float in [0, 1], or uint8 ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)`` (RGBA).
+
+    Attributes
+    ----------
+    name : str
+        What a record calls it: a file by its name alone, since a result is shown to others.
+    shape : (H, W)
+        As it was given.
+
+    Raises
+    ------
+    PictureError
+        If the file is not a picture, or broken, or too large; if an array has another shape or other values.
+    OSError
+        If the file cannot be read.
+    """
+
+    def __init__(self, picture: str | os.PathLike[str] | Image.Image | np.ndarray) -> None:
+        self.name = picture_name(picture)
+        of_floats = isinstance(picture, np.ndarray) and picture.dtype.kind == "f"
+        self._whole = _check_array(picture) if of_floats else decode(picture)
+        self._held: dict[int | tuple[int, int] | None, np.ndarray] = {}
+        self.shape: tuple[int, int] = self._whole.shape[:2] if of_floats else self._whole.size[::-1]
+
+    def keep(self, sizes: Iterable[int | None], shapes: Iterable[tuple[int, int]] = ()) -> None:
+        """Hold the picture `at` these sizes and `fit` to these shapes, and let the whole of it go.
+
+        What is asked for later beside these is made from the largest that is held.
+        """
+        held = {size: self.at(size) for size in sizes} | {shape: self.fit(shape) for shape in shapes}
+        for image in held.values():
+            image.flags.writeable = False
+        self._held |= held
+        self._whole = max(self._held.values(), key=lambda image: image.size)
+
+    @property
+    def held(self) -> int:
+        """The long side of the largest that is held."""
+        return max(self._whole.shape[:2] if isinstance(self._whole, np.ndarray) else self._whole.size)
+
+    def at(self, size: int | None) -> np.ndarray:
+        """With this long side, the aspect ratio kept; as it is if None: ``(H, W, 3)`` float32, RGB in [0, 1]."""
+        if size is not None and size < 1:
+            raise PictureError(f"size is 1 pixel or more, not {size}")
+        if size in self._held:
+            return self._held[size]
+        if isinstance(self._whole, np.ndarray):
+            return _resize_array(self._whole, size)
+        return _to_array(_resize(self._whole, size))
+
+    def fit(self, shape: tuple[int, int]) -> np.ndarray:
+        """Scaled to cover `shape` and cropped to it around its centre: ``(H, W, 3)`` float32, RGB in [0, 1]."""
+        if shape in self._held:
+            return self._held[shape]
+        if isinstance(self._whole, np.ndarray):
+            if self._whole.shape[:2] == shape:
+                return self._whole
+            return _by_channel(self._whole, lambda c: ImageOps.fit(c, shape[::-1], Image.Resampling.LANCZOS))
+        return _to_array(ImageOps.fit(self._whole, shape[::-1], Image.Resampling.LANCZOS))
+
+
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Source
+"""A path (or "sample:NAME"), a `PIL.Image.Image`, an array, or a `Source` of one of these."""
+
+
+def opened(picture: Picture) -> Source:
+    """The picture, decoded now unless it was."""
+    return picture if isinstance(picture, Source) else Source(picture)
+
+
+def picture_name(picture: Picture) -> str:
+    """What a record calls a picture: a file by its name alone, since a result is shown to others."""
+    if isinstance(picture, Source):
+        return picture.name
+    if isinstance(picture, str) and picture.startswith(SAMPLE_PREFIX):
+        return picture
+    return Path(picture).name if isinstance(picture, str | os.PathLike) else type(picture).__name__
+
+
+def load_image(picture: Picture, size: int | None = None) -> np.ndarray:
+    """A picture as an array.
+
+    Parameters
+    ----------
+    picture : as for `Source`, or a Source
+    size : int, or None
+        The long side of the result in pixels; the aspect ratio is kept. None keeps the picture's own size.
+
+    Returns
+    -------
+    array ``(H, W, 3)``, float32, RGB in [0, 1]
+
+    Raises
+    ------
+    PictureError, OSError
+        As `Source`.
+    """
+    return opened(picture).at(size)
+
+
+def image_shape(picture: Picture) -> tuple[int, int]:
+    """(H, W) of a picture as it was given; of a file, its header alone is read. Errors as `Source`."""
+    of_file = isinstance(picture, str | os.PathLike)
+    return header_size(picture) if of_file else opened(picture).shape
+
+
+def fit_size(shape: tuple[int, int], size: int | None) -> tuple[int, int]:
+    """The (H, W) that `load_image` gives to a picture of this shape."""
+    return shape if size is None else _scaled(shape, size)
+
+
+def fit_image(picture: Picture, shape: tuple[int, int]) -> np.ndarray:
+    """A picture scaled to cover `shape` and cropped to it around its centre.
+
+    Parameters
+    ----------
+    picture : as for `load_image`
+    shape : (H, W), in pixels
+        A float array of this shape already comes back as it is.
+
+    Returns
+    -------
+    array ``(H, W, 3)``, float32, RGB in [0, 1]
+
+    Raises
+    ------
+    PictureError, OSError
+        As `Source`.
+    """
+    return opened(picture).fit(shape)
+
+
+def save_image(path: str | os.PathLike[str], image: np.ndarray, settings: Mapping[str, Any] | None = None) -> None:
+    """Write an image as 8-bit RGB, in the format that the suffix names; all of it, or nothing.
+
+    Parameters
+    ----------
+    path : path that ends in .png, .jpg, .jpeg, .webp, .tif or .tiff
+    image : array ``(H, W, 3)``, RGB; values outside [0, 1] are clipped
+    settings : mapping, or None
+        JSON-serialisable; embedded in a PNG, where `read_settings` finds them. The other formats do not carry them.
+
+    Raises
+    ------
+    PictureError
+        If the suffix is not one of these.
+    OSError
+        If the folder does not exist, or the file cannot be written.
+    """
+    path = check_output(path)
+    kind = FORMATS[path.suffix.lower()]
+    options: dict[str, Any] = dict(_SAVE_OPTIONS[kind])
+    if settings is not None and kind == "PNG":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt(SETTINGS_KEY, json.dumps(settings))
+    with atomic_path(path) as temporary:
+        _from_array(image).save(temporary, kind, **options)
+
+
+def check_output(path: str | os.PathLike[str]) -> Path:
+    """`path` as a Path if a picture can be written there, so that one knows before the work.
+
+    Raises
+    ------
+    PictureError
+        If the suffix names no format.
+    OSError
+        If the folder does not exist or cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise PictureError(f"{path}: cannot tell the format; end the name in one of {', '.join(FORMATS)}")
+    check_folder(path)
+    return path
+
+
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The settings that `save_image` embedded in a PNG.
+
+    Raises
+    ------
+    PictureError
+        If the file is not a picture or carries no settings.
+    """
+    with reading(path), Image.open(path, formats=READABLE) as image:
+        image.load()
+        text = image.info.get(SETTINGS_KEY)
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise PictureError(
+            f"{path}: no nsnumpy settings in this file; only a PNG that nsnumpy wrote carries them"
+        ) from error
+
+
+def _resize(image: Image.Image, size: int | None) -> Image.Image:
+    if size is None or size == max(image.size):
+        return image
+    return image.resize(_scaled(image.size, size), Image.Resampling.LANCZOS)
+
+
+def _resize_array(image: np.ndarray, size: int | None) -> np.ndarray:
+    """As `_resize`, in float: an array keeps the precision that it came with."""
+    height, width = image.shape[:2]
+    if size is None or size == max(height, width):
+        return image
+    return _by_channel(image, lambda channel: channel.resize(_scaled((width, height), size), Image.Resampling.LANCZOS))
+
+
+def _by_channel(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """A change of each channel of a float image, as Pillow has no colour images in float; clipped to [0, 1]."""
+    channels = [np.asarray(change(Image.fromarray(image[..., c]))) for c in range(3)]
+    return np.stack(channels, axis=-1).clip(0, 1)
+
+
+def _scaled(sides: tuple[int, int], size: int) -> tuple[int, int]:
+    first, second = (max(1, round(side * size / max(sides))) for side in sides)
+    return first, second
+
+
+def _check_array(image: np.ndarray) -> np.ndarray:
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise PictureError(f"an array (H, W, 3) expected; shape {image.shape} given")
+    if not np.isfinite(image).all():
+        raise PictureError("the picture holds values that are not finite")
+    if image.min() < -1e-6 or image.max() > 1 + 1e-6:  # rounding may go a little beyond
+        raise PictureError(
+            f"a float picture has values in [0, 1]; these go from {image.min():g} to {image.max():g}: "
+            "divide by 255, or convert to uint8"
+        )
+    return image.clip(0, 1).astype(np.float32)
+
+
+def _to_array(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, dtype=np.float32) / 255
+
+
+def _from_array(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))

@@ -1,0 +1,184 @@
+"""The steps of winograd.py on the CPU, on one piece of work: some rows of tiles of some pictures, small enough for a
+core's cache.
+
+Pieces of scratch memory take turns: each step reads the one and writes the other.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+from ...backend import Array, get_xp
+from ...workers import Scratch
+from .matrices import AT, BT
+from .tiles import Piece, cut, cut_overlapping, lay, lay_columns, pool_tiles, windows
+
+_ONES = 7  # the frequency (1, 1): A spreads it evenly, with weight one, over all 16 outputs
+
+
+class _Matrices(NamedTuple):
+    """The transforms, of an array's dtype and namespace."""
+
+    AT: Array
+    BT: Array
+    A: Array
+    B: Array
+
+
+def _matrices(like: Array) -> _Matrices:
+    xp = get_xp(like)
+    at, bt = xp.asarray(AT, like.dtype), xp.asarray(BT, like.dtype)
+    return _Matrices(at, bt, xp.ascontiguousarray(at.T), xp.ascontiguousarray(bt.T))
+
+
+class HostTiles:
+    """The steps for one call of an op, whose arrays are like `like`; threads share it."""
+
+    def __init__(self, like: Array) -> None:
+        self._m = _matrices(like)
+        self._seams = _Seams()
+
+    def empty_gradient(self, shape: tuple[int, ...], like: Array) -> Array:
+        """Memory for the gx of `add_inputs`."""
+        return get_xp(like).empty(shape, like.dtype)
+
+    def transform(self, x: Array, piece: Piece, scratch: Scratch, name: str = "") -> Array:
+        """``B^T d B`` of a piece of the pictures x ``(n, H, W, C)``: ``(36, n R T, C)``, in the scratch "even"."""
+        xp, m = get_xp(x), self._m
+        x = x[piece.pictures]
+        n, _, width, channels = x.shape
+        R, T = piece.stop - piece.start, -(-width // 4)
+        d = scratch.empty(name + "even", (6, n, 4 * R + 2, T, channels), x)
+        cut_overlapping(x, 4 * piece.start - 1, d)
+        by_column = scratch.empty(name + "odd", (6, n, 4 * R + 2, T * channels), x)
+        xp.matmul(m.BT, d.reshape(6, -1), out=by_column.reshape(6, -1))
+        V = scratch.empty(name + "even", (6, 6, n, R, T * channels), x)
+        xp.matmul(m.BT, windows(by_column, R, 6), out=V.transpose(1, 2, 3, 0, 4))
+        return V.reshape(36, -1, channels)
+
+    def write_outputs(
+        self, V: Array, U: Array, bias: Array, y: Array, piece: Piece, scratch: Scratch, *, relu: bool, pool: bool
+    ) -> Array | None:
+        """``A^T (V U) A + bias``, the ReLU and the pooling, into the piece's part of y; returns the ReLU's signs.
+
+        V is from `transform`; y is ``(n, H, W, N)``, or ``(n, H//2, W//2, N)`` if `pool`.
+        """
+        xp, m = get_xp(V), self._m
+        part = y[piece.pictures]
+        n, R, filters = len(part), piece.stop - piece.start, U.shape[2]
+        T = V.shape[1] // (n * R)
+        M = scratch.empty("odd", (36, V.shape[1], filters), V)
+        xp.matmul(V, U, out=M)
+        M[_ONES] += bias
+        by_row = scratch.empty("even", (4, 6, n * R * T * filters), V)
+        xp.matmul(m.AT, M.reshape(6, -1), out=by_row.reshape(4, -1))
+        tiles = scratch.empty("odd", (4, 4, n, R, T, filters), V)
+        xp.matmul(m.AT, by_row, out=tiles.reshape(4, 4, -1))
+        signs = None
+        if relu:
+            signs = xp.packbits(tiles > 0)
+            xp.maximum(tiles, scratch.zeros(tiles.shape, V), out=tiles)  # NumPy is slower with the scalar 0
+        if pool:
+            tiles = pool_tiles(tiles)
+        lay(tiles, part, (2 if pool else 4) * piece.start)
+        return signs
+
+    def cotangent(
+        self, gy: Array, width: int, piece: Piece, signs: Array | None, scratch: Scratch, *, pool: bool
+    ) -> Array:
+        """``A g A^T`` of a piece of gy, back through the pooling and the ReLU: ``(36, n R T, N)``, in "even".
+
+        `width` is W of the picture, which that of a pooled gy does not tell.
+        """
+        xp, m = get_xp(gy), self._m
+        gy = gy[piece.pictures]
+        filters, k = gy.shape[-1], 2 if pool else 4
+        shape = (len(gy), piece.stop - piece.start, -(-width // 4), filters)
+        tiles = scratch.empty("even", (4, 4, *shape), gy)
+        gy_tiles = scratch.empty("odd", (k, k, *shape), gy) if pool else tiles
+        cut(gy, k * piece.start, gy_tiles)
+        if signs is not None:
+            on = xp.unpackbits(signs)[: tiles.size].reshape(tiles.shape)
+            if pool:  # each input of a window gets a quarter of the window's gradient
+                gy_tiles *= 1 / 4
+                split = (2, 2, 2, 2, *shape)
+                xp.multiply(gy_tiles[:, None, :, None], on.reshape(split), out=tiles.reshape(split))
+            else:
+                xp.multiply(tiles, on, out=tiles)
+        by_row = scratch.empty("odd", (4, 6, tiles[0, 0].size), tiles)
+        xp.matmul(m.A, tiles.reshape(4, 4, -1), out=by_row)
+        M = scratch.empty("even", (36, tiles[0, 0].size // filters, filters), tiles)
+        xp.matmul(m.A, by_row.reshape(4, -1), out=M.reshape(6, -1))
+        return M
+
+    def add_inputs(self, M: Array, U: Array, gx: Array, piece: Piece, scratch: Scratch) -> None:
+        """``B (M U^T) B^T``, overlapping tiles added up, into the piece's part of gx ``(n, H, W, C)``; M is from
+        `cotangent`."""
+        overhang = self._write_inputs(M, U, gx[piece.pictures], piece, scratch)
+        self._seams.add(gx, piece, overhang)
+
+    def _write_inputs(self, M: Array, U: Array, gx: Array, piece: Piece, scratch: Scratch) -> Array:
+        """Writes the tile rows' own rows of gx, and returns what falls on the first two rows below them."""
+        xp, m = get_xp(gx), self._m
+        n, height, width, channels = gx.shape
+        R, T = piece.stop - piece.start, -(-width // 4)
+        V = scratch.empty("odd", (6, 6, n, R, T * channels), gx)
+        xp.matmul(M, U.swapaxes(1, 2), out=V.reshape(36, n * R * T, channels))
+
+        # B over rows: the first four of a tile's six rows are written, the other two added to those of the tile below.
+        V = V.transpose(1, 2, 3, 0, 4)
+        by_column = scratch.empty("even", (6, n, 4 * R + 2, T * channels), gx)
+        by_column[:, :, 4 * R :] = 0
+        xp.matmul(m.B[:4], V, out=by_column[:, :, : 4 * R].reshape(6, n, R, 4, -1))
+        last_two = scratch.empty("last two", (6, n, R, 2, T * channels), gx)
+        xp.matmul(m.B[4:], V, out=last_two)
+        below = windows(by_column[:, :, 4:], R, 2)
+        below += last_two
+
+        # The same over columns. Tile t reaches from column 4t - 1 to 4t + 4: one of its six falls to the tile on its
+        # left, one to that on its right. d[:, :, t + 1] are the columns 4t ... 4t + 3, for t from -1 to T.
+        lines = n * (4 * R + 2)
+        by_column = by_column.reshape(6, lines, -1).transpose(1, 0, 2)
+        d = scratch.empty("odd", (4, lines, T + 2, channels), gx)
+        inner, left = d[:3, :, 1:-1], d[3, :, :-2]
+        xp.matmul(m.B[1:4], by_column, out=inner.reshape(3, lines, -1).transpose(1, 0, 2))
+        xp.matmul(m.B[:1], by_column, out=left.reshape(lines, 1, -1))
+        d[3, :, -2] = 0
+        last_two = scratch.empty("last two", (2, lines, T, channels), gx)
+        xp.matmul(m.B[4:], by_column, out=last_two.reshape(2, lines, -1).transpose(1, 0, 2))
+        d[3, :, 1:-1] += last_two[0]
+        d[0, :, 2:-1] += last_two[1, :, :-1]  # the last one falls outside
+        d = d.reshape(4, n, 4 * R + 2, T + 2, channels)[:, :, :, 1:-1]
+
+        top = 4 * piece.start - 1
+        bottom = height if 4 * piece.stop >= height else 4 * piece.stop - 1
+        lay_columns(d[:, :, max(-top, 0) :], gx[:, max(top, 0) : bottom])
+        overhang = xp.empty((n, 2, width, channels), gx.dtype)
+        lay_columns(d[:, :, 4 * R :], overhang)
+        return overhang
+
+
+class _Seams:
+    """The rows of gx on which two stripes of a picture fall: the second one to come adds the overhang."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[int, int], Array | None] = {}  # by (picture, row): overhangs onto it, None for rows
+        self._lock = threading.Lock()
+
+    def add(self, gx: Array, piece: Piece, overhang: Array) -> None:
+        """The rows of a piece were written, and its overhang is there."""
+        if piece.start:
+            self._meet(gx, (piece.first, 4 * piece.start - 1), None)
+        if 4 * piece.stop < gx.shape[1]:
+            self._meet(gx, (piece.first, 4 * piece.stop - 1), overhang[0])
+
+    def _meet(self, gx: Array, key: tuple[int, int], overhang: Array | None) -> None:
+        with self._lock:
+            if key not in self._waiting:
+                self._waiting[key] = overhang
+                return
+            other = self._waiting.pop(key)
+        n, row = key
+        rows = gx[n, row : row + 2]
+        rows += (overhang if other is None else other)[: len(rows)]

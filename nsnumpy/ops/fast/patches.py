@@ -1,0 +1,136 @@
+"""The first layer, convolution and ReLU: one matrix product over 3x3 patches, a block of rows at a time.
+
+Three channels are too few for winograd.py, whose transforms would cost more than they save. Here the 27 numbers of a
+patch are gathered once, as columns, instead of one product for each of the nine taps as in conv.py:
+
+    y (pixels, N) = max(P (pixels, 28) @ K (28, N), 0)        K: the weight, and the bias beneath it; P ends with a 1
+
+The gathering and the product cost so little, and the output of the first layer is so large, that the backward makes it
+again from x, block by block, rather than keep it or its signs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ...backend import Array, get_xp
+from ...workers import Scratch, Workers
+
+
+# The backward keeps x.
+def patches_relu_forward(x: Array, weight: Array, bias: Array, workers: Workers | None = None) -> Array:
+    """``max(conv_forward(x, weight, bias), 0)``.
+
+    Parameters
+    ----------
+    x : array ``(..., H, W, C_in)``, float, of few channels
+    weight : array ``(3, 3, C_in, C_out)`` of x's dtype
+    bias : array ``(C_out,)`` of x's dtype
+    workers : Workers, or None for one thread
+
+    Returns
+    -------
+    y : array ``(..., H, W, C_out)``
+    """
+    xp = get_xp(x, weight, bias)
+    workers = workers or Workers(1)
+    *batch, height, width, _ = x.shape
+    y = xp.empty((*batch, height, width, len(bias)), x.dtype)
+    images, outputs = x.reshape(-1, *x.shape[-3:]), y.reshape(-1, *y.shape[-3:])
+    kernel = _kernel(weight, bias)
+
+    def block(job: tuple[int, int, int], scratch: Scratch) -> None:
+        n, start, stop = job
+        _features(images[n], start, stop, kernel, outputs[n, start:stop], scratch)
+
+    workers.map(block, _blocks(images, kernel, workers))
+    return y
+
+
+def patches_relu_backward(
+    gy: Array | None,
+    x: Array,
+    weight: Array,
+    bias: Array,
+    adds: Sequence[Callable[[Array, slice, Array, Scratch], None]] = (),
+    workers: Workers | None = None,
+) -> Array:
+    """The gradient with respect to x, of a loss that depends on ``F = y`` through the layers above and by itself.
+
+    Parameters
+    ----------
+    gy : array ``(..., H, W, C_out)``, or None for zero
+        What comes from above.
+    x, weight, bias, workers : as in the forward
+    adds : functions of (F, at, out, scratch)
+        Each adds dL/dF to out ``(rows, C_out)`` for a block F ``(rows, C_out)`` of the positions, `at` of them all.
+
+    Returns
+    -------
+    gx : array ``(..., H, W, C_in)``
+    """
+    xp = get_xp(x, weight, bias)
+    workers = workers or Workers(1)
+    *_, height, width, channels = x.shape
+    images = x.reshape(-1, height, width, channels)
+    gradients = None if gy is None else gy.reshape(-1, height, width, len(bias))
+    kernel = _kernel(weight, bias)
+
+    def block(job: tuple[int, int, int], scratch: Scratch) -> Array:
+        n, start, stop = job
+        shape = (stop - start, width, len(bias))
+        F = _features(images[n], start, stop, kernel, scratch.empty("features", shape, x), scratch)
+        gF = scratch.empty("gradient", shape, x)
+        gF[...] = 0 if gradients is None else gradients[n, start:stop]
+        at = slice((n * height + start) * width, (n * height + stop) * width)
+        for add in adds:
+            add(F.reshape(-1, len(bias)), at, gF.reshape(-1, len(bias)), scratch)
+        xp.multiply(gF, F > 0, out=gF)
+        patches = scratch.empty("patches", (len(kernel) - 1, stop - start, width), x)
+        xp.matmul(kernel[:-1], gF.reshape(-1, len(bias)).T, out=patches.reshape(len(patches), -1))
+        return _scatter(patches.reshape(3, 3, channels, stop - start, width))
+
+    jobs = _blocks(images, kernel, workers)
+    gx = xp.zeros((len(images), height + 2, width + 2, channels), x.dtype)
+    for (n, start, stop), rows in zip(jobs, workers.map(block, jobs), strict=True):
+        gx[n, start : stop + 2] += rows
+    return xp.ascontiguousarray(gx[:, 1:-1, 1:-1]).reshape(x.shape)
+
+
+def _kernel(weight: Array, bias: Array) -> Array:
+    return get_xp(weight).concatenate([weight.reshape(-1, len(bias)), bias[None]])
+
+
+def _blocks(images: Array, kernel: Array, workers: Workers) -> list[tuple[int, int, int]]:
+    """(picture of the batch, first row, last row + 1)"""
+    row = images.shape[2] * (kernel.shape[0] + 3 * kernel.shape[1]) * images.dtype.itemsize
+    return [(n, *rows) for n in range(len(images)) for rows in workers.blocks(images.shape[1], row)]
+
+
+def _features(x: Array, start: int, stop: int, kernel: Array, y: Array, scratch: Scratch) -> Array:
+    """Rows start ... stop of the layer's output, written into y ``(rows, W, N)``, which is returned."""
+    xp = get_xp(x)
+    height, width, channels = x.shape
+    rows = stop - start
+    padded = scratch.empty("padded", (rows + 2, width + 2, channels), x)
+    padded[...] = 0
+    first, last = max(start - 1, 0), min(stop + 1, height)
+    padded[first - start + 1 : last - start + 1, 1:-1] = x[first:last]
+    patches = scratch.empty("patches", (len(kernel), rows, width), x)
+    patches[-1] = 1
+    taps = patches[:-1].reshape(3, 3, channels, rows, width)
+    for i in range(3):
+        for j in range(3):
+            taps[i, j] = padded[i : i + rows, j : j + width].transpose(2, 0, 1)
+    xp.matmul(patches.reshape(len(kernel), -1).T, kernel, out=y.reshape(-1, kernel.shape[1]))
+    return xp.maximum(y, scratch.zeros(y.shape, x), out=y)  # NumPy is slower with the scalar 0
+
+
+def _scatter(taps: Array) -> Array:
+    """The adjoint of the gathering: taps ``(3, 3, C, rows, W)`` added up to ``(rows + 2, W + 2, C)``."""
+    _, _, channels, rows, width = taps.shape
+    gx = get_xp(taps).zeros((channels, rows + 2, width + 2), taps.dtype)
+    for i in range(3):
+        for j in range(3):
+            gx[:, i : i + rows, j : j + width] += taps[i, j]
+    return gx.transpose(1, 2, 0)

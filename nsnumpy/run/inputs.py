@@ -1,0 +1,171 @@
+"""A run's pictures and its scales: each picture is decoded once, before the run, and held at the sizes it needs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+
+from ..files.images import Picture, Source, fit_size, opened
+from .settings import INITS, USE_CASES, Settings
+
+Styles = Picture | Sequence[tuple[Picture, float]]
+"""One picture, or several with their weights."""
+Scale = dict[str, int | None]
+"""Long sides: "result", and of each style picture by its name; None is a picture's own size."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """A picture of a run: its name in the record ("content", "style", "style 2"), itself, and its weight."""
+
+    name: str
+    source: Source
+    weight: float = 1.0
+
+
+class Inputs:
+    """The pictures of a run.
+
+    Parameters
+    ----------
+    use_case : str
+    pictures : mapping from "content", "style" to pictures
+        What the use case takes; the style may be several pictures, with their weights.
+    s : Settings
+        Completed; it says at which sizes they are held, and what the run starts from.
+    begins : bool
+        Whether the run starts; if it goes on from a checkpoint, what it started from is not looked at.
+
+    Attributes
+    ----------
+    each : list of Input
+        The first one has the result's proportions.
+    scales : list of Scale
+        Coarse to fine.
+    size : (H, W)
+        Of the result.
+
+    Raises
+    ------
+    ValueError
+        If there are other pictures than the use case takes, or the scales do not go with them.
+    PictureError, OSError
+        If a picture cannot be read.
+    """
+
+    def __init__(self, use_case: str, pictures: Mapping[str, Styles], s: Settings, *, begins: bool = True) -> None:
+        self.each = [Input(name, opened(picture), weight) for name, picture, weight in pictures_of(use_case, pictures)]
+        shapes = {given.name: given.source.shape for given in self.each}
+        self.scales = scales_of(s, shapes)
+        self.size = fit_size(next(iter(shapes.values())), s.size)
+        begin = [self.shape(self.scales[0])]
+        self._start = _start(s, shapes) if begins else None
+        if self._start is not None:
+            self._start.keep([], begin)
+        for given in self.each:
+            side = "result" if given.name == "content" else given.name
+            starts = isinstance(s.init, str) and given.name == s.init == "style"
+            given.source.keep([scale[side] for scale in self.scales], begin if starts else [])
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What the record calls each of them."""
+        return {given.name: given.source.name for given in self.each}
+
+    def shape(self, scale: Scale) -> tuple[int, int]:
+        """(H, W) of the result at a scale."""
+        return fit_size(self.each[0].source.shape, scale["result"])
+
+    def at(self, given: Input, scale: Scale) -> np.ndarray:
+        """One of them at a scale."""
+        return given.source.at(scale["result" if given.name == "content" else given.name])
+
+    def content(self, scale: Scale) -> np.ndarray | None:
+        """The content picture at a scale, if there is one."""
+        return next((self.at(given, scale) for given in self.each if given.name == "content"), None)
+
+    def style(self, scale: Scale) -> list[tuple[np.ndarray, float]] | None:
+        """The style pictures at a scale, with their weights, if there are any."""
+        return [(self.at(given, scale), given.weight) for given in self.each if given.name != "content"] or None
+
+    def start(self, s: Settings) -> np.ndarray:
+        """The first iterate ``(H, W, 3)``, in [0, 1]."""
+        shape = self.shape(self.scales[0])
+        if self._start is not None:
+            return self._start.fit(shape)
+        if s.init == "noise":
+            # White noise about grey. It is faint because smooth filters hardly see its finest grain, and would leave
+            # it.
+            return np.random.default_rng(s.seed).uniform(0.45, 0.55, (*shape, 3)).astype(np.float32)
+        source = next(given.source for given in self.each if given.name == s.init)
+        return source.at(self.scales[0]["result"]) if s.init == "content" else source.fit(shape)
+
+
+def _start(s: Settings, names: Collection[str]) -> Source | None:
+    """The picture to start from, if it is one of its own."""
+    if isinstance(s.init, str) and s.init in INITS:
+        if s.init != "noise" and s.init not in names:
+            raise ValueError(f"init {s.init!r}: there is no {s.init} picture here; choose noise or a picture")
+        return None
+    if isinstance(s.init, str) and re.fullmatch(r"\w+", s.init) and not Path(s.init).exists():
+        raise ValueError(f"init {s.init!r}: choose {', '.join(INITS)}, or a picture file")
+    return opened(s.init)
+
+
+def pictures_of(use_case: str, pictures: Mapping[str, Styles | None]) -> list[tuple[str, Picture, float]]:
+    """The names, pictures and weights of all that the use case takes; ValueError if it is given others."""
+    taken, given = USE_CASES[use_case].pictures, [role for role, picture in pictures.items() if picture is not None]
+    if sorted(given) != sorted(taken):
+        raise ValueError(f"{use_case} takes a {' and a '.join(taken)} picture")
+    return [named_picture for role in taken for named_picture in named(role, pictures[role])]
+
+
+def named(role: str, given: Styles) -> list[tuple[str, Picture, float]]:
+    """The names, pictures and weights of a role's pictures, none of them opened yet.
+
+    Raises
+    ------
+    ValueError
+        If it is neither a picture nor, for the style, a list of pictures with weights above 0.
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        return [(role, given, 1.0)]
+    pairs = list(given)
+    if role != "style" or not pairs or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
+        raise ValueError(f"a {role} picture expected, or for the style a list of (picture, weight); got {given!r}")
+    for _, weight in pairs:
+        if not (isinstance(weight, Real) and 0 < weight < math.inf):
+            raise ValueError(f"the weight of a style picture is a number above 0; got {weight!r}")
+    names = [role, *(f"{role} {number}" for number in range(2, len(pairs) + 1))]
+    return [(name, picture, float(weight)) for name, (picture, weight) in zip(names, pairs, strict=True)]
+
+
+def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[Scale]:
+    """The scales of a run, coarse to fine.
+
+    Parameters
+    ----------
+    s : Settings
+    shapes : mapping from "content", "style", "style 2", ... to (H, W)
+        Of the pictures as they were given; the result has the first one's proportions.
+
+    Raises
+    ------
+    ValueError
+        If the scales do not go with the size or the iterations.
+    """
+    result = fit_size(next(iter(shapes.values())), s.size)
+    style_size = s.style_size or s.size
+    styles = {name: fit_size(shape, style_size) for name, shape in shapes.items() if name != "content"}
+    sizes = s.sizes(max(result), (min(result), *map(min, styles.values())))
+    smaller = [
+        {name: max(1, round(max(style) * size / max(result))) for name, style in styles.items()} for size in sizes[:-1]
+    ]
+    coarse = [{"result": size, **sides} for size, sides in zip(sizes, smaller, strict=False)]
+    return [*coarse, {"result": s.size, **dict.fromkeys(styles, style_size)}]

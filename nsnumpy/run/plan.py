@@ -1,0 +1,161 @@
+"""What a run will take, before it takes it; and whether the machine has it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..architecture import Network
+from ..backend import check_tf32, device_namespace, free_device_bytes
+from ..files.images import Picture, fit_size, image_shape
+from ..files.weight_sources import BUILTIN
+from ..files.weights import WeightFile, read_network
+from ..machine import available_bytes, resident_bytes, usable_cores
+from .budget import Run, measured_rates, run_memory, run_seconds
+from .inputs import Scale, Styles, pictures_of, scales_of
+from .settings import layers_of, settings_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take.
+
+    Attributes
+    ----------
+    size : (H, W) of the result
+    peak_bytes : int
+        Of the whole process; on a GPU, of what the run adds to the memory that is taken already.
+    parts : dict from str to int
+        What the peak is made of, in bytes.
+    scales : list of int
+        The long sides to work at; memory is the last one's.
+    iterations : int
+        At all scales.
+    seconds : float
+        Per evaluation of loss and gradient at the last scale; an iteration takes one, and sometimes a second one.
+    total_seconds : float
+        One evaluation for each iteration of all scales.
+    available_bytes : int, or None
+        What the machine can give this process, itself included, or what is free on the GPU; None if that cannot be
+        told.
+    largest_size : int, or None
+        If the run does not fit, the largest long side with which it would, 0 if there is none.
+    """
+
+    size: tuple[int, int]
+    peak_bytes: int
+    parts: dict[str, int] = field(repr=False)
+    scales: list[int]
+    iterations: int
+    seconds: float
+    total_seconds: float
+    available_bytes: int | None
+    largest_size: int | None = None
+
+    @property
+    def fits(self) -> bool:
+        return self.available_bytes is None or self.peak_bytes <= self.available_bytes
+
+
+def plan(
+    use_case: str,
+    *,
+    content: Picture | None = None,
+    style: Styles | None = None,
+    layer: str = "conv4_2",
+    weights: str | os.PathLike[str] | WeightFile | Network = BUILTIN,
+    pooling: str = "avg",
+    dtype: str = "float32",
+    threads: int | None = None,
+    device: str = "cpu",
+    tf32: bool = False,
+    **settings: Any,
+) -> Plan:
+    """What a run would take of its device, before anything is allocated for it.
+
+    Parameters
+    ----------
+    use_case : "transfer", "texture" or "reconstruct"
+    content, style, layer, settings : as the use case takes them
+    weights, pooling, dtype, threads, device, tf32 : as `load_vgg` takes them
+        Instead of weights, pooling and dtype, a `Network` will do. Of weights in a file only the shapes are read, and
+        of pictures in files, too.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ValueError
+        If a picture, a weight file or a setting cannot be used.
+    DeviceError
+        If the device cannot be had.
+    """
+    check_tf32(tf32, device, dtype)
+    xp = device_namespace(device)
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads is 1 or more, not {threads}")
+    s = settings_of(use_case, **settings).completed(use_case)
+    given = pictures_of(use_case, {"content": content, "style": style})
+    network = weights if isinstance(weights, Network) else read_network(weights, pooling, dtype)
+    shapes = {name: image_shape(picture) for name, picture, _ in given}
+    content_layers, style_layers = layers_of(use_case, s, layer)
+
+    def run(scale: Scale) -> Run:
+        result = fit_size(next(iter(shapes.values())), scale["result"])
+        styles = [fit_size(shape, scale[name]) for name, shape in shapes.items() if name != "content"]
+        return Run(
+            size=result,
+            content=result if "content" in shapes else None,
+            style=max(styles, key=math.prod, default=None),
+            styles=len(styles),
+            content_layers=tuple(content_layers),
+            style_layers=tuple(style_layers),
+            optimizer=s.optimizer,
+            threads=threads or usable_cores(),
+            device=device,
+        )
+
+    scales = scales_of(s, shapes)
+    runs = [run(scale) for scale in scales]
+    asked = runs[-1]
+    for coarse in runs[:-1]:
+        run_memory(network, coarse)  # raises where a scale is too small for the network
+    in_memory = isinstance(weights, WeightFile)
+    rates = measured_rates(device, asked.threads, tf32)
+    each = [run_seconds(network, run, rates) for run in runs]
+    counts = s.iterations_at(scales)
+    total = sum(seconds * count for seconds, count in zip(each, counts, strict=True))
+    if device == "cpu":
+        read = sum(array.nbytes for pair in weights.weights.values() for array in pair) if in_memory else 0
+        program, available = resident_bytes() - read, available_bytes()  # what is read is among the weights, too
+    else:
+        program, available = 0, free_device_bytes(xp)
+    parts = ({"program": program} if program else {}) | run_memory(network, asked)
+    peak, largest = sum(parts.values()), None
+    if available is not None and peak > available:
+
+        def needed(size: int) -> int:
+            try:
+                smaller = replace(s, size=size, scales=(), iterations=None)
+                return program + sum(run_memory(network, run(scales_of(smaller, shapes)[-1])).values())
+            except ValueError:  # too small for the deepest layer
+                return 0
+
+        largest = _largest_size(lambda size: needed(size) <= available, max(asked.size))
+        largest = largest if needed(largest) else 0
+    sides = [max(run.size) for run in runs]
+    return Plan(asked.size, peak, parts, sides, sum(counts), each[-1], total, available, largest)
+
+
+def _largest_size(fits: Callable[[int], bool], most: int) -> int:
+    """The largest size below `most` for which `fits` holds, 0 if none does; memory grows with the size."""
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -1,0 +1,119 @@
+"""What a run reports on its way, and what it returns."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy
+
+from .._version import __version__
+from ..backend import Array, to_host
+from ..files.images import save_image
+from ..optimize import Ended, Ending
+from ..vgg import VGG
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A step of a run, and where it led: what a callback gets, and a line of the history.
+
+    Attributes
+    ----------
+    iteration, iterations : int
+        How many are done, and how many were asked for, at all scales.
+    loss : float
+    terms, gradient_norms : dicts from str to float
+        The loss's weighted terms, and the norms of their gradients; see `Objective`.
+    step : float
+        The Euclidean length of the step that led here; 0 at the start of a scale.
+    seconds : float
+        Since the start of the run.
+    x : array ``(H, W, 3)``
+        The iterate itself, at the present scale.
+    """
+
+    iteration: int
+    iterations: int
+    loss: float
+    terms: dict[str, float]
+    gradient_norms: dict[str, float]
+    step: float
+    seconds: float
+    x: Array = field(repr=False)
+
+    @property
+    def image(self) -> np.ndarray:
+        """The picture so far: ``(H, W, 3)`` float32 in [0, 1], a copy."""
+        return to_image(self.x)
+
+    def record(self) -> dict[str, Any]:
+        """The same without the picture; JSON-serialisable."""
+        return {
+            "iteration": self.iteration,
+            "size": max(self.x.shape),
+            "loss": self.loss,
+            "terms": self.terms,
+            "gradient_norms": self.gradient_norms,
+            "step": self.step,
+            "seconds": round(self.seconds, 4),
+        }
+
+
+@dataclass(frozen=True)
+class Result(Ended):
+    """What a run made.
+
+    Attributes
+    ----------
+    image : array ``(H, W, 3)``, float32, RGB in [0, 1]
+        The iterate with the lowest loss.
+    history : list of dicts
+        Per iteration, from 0, the start: ``iteration``, ``size`` (the scale's long side), ``loss``, ``terms``
+        (weighted; they add up to the loss), ``gradient_norms``, ``step``, ``seconds``: see `Progress`. Each scale
+        begins with a line of its own start, which has the number of the last iteration of the scale before.
+    settings : dict
+        All that was set, with versions; JSON-serialisable.
+    ending : Ending
+        How it ended; `stopped`, `interrupted`, `failed` and `out_of_memory` ask it.
+    """
+
+    image: np.ndarray = field(repr=False)
+    history: list[dict[str, Any]] = field(repr=False)
+    settings: dict[str, Any]
+    ending: Ending = field(default_factory=Ending)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the image, as `save_image`; a PNG carries the settings."""
+        save_image(path, self.image, self.settings)
+
+
+Callback = Callable[[Progress], object]
+
+
+def to_image(x: Array) -> np.ndarray:
+    """An iterate on any device as a picture ``(H, W, 3)``, float32 in [0, 1], on the host."""
+    return np.clip(to_host(x), 0, 1).astype(np.float32)
+
+
+def versions(vgg: VGG) -> dict[str, Any]:
+    """What made a result: the network, how it was run, and the versions of the programs."""
+    return {
+        "weights": vgg.source,
+        "weights_sha256": vgg.sha256,
+        "architecture": vgg.architecture,
+        "pooling": vgg.pooling,
+        "dtype": str(vgg.dtype),
+        "backend": vgg.xp.__name__,
+        "convolution": vgg.convolution,
+        "tf32": vgg.tf32,
+        "threads": vgg.workers.threads,
+        "nsnumpy": __version__,
+        "python": platform.python_version(),
+        vgg.xp.__name__: vgg.xp.__version__,
+        "scipy": scipy.__version__,
+    }

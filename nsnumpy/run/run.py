@@ -1,0 +1,345 @@
+"""A run: scale after scale and step after step, kept and gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+from ..backend import asarray, device_errors
+from ..files.checkpoint import EVERY, Checkpoint, Keeper, digest, on_device, read_checkpoint
+from ..files.images import fit_image, picture_name
+from ..files.weights import load_vgg
+from ..objective import Objective, layer_weights
+from ..optimize import Descent, Ending, Iterate
+from ..variable import VARIABLES, through
+from ..vgg import VGG
+from .inputs import Inputs, Styles
+from .results import Callback, Progress, Result, to_image, versions
+from .settings import BOUNDS, layers_of, settings_of
+
+
+class Run:
+    """A run of a use case, which is driven by whoever wants its steps: `go`, or `steps` for one that stops, looks and
+    changes.
+
+    Parameters
+    ----------
+    use_case : "transfer", "texture" or "reconstruct"
+    pictures : mapping from "content", "style" to pictures
+        What the use case takes. The style may be a list of (picture, weight): the loss is the weighted sum of those for
+        each. Or `Inputs`, which have been read for this run.
+    vgg : VGG, or None
+        The network; None takes the built-in one. See `load_vgg`.
+    layer : str, or None
+        Of a reconstruction: conv4_2 unless given.
+    checkpoint : path, or None
+        A file to keep the run in, written anew every `checkpoint_every` iterations and when it ends.
+    checkpoint_every : int
+    resume : path, Checkpoint, or None
+        Such a file, to go on from: with the same pictures, network and settings; only `iterations` may be others. The
+        optimizers of this package go on as if they had never stopped, with the same numbers (on the same machine, with
+        as many threads); scipy's from the same pixels with a fresh memory, and a warning.
+    **settings
+        Fields of `Settings`: size, iterations, optimizer, init, seed, alpha, beta, tv, content_layers, ...
+
+    Attributes
+    ----------
+    history : list of dicts
+        See `Result`.
+    settings : dict
+        What the run is of, and with; JSON-serialisable.
+
+    Raises
+    ------
+    ValueError
+        If a picture, a setting or a checkpoint cannot be used; PictureError, WeightFileError and CheckpointError are
+        ValueErrors.
+    OSError
+        If a picture cannot be read, or no checkpoint could be written.
+
+    Examples
+    --------
+    >>> import contextlib, nsnumpy as ns
+    >>> run = ns.Run("texture", {"style": "sample:starry"}, size=32, iterations=6)
+    >>> with contextlib.closing(run.steps()) as steps:
+    ...     for step in steps:
+    ...         if step.iteration == 2 and not run.changes:
+    ...             run.change(beta=5)  # seen by the next step
+    >>> [line["iteration"] for line in run.history], run.result().settings["changes"]
+    ([0, 1, 2, 2, 3, 4, 5, 6], [{'iteration': 2, 'beta': 5.0}])
+    """
+
+    def __init__(
+        self,
+        use_case: str,
+        pictures: Mapping[str, Styles] | Inputs,
+        *,
+        vgg: VGG | None = None,
+        layer: str | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = EVERY,
+        resume: str | os.PathLike[str] | Checkpoint | None = None,
+        **settings: Any,
+    ) -> None:
+        if use_case != "reconstruct" and layer is not None:
+            raise TypeError(f"{use_case} has no setting 'layer'")
+        layer = layer or "conv4_2"
+        self.s = settings_of(use_case, **settings).completed(use_case)
+        self.began = time.perf_counter()
+        read = isinstance(pictures, Inputs)
+        self.inputs = pictures if read else Inputs(use_case, pictures, self.s, begins=resume is None)
+        self.vgg = vgg or load_vgg()
+        self._content_layers, self._style_layers = layers_of(use_case, self.s, layer)
+        self.scales = self.inputs.scales
+        self.iterations = self.s.iterations_at(self.scales)
+        self.history: list[dict[str, Any]] = []
+        self.changes: list[dict[str, Any]] = []
+        self._variable = VARIABLES["pixels"]
+        self._stops: list[str] = []
+        self._ending = Ending()
+        self._image: np.ndarray | None = None
+        self._loss = 0.0
+        self._counts: list[int] = []  # iterations at the scales that are done
+        self._objective: Objective | None = None
+        self._descent: Descent | None = None  # of the scale that it is at
+        self.settings = self._record(use_case, {"layer": layer} if use_case == "reconstruct" else {})
+        self._keeper = None if checkpoint is None else Keeper(checkpoint, checkpoint_every)
+        self._resumed = None if resume is None else self._resume(resume)
+        if self._keeper and self._resumed and not self._keeper.path.exists():
+            self._keeper.offer(self._resumed)
+
+    def _record(self, use_case: str, names: dict[str, str]) -> dict[str, Any]:
+        """What the run is of, and with; JSON-serialisable."""
+        used = {f.name: getattr(self.s, f.name) for f in fields(self.s) if use_case in f.metadata["only"]}
+        layered = [name for name in ("content_layers", "style_layers") if name in used]
+        used |= {name: layer_weights(used[name], self.s.convention) for name in layered}
+        used["init"] = picture_name(self.s.init)
+        if self.s.iterations is None:
+            used["iterations"] = tuple(self.iterations) if len(self.iterations) > 1 else self.iterations[0]
+        if "scales" in used:
+            used["scales"] = [max(self.inputs.shape(scale)) for scale in self.scales]
+        weights = {given.name: given.weight for given in self.inputs.each if given.weight != 1.0}
+        names = names | ({"style_weights": weights} if weights else {})
+        return {"command": use_case, **self.inputs.names, **names, **used, **versions(self.vgg)}
+
+    def _identity(self) -> dict[str, Any]:
+        """The record, with the digests of the pictures, at the sizes that are used, in place of their names."""
+        last = self.scales[-1]
+        names = [given.name for given in self.inputs.each]
+        images = [
+            given.source.at(last["result" if given.name == "content" else given.name]) for given in self.inputs.each
+        ]
+        digests = {f"{name}_sha256": digest(image) for name, image in zip(names, images, strict=True)}
+        return {name: value for name, value in self.settings.items() if name not in names} | digests
+
+    def _resume(self, resume: str | os.PathLike[str] | Checkpoint) -> Checkpoint:
+        checkpoint = resume if isinstance(resume, Checkpoint) else read_checkpoint(resume)
+        checkpoint.check(self._identity())
+        self.began -= checkpoint.seconds
+        self.history, self._stops = list(checkpoint.history), list(checkpoint.stops)
+        for change in checkpoint.settings.get("changes", []):
+            self._note(change)
+        state = checkpoint.state
+        self._image, self._loss, self._counts = to_image(state["best"]), state["lowest"], list(checkpoint.counts)
+        ran = [*self._counts, max(state["iteration"], self.iterations[checkpoint.scale])]
+        if ran != self.iterations[: len(ran)]:  # not asked for now: but this is what ran
+            self.iterations = ran + self.iterations[len(ran) :]
+            self.settings["iterations"] = self.iterations if len(self.iterations) > 1 else self.iterations[0]
+        if self.s.optimizer == "scipy":
+            warnings.warn(
+                "scipy's L-BFGS-B does not give its memory away: the run goes on from the same pixels with a fresh one",
+                stacklevel=4,
+            )
+        return checkpoint
+
+    def go(self, callback: Callback | None = None) -> Result:
+        """Run it, or the rest of it.
+
+        Parameters
+        ----------
+        callback : function of one `Progress`, or None
+            Called at the start (of each scale) and after every iteration.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is not finite at the start.
+        MemoryError
+            If there is not enough for the first iterate.
+        KeyboardInterrupt
+            If it comes before the first iterate.
+        DeviceError
+            If the GPU fails.
+        """
+        try:
+            with contextlib.closing(self.steps()) as steps:
+                for step in steps:
+                    if callback is not None:
+                        callback(step)
+        except (KeyboardInterrupt, FloatingPointError, MemoryError) as error:
+            self._end_by(error)
+        return self.result()
+
+    def steps(self) -> Iterator[Progress]:
+        """Each step as it is made: the start of each scale, and every iteration.
+
+        Nothing is computed that was not asked for. Between two steps the run may be left (close the iterator then, or
+        let it go), or be given other weights (`change`).
+        """
+        identity = self._identity() if self._keeper else {}
+        for number in range(len(self._counts), len(self.scales)):
+            with device_errors():
+                self._begin(number)
+            counts, stops = list(self._counts), list(self._stops)
+            total = sum(counts) + sum(self.iterations[number:])
+            for iterate in self._descent.steps(self.iterations[number]):
+                step = self._step(iterate, sum(counts), total)
+                self.history.append(step.record())
+                if self._keeper:
+                    record = identity | ({"changes": self.changes[:]} if self.changes else {})
+                    state = dict(iterate.state)
+                    kept = Checkpoint(record, self.history[:], step.seconds, number, counts, stops, state)
+                    self._keeper.offer(kept)
+                yield step
+            self._finish(self._descent.ending)
+
+    def change(self, **weights: float) -> None:
+        """Other weights alpha, beta or tv, from the next step on, which is to the same picture.
+
+        What L-BFGS remembers is dropped, and so is the best picture so far, whose loss was another one.
+
+        Raises
+        ------
+        ValueError
+            If the use case has no such weight, or it is not a number, 0 or more.
+        """
+        known = [name for name in ("alpha", "beta", "tv") if getattr(self.s, name) is not None]
+        if unknown := [name for name in weights if name not in known]:
+            raise ValueError(f"{unknown[0]}: not a weight of this run; it has {', '.join(known)}")
+        at = self.history[-1]["iteration"] if self.history else 0
+        self._note(
+            {"iteration": at, **{name: getattr(replace(self.s, **{name: w}), name) for name, w in weights.items()}}
+        )
+        if self._objective is not None:
+            for name in weights:
+                setattr(self._objective, name, getattr(self.s, name))
+            self._descent.renew()
+
+    def result(self) -> Result:
+        """What there is by now.
+
+        Raises
+        ------
+        RuntimeError
+            If no step has been made.
+        """
+        self._take()
+        if self._image is None:
+            raise RuntimeError("no step has been made: there is no picture yet")
+        ending = self._ending
+        try:
+            if self._keeper:
+                self._keeper.flush()
+        except KeyboardInterrupt:
+            self._stops.append(f"interrupted while {self._keeper.path} was written")
+            ending = Ending("interrupted")
+        if self._stops and ending.how == "finished":  # at an earlier scale
+            ending = Ending("no lower loss")
+        settings = self.settings | {"loss": self._loss} | ({"changes": self.changes[:]} if self.changes else {})
+        image = fit_image(self._image, self.inputs.size)
+        return Result(image, self.history, settings, replace(ending, why="; ".join(self._stops)))
+
+    def _begin(self, number: int) -> None:
+        """At this scale, from the result of the one before, or from where it was kept."""
+        s, inputs, scale = self.s, self.inputs, self.scales[number]
+        self._objective = Objective(
+            self.vgg,
+            content=inputs.content(scale),
+            style=inputs.style(scale),
+            alpha=1.0 if s.alpha is None else s.alpha,
+            beta=1.0 if s.beta is None else s.beta,
+            tv=s.tv,
+            content_layers=self._content_layers,
+            style_layers=self._style_layers,
+            convention=s.convention,
+            style_statistics=s.style_statistics,
+        )
+        x = inputs.start(s) if self._image is None else fit_image(self._image, inputs.shape(scale))
+        if s.optimizer != "scipy":  # it works on the host; the others follow the network to its device
+            x = asarray(x, self.vgg.xp, self.vgg.dtype)
+        self._descent = Descent(
+            through(self._variable, self._objective.evaluate),
+            self._variable.of_picture(x),
+            method=s.optimizer,
+            bounds=BOUNDS[s.bounds],
+            lr=s.lr,
+            momentum=s.momentum,
+            memory=None,
+            resume=self._taken(number),
+        )
+
+    def _step(self, iterate: Iterate, before: int, total: int) -> Progress:
+        terms, norms = iterate.details
+        return Progress(
+            before + iterate.iteration,
+            total,
+            iterate.loss,
+            terms,
+            norms,
+            iterate.step,
+            time.perf_counter() - self.began,
+            self._variable.picture(iterate.x),
+        )
+
+    def _finish(self, ending: Ending) -> None:
+        """This scale."""
+        descent = self._descent
+        self._take()
+        self._counts.append(descent.iterations)
+        self._descent = self._objective = None
+        self._ending = ending
+        if ending.why:
+            at = f" at {max(self._image.shape)} pixels" if len(self.scales) > 1 else ""
+            self._stops.append(ending.why + at)
+
+    def _take(self) -> None:
+        """The best picture of the scale that it is at."""
+        if self._descent is not None and self._descent.best is not None:
+            self._image = to_image(self._variable.picture(self._descent.best))
+            self._loss = self._descent.lowest
+
+    def _end_by(self, error: BaseException) -> None:
+        """Before its time; raises the error again if there is no picture."""
+        descent = self._descent
+        if descent is None or descent.best is None:
+            if self._image is None:
+                raise error
+            number = len(self._counts)
+            size = "full" if number >= len(self.scales) else self.scales[number]["result"] or "full"
+            self._ending = Ending.by(error, f", before the first iterate at {size} pixels")
+            self._stops.append(self._ending.why)
+            return
+        when = f"after {descent.iterations} of {self.iterations[len(self._counts)]} iterations"
+        self._finish(Ending.by(error, f" ({when})" if isinstance(error, FloatingPointError) else f" {when}"))
+
+    def _note(self, change: dict[str, Any]) -> None:
+        self.changes.append(change)
+        self.s = replace(self.s, **{name: w for name, w in change.items() if name != "iteration"})
+
+    def _taken(self, number: int) -> dict[str, Any] | None:
+        """What to go on from at this scale, on its device, if that is where the run was kept.
+
+        It is handed over, so that its arrays can be forgotten as the optimizer forgets them.
+        """
+        if not (self._resumed and number == self._resumed.scale):
+            return None
+        state = dict(self._resumed.state)
+        self._resumed.state.clear()
+        return state if self.s.optimizer == "scipy" else on_device(state, self.vgg.xp)

@@ -1,0 +1,269 @@
+"""What can be set about a run, and the defaults: the one place for the API and for the command line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
+from typing import Any
+
+from ..conventions import CONVENTIONS
+from ..files.images import Picture
+from ..losses import STYLE_STATISTICS
+from ..objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, layer_weights
+from ..optimize import OPTIMIZERS, canonical_optimizer
+
+_EVERY = ("transfer", "texture", "reconstruct")
+INITS = ("noise", "content", "style")
+BOUNDS = {"box": (0.0, 1.0), "none": None}
+CHOICES = {
+    "optimizer": OPTIMIZERS,
+    "bounds": tuple(BOUNDS),
+    "convention": tuple(CONVENTIONS),
+    "style_statistics": tuple(STYLE_STATISTICS),
+}
+COARSEST = 128  # least long side of the scales that are chosen for you
+ONE_SCALE, COARSE, FINEST = 80, 100, 40  # iterations, where none are given
+_WEIGHTED = "NAME[:WEIGHT],...; without weights, equal ones"
+
+
+_TOOLS = ", ".join(name for name in CONVENTIONS if name not in ("relative", "paper"))
+
+
+def _defaults(
+    beta: float,
+    tv: tuple[float, float, float],
+    alpha: float = 1.0,
+    content_layers: tuple[str, ...] = CONTENT_LAYERS,
+    style_layers: tuple[str, ...] = STYLE_LAYERS,
+    optimizer: str = "lbfgs-device",
+) -> dict[str, dict[str, Any]]:
+    """The defaults of each use case; tv in their order."""
+    every = {"optimizer": optimizer}
+    style = {"beta": beta, "style_layers": style_layers}
+    return {
+        "transfer": {"alpha": alpha, "tv": tv[0], "content_layers": content_layers, **style, **every},
+        "texture": {"tv": tv[1], **style, **every},
+        "reconstruct": {"tv": tv[2], **every},
+    }
+
+
+def _tool(alpha: float, beta: float, tv: float = 0.0, **layers: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """A tool's own weights; a reconstruction, whose content has weight 1, has the tv that goes with it."""
+    return _defaults(beta, (tv, tv, tv / alpha), alpha, **layers)
+
+
+# The defaults that depend on the convention, by use case. Those of "relative" were chosen with the built-in network
+# (docs/choosing.md says why); alpha/beta of "paper" is the paper's. The others are the tools' own, for VGG-19 as it
+# was published; where a tool's total variation is another function than ours, its weight is 0. (titu1994 has conv5_2,
+# of VGG-16, for its content, and names conv4_2 as the other choice.)
+# The reference, "paper", is driven by scipy's L-BFGS-B; "relative" by ours, for its time and memory (see the README).
+# A tool's name stands for what is minimised, not for how (Torch's L-BFGS in five, scipy's in two, Adam in one): ours.
+BY_CONVENTION: dict[str, dict[str, dict[str, Any]]] = {
+    "relative": _defaults(20.0, (60.0, 10.0, 1.0), content_layers=("conv3_2", "conv4_2")),
+    "paper": _defaults(1e3, (1e5, 1e5, 1e3), optimizer="scipy"),
+    "jcjohnson": _tool(5.0, 100.0, 1e-3),
+    "gatys-pytorch": _tool(1.0, 1e3),
+    "anishathalye": _tool(5.0, 500.0, 100.0),
+    "pytorch-tutorial": _tool(
+        1.0, 1e6, content_layers=("conv2_2",), style_layers=("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1")
+    ),
+    "gordicaleksa": _tool(1e5, 3e4),
+    "pystiche": _tool(1.0, 1e3),
+    "cysmith": _tool(5.0, 1e4),
+    "titu1994": _tool(0.025, 1.0),
+}
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+
+
+def _setting(default: Any, help: str, only: tuple[str, ...] = _EVERY) -> Any:
+    """A field of `Settings`: its default, its help text (the API's and the command line's), and who has it."""
+    return field(default=default, metadata={"help": help, "only": only})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be set about a run, with its defaults.
+
+    `USE_CASES` holds the instance of each use case. ``field.metadata["help"]`` says what each setting means.
+    """
+
+    size: int | None = _setting(512, "long side of the result in pixels")
+    scales: Sequence[int] | None = _setting(
+        None,
+        "long sides, coarse to fine, each begun with the enlarged result of the one before; the last is --size "
+        "(default: --size, its half, its quarter, ... down to 128; --size alone with a --convention but relative or "
+        "a picture as --init)",
+        ("transfer", "texture"),
+    )
+    style_size: int | None = _setting(
+        None, "long side of the style picture (as --size); smaller at smaller scales", ("transfer", "texture")
+    )
+    iterations: int | Sequence[int] | None = _setting(
+        None,
+        "iterations of the optimizer at each scale; N,N,...: one number for each scale "
+        f"(default: {ONE_SCALE}; where there are several, {COARSE} at each and {FINEST} at the last)",
+    )
+    optimizer: str | None = _setting(
+        None,
+        "lbfgs-device: L-BFGS of this package, where the network runs; scipy: its L-BFGS-B (lbfgs is the same), on the "
+        "host, so that with --device gpu pixels and gradient cross at each evaluation; sgd: with momentum; adam",
+    )
+    bounds: str = _setting("box", "box: pixels stay in [0, 1]; none: clipped at the end only")
+    lr: float | None = _setting(None, "step of sgd (default: from the first gradient) and of adam (0.02)")
+    momentum: float = _setting(0.9, "momentum of sgd, 0 to below 1")
+    init: Picture = _setting("content", "where to start: noise, content, style, or a picture")
+    seed: int = _setting(0, "seed of the noise")
+    convention: str = _setting(
+        "relative",
+        "the losses' normalisation: relative, the same for every size and network; paper, the paper's sums; or another "
+        f"tool's, with its weights, which are for VGG-19 as published and not for the built-in network ({_TOOLS})",
+    )
+    alpha: float | None = _setting(None, "weight of the content loss", ("transfer",))
+    beta: float | None = _setting(None, "weight of the style loss", ("transfer", "texture"))
+    tv: float | None = _setting(None, "weight of the total variation loss")
+    content_layers: Layers | None = _setting(None, f"layers of the content loss, {_WEIGHTED}", ("transfer",))
+    style_layers: Layers | None = _setting(None, f"layers of the style loss, {_WEIGHTED}", ("transfer", "texture"))
+
+    style_statistics: str = _setting(
+        "gram",
+        "what the style is known by: gram, the paper's; gram+moments, each filter's mean and deviation, too; "
+        "covariance, the Gram matrix about the mean",
+        ("transfer", "texture"),
+    )
+
+    def __post_init__(self) -> None:
+        for name, least in (("size", 1), ("style_size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is None and "size" in name:
+                continue
+            if not _is_whole(value, least):
+                raise ValueError(f"{name} is a whole number, {least} or more; got {value!r}")
+            self._set(name, int(value))
+        if self.iterations is not None and not all(_is_whole(n, 0) for n in _listed(self.iterations)):
+            raise ValueError(f"iterations is a whole number, 0 or more, or one for each scale; got {self.iterations!r}")
+        if self.iterations is not None:
+            numbers = tuple(int(n) for n in _listed(self.iterations))
+            self._set("iterations", numbers if isinstance(self.iterations, Sequence) else numbers[0])
+        if self.scales is not None:
+            scales = _listed(self.scales)
+            if not all(_is_whole(n, 1) for n in scales) or sorted(set(scales)) != scales:
+                raise ValueError(f"scales is a list of growing whole numbers, 1 or more; got {self.scales!r}")
+            self._set("scales", tuple(int(n) for n in scales))
+        if isinstance(self.lr, Real):
+            self._set("lr", float(self.lr))
+        for name in ("momentum", "alpha", "beta", "tv"):
+            value = getattr(self, name)
+            if value is None and name != "momentum":
+                continue
+            if not (isinstance(value, Real) and 0 <= value < math.inf):
+                raise ValueError(f"{name} is a number, 0 or more; got {value!r}")
+            self._set(name, float(value))
+        if not self.momentum < 1:
+            raise ValueError(f"momentum is a number from 0 to below 1; got {self.momentum!r}")
+        self._set("optimizer", canonical_optimizer(self.optimizer))
+        for name, known in CHOICES.items():
+            if (value := getattr(self, name)) not in (*known, *((None,) if name == "optimizer" else ())):
+                raise ValueError(f"unknown {name.replace('_', ' ')} {value!r}: choose from {', '.join(known)}")
+
+    def _set(self, name: str, value: Any) -> None:
+        """The same value as one of Python's own types, which a result's record needs."""
+        object.__setattr__(self, name, value)
+
+    def completed(self, use_case: str) -> Settings:
+        """The same with what was left to the convention, None."""
+        defaults = BY_CONVENTION[self.convention][use_case]
+        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+
+    def sizes(self, long_side: int, short_sides: Sequence[float] = (math.inf,)) -> list[int]:
+        """The long sides to work at, coarse to fine.
+
+        Parameters
+        ----------
+        long_side : int
+            Of the result.
+        short_sides : floats
+            Of the result and of the style picture: scales that are chosen here leave each enough for every layer.
+
+        Raises
+        ------
+        ValueError
+            If a scale is larger than the result, or there are not as many iterations as scales.
+        """
+        if self.scales is not None:
+            scales = _listed(self.scales)
+            if scales and scales[-1] > long_side:
+                raise ValueError(f"scale {scales[-1]} is larger than the result, {long_side}: choose that size")
+            sizes = [n for n in scales if n < long_side] + [long_side]
+        else:
+            sizes = [long_side]
+            while self._goes_on(sizes[0] / 2, sizes[0] / 2 / long_side * min(short_sides)):
+                sizes.insert(0, sizes[0] // 2)
+        if len(_listed(self.iterations)) not in (1, len(sizes)):
+            raise ValueError(
+                f"iterations {self.iterations!r}: one number, or one for each of the scales "
+                f"{', '.join(map(str, sizes))}, expected"
+            )
+        return sizes
+
+    def _goes_on(self, long_side: float, short_side: float) -> bool:
+        """Whether a coarser scale is worth having: not where the balance of the terms depends on the size, nor for a
+        picture that one goes on from."""
+        by_name = isinstance(self.init, str) and self.init in INITS
+        return self.convention == "relative" and by_name and long_side >= COARSEST and short_side >= 32
+
+    def iterations_at(self, sizes: Sequence[int]) -> list[int]:
+        """How many iterations at each of the sizes."""
+        if self.iterations is None:
+            return [*[COARSE] * (len(sizes) - 1), FINEST] if len(sizes) > 1 else [ONE_SCALE]
+        listed = _listed(self.iterations)
+        return listed * len(sizes) if len(listed) == 1 else listed
+
+
+@dataclass(frozen=True)
+class UseCase:
+    """What is made, of which pictures: the first of them gives the result's proportions; and the settings' defaults."""
+
+    pictures: tuple[str, ...]
+    defaults: Settings
+
+
+USE_CASES = {
+    "transfer": UseCase(("content", "style"), Settings()),
+    "texture": UseCase(("style",), Settings(init="noise")),
+    "reconstruct": UseCase(("content",), Settings(size=384, scales=(), init="noise")),
+}
+
+
+def layers_of(use_case: str, s: Settings, layer: str) -> tuple[dict[str, float], dict[str, float]]:
+    """The layers of the content loss, and of the style loss, with their weights; `layer` is a reconstruction's."""
+    content = {"transfer": s.content_layers, "reconstruct": {layer: 1.0}}.get(use_case)
+    style = s.style_layers if "style" in USE_CASES[use_case].pictures else None
+    return tuple(layer_weights(layers, s.convention) if layers else {} for layers in (content, style))
+
+
+def settings_of(use_case: str, **changes: Any) -> Settings:
+    """The use case's defaults with some of them changed.
+
+    Raises
+    ------
+    TypeError
+        If the use case has no such setting.
+    ValueError
+        If there is no such use case.
+    """
+    if use_case not in USE_CASES:
+        raise ValueError(f"unknown use case {use_case!r}: choose from {', '.join(USE_CASES)}")
+    known = [f.name for f in fields(Settings) if use_case in f.metadata["only"]]
+    for name in changes:
+        if name not in known:
+            raise TypeError(f"{use_case} has no setting {name!r}; it has {', '.join(known)}")
+    return replace(USE_CASES[use_case].defaults, **changes)

@@ -1,0 +1,270 @@
+"""The cells of a figure: each a picture that a use case makes, and what is measured on it; computed once, and kept.
+
+A cell is asked for by a job, a dict that can be pickled: pictures as uint8 arrays, the weights by name, settings of
+plain types. So it can be computed by any process that has this package, and the parent writes the files.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import functools
+import hashlib
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..._version import __version__
+from ...backend import DeviceError, device_errors
+from ...files.checkpoint import digest
+from ...files.decode import PictureError
+from ...files.images import load_image, read_settings, save_image
+from ...files.weights import load_vgg
+from ...files.writing import uninterrupted
+from ...objective import Objective
+from ...run.results import Progress
+from ...run.run import Run
+from ...vgg import VGG
+
+Job = dict[str, Any]
+"""name, use_case, pictures, settings, layer (of a reconstruction), network (of `load_vgg`), network_sha256,
+content_layers and style_layers (to measure), names (what the record calls the pictures), key: see `complete_job`."""
+
+_ENDED = (
+    "its process ended: killed, for want of memory perhaps (try fewer jobs), or begun by a script without "
+    "`if __name__ == '__main__':`"
+)
+RECORD = "figure"  # where a cell's own part stands among the settings that its PNG carries
+
+
+class CellError(RuntimeError):
+    """A cell that could not be computed; it can be pickled, as not every error can."""
+
+
+def complete_job(job: Job) -> Job:
+    """The job with its key: a digest of all that determines the picture and what is measured on it."""
+    settings = {name: digest(v) if isinstance(v, np.ndarray) else v for name, v in job["settings"].items()}
+    determines = {
+        "nsnumpy": __version__,
+        "network": job["network_sha256"],
+        "pictures": {name: digest(picture) for name, picture in job["pictures"].items()},
+        "settings": settings,
+        **{name: job["network"][name] for name in ("pooling", "dtype", "tf32")},
+        **{name: job.get(name) for name in ("use_case", "layer", "content_layers", "style_layers")},
+    }
+    return job | {"key": hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()}
+
+
+def compute_cell(job: Job) -> tuple[np.ndarray, dict[str, Any]]:
+    """Make a cell's picture, and measure it.
+
+    Returns
+    -------
+    image : array ``(H, W, 3)``, uint8
+    record : dict
+        The run's settings, and at `RECORD` what belongs to the figure; JSON-serialisable.
+
+    Raises
+    ------
+    CellError
+        If it cannot be made; the message says why.
+    """
+    try:
+        with device_errors():
+            return _compute(job)
+    except MemoryError as error:
+        raise CellError(f"out of memory ({_line(error) or 'no details'}); choose a smaller size") from error
+    except (ValueError, ArithmeticError, OSError, DeviceError) as error:
+        raise CellError(_line(error)) from error
+    except Exception as error:
+        raise CellError(f"unexpected {type(error).__name__}: {_line(error)} (a defect; please report it)") from error
+
+
+def _compute(job: Job) -> tuple[np.ndarray, dict[str, Any]]:
+    vgg = _network(job["network_sha256"], **job["network"])
+    settings, pictures = job["settings"], job["pictures"]
+    lines: list[dict[str, Any]] = []
+
+    def follow(progress: Progress) -> None:
+        lines.append(progress.record())
+
+    layer = {"layer": job["layer"]} if job.get("layer") else {}
+    result = Run(job["use_case"], pictures, vgg=vgg, **layer, **settings).go(follow)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    if result.out_of_memory:
+        raise MemoryError(result.stopped)
+    if result.failed:
+        raise FloatingPointError(result.stopped)
+    image = np.rint(255 * result.image).astype(np.uint8)
+    at_end = [line for line in lines if line["size"] == max(image.shape)]
+    best = min(at_end, key=lambda line: line["loss"])
+    record = {
+        "cell": job["name"],
+        "key": job["key"],
+        "picture": digest(image),
+        "numbers": _measure(vgg, image, job),
+        "loss": best["loss"],
+        "terms": best["terms"],
+        "iterations": lines[-1]["iteration"],
+        "seconds": lines[-1]["seconds"],
+        "stopped": result.stopped,
+    }
+    return image, result.settings | job["names"] | {RECORD: record}
+
+
+def _measure(vgg: VGG, image: np.ndarray, job: Job) -> dict[str, Any]:
+    """The errors of the 8-bit picture, by the same yardstick in all cells: the "relative" convention, per layer."""
+    x = image / 255
+    size = job["settings"]["size"]
+    style_size = job["settings"].get("style_size") or size
+    content = load_image(job["pictures"]["content"], size) if job["content_layers"] else None
+    style = load_image(job["pictures"]["style"], style_size) if job["style_layers"] else None
+    objective = Objective(
+        vgg,
+        content=content,
+        style=style,
+        convention="relative",
+        content_layers=dict.fromkeys(job["content_layers"], 1.0),
+        style_layers=dict.fromkeys(job["style_layers"], 1.0),
+    )
+    objective(x)
+    numbers: dict[str, Any] = {"content": {}, "style": {}}
+    for term, value in objective.terms.items():
+        loss, layer = term.split("/")
+        numbers[loss][layer] = value
+    if content is not None:
+        numbers["pixels"] = float(np.sqrt(np.mean((x - content.astype(np.float64)) ** 2)))
+    return numbers
+
+
+_load = functools.lru_cache(maxsize=1)(load_vgg)
+
+
+def _network(sha256: str, weights: str, **options: Any) -> VGG:
+    """The network, loaded once in each process, and the one that is meant."""
+    vgg = _load(weights, **options)
+    if vgg.sha256 != sha256:  # the file was replaced since this process loaded it
+        _load.cache_clear()
+        vgg = _load(weights, **options)
+    if vgg.sha256 != sha256:
+        raise ValueError(f"{weights}: not the weights that this figure was begun with; begin it again")
+    return vgg
+
+
+def read_cell(path: Path, key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """A cell that was kept, as `compute_cell` returned it; None if there is none, or it is broken, or another one."""
+    try:
+        record = read_settings(path)
+        image = np.rint(255 * load_image(path)).astype(np.uint8)
+        if (record[RECORD]["key"], record[RECORD]["picture"]) == (key, digest(image)):
+            return image, record
+    except (PictureError, OSError, KeyError, TypeError):
+        pass
+    return None
+
+
+def compute_cells(
+    jobs: Sequence[Job],
+    folder: Path,
+    *,
+    processes: int = 1,
+    executor: concurrent.futures.Executor | None = None,
+    done: Callable[[Job, np.ndarray, dict[str, Any]], object],
+) -> dict[str, str]:
+    """Compute each job, write ``folder/NAME.png`` with its record, and call `done`, in the order in which they end.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    folder : Path
+        It exists.
+    processes : int >= 1
+        1 computes here, in the calling thread; more, in as many processes of their own.
+    executor : Executor, or None
+        Where to compute instead. It stays open.
+    done : function of the job, the picture and its record
+
+    Returns
+    -------
+    failures : dict from cells' names to what went wrong
+    """
+    failures: dict[str, str] = {}
+
+    def finish(job: Job, result: Callable[[], tuple[np.ndarray, dict[str, Any]]]) -> None:
+        try:
+            image, record = result()
+        except CellError as error:
+            failures[job["name"]] = str(error)
+        except concurrent.futures.BrokenExecutor:
+            failures[job["name"]] = _ENDED
+        except concurrent.futures.CancelledError:
+            failures[job["name"]] = "the executor cancelled it"
+        else:
+            save_image(folder / f"{job['name']}.png", image / 255, record)
+            done(job, image, record)
+
+    count = min(processes, len(jobs))
+    try:
+        if executor is None and count <= 1:
+            for job in jobs:
+                finish(job, functools.partial(compute_cell, job))
+            return failures
+        with _processes(count) if executor is None else contextlib.nullcontext(executor) as pool:
+            futures: dict[concurrent.futures.Future, Job] = {}
+            try:
+                with uninterrupted():  # which the processes inherit that start here
+                    futures |= {pool.submit(compute_cell, job): job for job in jobs}
+                for future in concurrent.futures.as_completed(futures):
+                    finish(futures[future], future.result)
+            finally:
+                for future in futures:
+                    future.cancel()
+        return failures
+    finally:
+        _load.cache_clear()
+
+
+@contextlib.contextmanager
+def _processes(count: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
+    """A pool of fresh processes, which an error or Ctrl-C here ends at once."""
+    before = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(count, context, _begin_process)
+    try:
+        yield pool
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_process() -> None:
+    """Ctrl-C reaches every process of a terminal: this one leaves it to its parent, and ends when that has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process().sentinel
+
+    def follow() -> None:
+        multiprocessing.connection.wait([parent])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as it is read back from its file."""
+    return json.loads(json.dumps(record))

@@ -1,0 +1,343 @@
+"""The page of a report: its sections as HTML, every text escaped, and the template that they go into."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from .plots import (
+    TIMES,
+    Curve,
+    Line,
+    bar_png,
+    colour_variables,
+    curves_of,
+    data_uri,
+    difference_png,
+    difference_ticks,
+    matrix_png,
+    matrix_ticks,
+    number,
+    plot,
+    scales,
+    whole_curve,
+)
+
+NETWORK = (
+    "weights", "weights_sha256", "architecture", "pooling", "dtype", "backend", "convolution", "tf32", "threads",
+)  # fmt: skip
+VERSIONS = ("nsnumpy", "python", "numpy", "cupy", "scipy")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of the page: its address (a data URI), its caption, and words for who cannot see it."""
+
+    src: str
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture on the way: as `Shown`, and the line of the history that it belongs to."""
+
+    shown: Shown
+    iteration: int
+
+
+@dataclass(frozen=True)
+class Grams:
+    """Gram matrices of a layer, per position.
+
+    Attributes
+    ----------
+    layer : str
+    style, result : arrays ``(N, N)``, float64
+        A / M_a and G / M.
+    """
+
+    layer: str
+    style: np.ndarray
+    result: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """``|G/M - A/M_a| / |A/M_a|``, Frobenius norms."""
+        return float(np.linalg.norm(self.result - self.style) / (np.linalg.norm(self.style) or 1.0))
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that a page shows.
+
+    Attributes
+    ----------
+    settings, history, stopped : as those of a `Result`
+    pictures : list of Shown
+        Content, style and result, as far as there are such.
+    frames : list of Frame
+        The last one is the result.
+    aspect : (width, height) of the result
+    grams : list of Grams
+    peak_bytes : int, or None
+    """
+
+    settings: Mapping[str, Any]
+    history: Sequence[Line]
+    stopped: str
+    pictures: Sequence[Shown]
+    frames: Sequence[Frame]
+    aspect: tuple[int, int]
+    grams: Sequence[Grams]
+    peak_bytes: int | None
+
+
+def page(contents: Contents) -> str:
+    """The whole page as HTML."""
+    curves = curves_of(list(contents.history[0]["terms"]))
+    light, dark = colour_variables(curves)
+    sections = [_pictures(contents), _way(contents), _losses(contents, curves), _grams(contents), _tables(contents)]
+    frames = [
+        {"src": f.shown.src, "alt": f.shown.alt, "caption": f.shown.caption, "iteration": f.iteration}
+        for f in contents.frames
+    ]
+    template = (resources.files("nsnumpy") / "data" / "report.html").read_text(encoding="utf-8")
+    return Template(template).substitute(
+        title=_text(title_of(contents.settings)),
+        light=light,
+        dark=dark,
+        summary=_summary(contents),
+        sections="\n".join(section for section in sections if section),
+        frames=json.dumps(frames).replace("<", "\\u003c"),  # nothing in it can end the script
+    )
+
+
+def title_of(settings: Mapping[str, Any]) -> str:
+    """What the run made, in a line."""
+    content, style = settings.get("content"), settings.get("style")
+    if settings["command"] == "texture":
+        return f"A texture from {style}"
+    if settings["command"] == "reconstruct":
+        return f"{content}, from what {settings['layer']} knows of it"
+    return f"{content} in the style of {style}"
+
+
+def result_line(history: Sequence[Line]) -> Line:
+    """The line of the result: the lowest loss at the last scale."""
+    return min(scales(history)[-1], key=lambda line: line["loss"])
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value), quote=True)
+
+
+def _summary(contents: Contents) -> str:
+    line, last = result_line(contents.history), contents.history[-1]
+    width, height = contents.aspect
+    parts = [f"{width} {TIMES} {height} pixels", f"{last['iteration']} iterations"]
+    parts += [f"{last['seconds']:.1f} s", f"loss {number(line['loss'])}"]
+    made = f'<p class="muted">{_text(", ".join(parts))}</p>'
+    return made + (f'\n<p class="note">The run ended early: {_text(contents.stopped)}.</p>' if contents.stopped else "")
+
+
+def _pictures(contents: Contents) -> str:
+    figures = [
+        f'<figure><img src="{_text(p.src)}" alt="{_text(p.alt)}"><figcaption>{_text(p.caption)}</figcaption></figure>'
+        for p in contents.pictures
+    ]
+    return f'<section aria-label="Pictures" class="pictures">{"".join(figures)}</section>'
+
+
+def _way(contents: Contents) -> str:
+    width, height = contents.aspect
+    last = contents.frames[-1].shown
+    size = f"aspect-ratio:{width}/{height};width:min(100%, 40rem, {75 * width / height:.1f}vh)"
+    return f"""<section>
+<h2>On the way</h2>
+<p>The picture after some of the iterations; those of coarse scales are enlarged. The upright line in the plots below
+marks the iteration that is shown.</p>
+<figure class="way"><img id="frame" src="{_text(last.src)}" alt="{_text(last.alt)}" style="{size}">
+<input type="range" id="slider" min="0" max="0" step="1" value="0" aria-label="Picture on the way" hidden>
+<figcaption><output id="frame-caption" for="slider">{_text(last.caption)}</output></figcaption></figure>
+</section>"""
+
+
+def _losses(contents: Contents, curves: Mapping[str, Curve]) -> str:
+    history = contents.history
+    total, pixels, step = whole_curve("total"), whole_curve("whole gradient, to the pixels"), whole_curve("step")
+    terms = [(curve, [line["terms"][name] for line in history]) for name, curve in curves.items()]
+    norms = [(curve, [line["gradient_norms"][name] for line in history]) for name, curve in curves.items()]
+    borders = (
+        " Dotted lines are the borders of the scales. Each scale has pictures of its own size to reach, so that its "
+        "loss is not that of the scale before, and no line joins them."
+        if len(scales(history)) > 1
+        else ""
+    )
+    figures = [
+        _plot(
+            history,
+            [(total, [line["loss"] for line in history]), *terms],
+            "loss, weighted",
+            "Loss and its terms over the iterations",
+            "The loss and what it is the sum of: each term with its weight." + borders,
+        ),
+        _plot(
+            history,
+            [(pixels, [line["gradient_norms"]["pixels"] for line in history]), *norms],
+            "norm of the gradient",
+            "Norms of the gradients over the iterations",
+            "Euclidean norm of each term's gradient with respect to its layer's features, dL/dF (for total variation, "
+            "and for the whole gradient, to the pixels). Layers have features of different size: compare a line with "
+            "itself before you compare it with another.",
+        ),
+        _plot(
+            history,
+            [(step, [line["step"] for line in history])],
+            "step length, pixel values 0 to 1",
+            "Step length over the iterations",
+            "Euclidean length of the step over all pixels and colours; a larger picture has longer steps.",
+        ),
+    ]
+    return f"""<section>
+<h2>Where the loss comes from</h2>
+<p>The loss of the result, and that at the start of its scale, term by term.</p>
+{_terms_table(history, curves)}
+<div class="plots">{"".join(figures)}</div>
+</section>"""
+
+
+def _plot(
+    history: Sequence[Line], drawn: Sequence[tuple[Curve, Sequence[float]]], label: str, title: str, caption: str
+) -> str:
+    keys = "".join(f"<li>{_key(curve)}{_text(curve.label)}</li>" for curve, _ in drawn) if len(drawn) > 1 else ""
+    legend = f'<ul class="legend">{keys}</ul>' if keys else ""
+    return f"<figure>{plot(history, drawn, label, title)}{legend}<figcaption>{_text(caption)}</figcaption></figure>"
+
+
+def _key(curve: Curve) -> str:
+    width = curve.width * 4 / 3  # points to pixels; dashes are in units of the width
+    style = f"stroke:var(--{curve.variable});stroke-width:{width:.2g}"
+    if curve.dashes:
+        style += ";stroke-dasharray:" + " ".join(f"{dash * width:.3g}" for dash in curve.dashes)
+    return f'<svg width="26" height="8" aria-hidden="true"><path d="M0 4H26" style="{style}"/></svg>'
+
+
+def _terms_table(history: Sequence[Line], curves: Mapping[str, Curve]) -> str:
+    line, start = result_line(history), scales(history)[-1][0]
+    rows = []
+    for name, curve in curves.items():
+        value = line["terms"][name]
+        share = value / line["loss"] if line["loss"] else 0.0
+        bar = f'<div style="width:{100 * share:.1f}%;background:var(--{curve.variable})"></div>'
+        cells = (number(start["terms"][name]), number(value), f"{100 * share:.1f} %")
+        rows.append(
+            f'<tr><th scope="row">{_text(curve.label)}</th>{"".join(map(_number_cell, cells))}'
+            f'<td class="share">{bar}</td></tr>'
+        )
+    sums = "".join(map(_number_cell, (number(start["loss"]), number(line["loss"]), "")))
+    heads = "".join(f'<th scope="col" class="number">{head}</th>' for head in ("at the start", "result", "share"))
+    return f"""<div class="scroll"><table>
+<thead><tr><th scope="col">term, weighted</th>{heads}<td></td></tr></thead>
+<tbody>{"".join(rows)}</tbody>
+<tfoot><tr><th scope="row">total</th>{sums}<td></td></tr></tfoot>
+</table></div>"""
+
+
+def _number_cell(text: str) -> str:
+    return f'<td class="number">{_text(text)}</td>'
+
+
+def _grams(contents: Contents) -> str:
+    if not contents.grams:
+        return ""
+    weights = contents.settings["style_layers"]
+    parts = "".join(_gram(grams, weights[grams.layer]) for grams in contents.grams)
+    return f"""<section>
+<h2>The style: Gram matrices</h2>
+<p>Element <var>i</var>, <var>j</var> is the mean over all positions of the product of filters <var>i</var> and
+<var>j</var>: which features occur together, wherever they are. The style loss is the squared difference of the two
+matrices. Both have one scale of colours, logarithmic; all that is smaller than its first value has the first colour.
+The difference has a scale of its own, linear in the square root: red where the result has too much of a pair, blue
+where it has too little.</p>
+{parts}
+</section>"""
+
+
+def _gram(grams: Grams, weight: float) -> str:
+    order = np.argsort(-np.diag(grams.style), kind="stable")
+    style, result = (matrix[np.ix_(order, order)] for matrix in (grams.style, grams.result))
+    residual = result - style
+    limit = float(max(style.max(), result.max())) or 1.0
+    most = float(np.abs(residual).max()) or 1.0
+    layer = _text(grams.layer)
+    target = _matrix(
+        "style, A / M\N{LATIN SUBSCRIPT SMALL LETTER A}", f"the style at {layer}", matrix_png(style, limit)
+    )
+    made = _matrix("result, G / M", f"the result at {layer}", matrix_png(result, limit))
+    difference = _matrix(
+        "result \N{MINUS SIGN} style", f"the result less that of the style at {layer}", difference_png(residual, most)
+    )
+    return f"""<h3>{layer}</h3>
+<figure><div class="gram">
+<div class="pair">{target}{made}{_bar(matrix_ticks(limit), bar_png())}</div>
+<div class="difference">{difference}{_bar(difference_ticks(most), bar_png(signed=True))}</div>
+</div>
+<figcaption>{layer}, weight {weight:g}: relative error {100 * grams.error:.3g} %, the norm of the difference over that
+of the style's matrix. {len(order)} filters, sorted by their diagonal in the style's matrix, largest first.</figcaption>
+</figure>"""
+
+
+def _matrix(title: str, of: str, png: bytes) -> str:
+    src = data_uri("image/png", png)
+    return f'<div><p>{_text(title)}</p><img class="matrix" src="{src}" alt="Gram matrix of {of}"></div>'
+
+
+def _bar(ticks: Sequence[float], png: bytes) -> str:
+    labels = "".join(f"<span>{_text(number(tick))}</span>" for tick in ticks)
+    return f'<div class="bar"><img src="{data_uri("image/png", png)}" alt="Colours"><div>{labels}</div></div>'
+
+
+def _tables(contents: Contents) -> str:
+    settings = contents.settings
+    network = {name: settings[name] for name in NETWORK if name in settings}
+    versions = {name: settings[name] for name in VERSIONS if name in settings}
+    rest = {name: value for name, value in settings.items() if name not in network | versions}
+    tables = [("Settings", rest), ("Time and memory", _cost(contents)), ("Network", network), ("Versions", versions)]
+    left, right = _table(*tables[0]), "".join(_table(*table) for table in tables[1:])
+    return f'<section>\n<h2>The run</h2>\n<div class="tables"><div>{left}</div><div>{right}</div></div>\n</section>'
+
+
+def _cost(contents: Contents) -> dict[str, str]:
+    rows, before = {}, 0.0
+    for lines in scales(contents.history):
+        count, seconds = lines[-1]["iteration"] - lines[0]["iteration"], lines[-1]["seconds"]
+        rows[f"at {lines[0]['size']} pixels"] = f"{count} iterations, {seconds - before:.1f} s"
+        before = seconds
+    rows["together"] = f"{contents.history[-1]['iteration']} iterations, {before:.1f} s"
+    if contents.peak_bytes is not None:
+        where = " (without the GPU's)" if contents.settings.get("backend") == "cupy" else ""
+        rows["peak memory of the process"] = f"{contents.peak_bytes / 1e6:.0f} MB{where}"
+    return rows
+
+
+def _table(title: str, rows: Mapping[str, Any]) -> str:
+    body = "".join(f'<tr><th scope="row">{_text(k)}</th><td>{_text(_value(v))}</td></tr>' for k, v in rows.items())
+    return f"<h3>{_text(title)}</h3><table><tbody>{body}</tbody></table>"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_value(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, value)) or "none"
+    return (
+        {None: "not set", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
+    )

@@ -1,0 +1,242 @@
+"""A report about one run: a page in one file, with its pictures, its losses and its Gram matrices.
+
+Matplotlib is needed, and imported here only when a report is asked for: ``pip install 'nsnumpy[report]'``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ...backend import to_host
+from ...files.images import Picture, load_image, opened
+from ...files.writing import atomic_path, check_folder
+from ...run.results import Progress, Result
+from ...targets import style_target
+from ...vgg import VGG
+from .page import Contents, Frame, Grams, Shown, page, result_line
+from .plots import TIMES, Line, data_uri, number
+
+SHOWN = 768  # long side of the pictures of a page, in pixels; a result is shown up to 1024
+_SUFFIXES = (".html", ".htm")
+
+
+class ReportError(ValueError):
+    """A report that cannot be made; the message says why."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A picture on the way, as JPEG, with what is said of it."""
+
+    iteration: int
+    size: int
+    loss: float
+    jpeg: bytes = field(repr=False)
+
+
+class Frames:
+    """A callback that keeps some of a run's pictures for its report, spread over the whole of it.
+
+    Every k-th is kept. Once there are more than `limit`, every second one is dropped and k doubled, so that however
+    long a run is, what is held is bounded: pictures are kept as JPEG.
+
+    Parameters
+    ----------
+    limit : int
+        The most pictures to keep, 2 or more.
+    size : int
+        Long side in pixels; larger pictures are made smaller.
+
+    Attributes
+    ----------
+    every : int
+        k: the distance in iterations, each scale's start counted, between those that are kept.
+
+    Raises
+    ------
+    ValueError
+        If the limit is less than 2, or the size less than 1.
+
+    Examples
+    --------
+    >>> import nsnumpy as ns
+    >>> frames = ns.Frames(limit=3)
+    >>> result = ns.texture("sample:starry", size=32, iterations=5, callback=frames)
+    >>> frames.iterations
+    [0, 2, 4]
+    """
+
+    def __init__(self, limit: int = 24, size: int = 512) -> None:
+        if limit < 2 or size < 1:
+            raise ValueError(f"limit is 2 or more and size 1 or more; got limit={limit}, size={size}")
+        self.every = 1
+        self._limit, self._size = limit, size
+        self._calls = 0
+        self._kept: list[_Kept] = []
+
+    def __call__(self, progress: Progress) -> None:
+        """Keep the picture, if it is one of those to keep."""
+        if self._calls % self.every == 0:
+            size = max(progress.x.shape)
+            jpeg = _jpeg(progress.image, self._size, 82)
+            self._kept.append(_Kept(progress.iteration, size, progress.loss, jpeg))
+        self._calls += 1
+        if len(self._kept) > self._limit:
+            self._kept = self._kept[::2]
+            self.every *= 2
+
+    @property
+    def iterations(self) -> list[int]:
+        """Those whose pictures are kept."""
+        return [kept.iteration for kept in self._kept]
+
+    def shown(self, iterations: int, result: Line) -> list[Frame]:
+        """The pictures for a page, but for that of the result, which the page has.
+
+        Parameters
+        ----------
+        iterations : int
+            How many the run had.
+        result : line of the history that belongs to the result
+        """
+        made = []
+        for kept in self._kept:
+            if (kept.iteration, kept.size) == (result["iteration"], result["size"]):
+                continue
+            caption = _caption(kept.iteration, iterations, kept.size, kept.loss)
+            alt = f"The picture after {kept.iteration} iterations"
+            made.append(Frame(Shown(data_uri("image/jpeg", kept.jpeg), caption, alt), kept.iteration))
+        return made
+
+
+def check_report(path: str | os.PathLike[str]) -> Path:
+    """`path` as a Path if a report can be written there, so that one knows before the run.
+
+    Raises
+    ------
+    ReportError
+        If matplotlib is missing, or the suffix is not that of a page.
+    OSError
+        If the folder does not exist or cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _SUFFIXES:
+        raise ReportError(f"{path}: a report is a page; end its name in .html")
+    check_folder(path)
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ReportError("a report needs matplotlib: pip install 'nsnumpy[report]'") from error
+    return path
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    result: Result,
+    *,
+    vgg: VGG,
+    content: Picture | None = None,
+    style: Picture | None = None,
+    frames: Frames | None = None,
+    peak_bytes: int | None = None,
+) -> None:
+    """Write a page about a run: one file without any reference to another; all of it, or nothing.
+
+    It shows the pictures, those on the way, every term of the loss and the norm of its gradient over the iterations,
+    the Gram matrices of style and result at each style layer, and the settings.
+
+    Parameters
+    ----------
+    path : path that ends in .html
+    result : Result
+        Of `transfer`, `texture` or `reconstruct`.
+    vgg : VGG
+        The network of the run; it sees the style picture and the result once more.
+    content, style : pictures, or None
+        Those of the run. Without a style picture there are no Gram matrices.
+    frames : Frames, or None
+        The run's callback, for the pictures on the way.
+    peak_bytes : int, or None
+        The most memory that the run took; see `peak_memory`.
+
+    Raises
+    ------
+    ReportError
+        If matplotlib is missing, or the suffix is not that of a page.
+    PictureError
+        If a picture cannot be read.
+    OSError
+        If the page cannot be written.
+
+    Examples
+    --------
+    ::
+
+        frames = ns.Frames()
+        result = ns.transfer("photo.jpg", "painting.jpg", vgg=vgg, callback=frames)
+        ns.write_report("run.html", result, vgg=vgg, content="photo.jpg", style="painting.jpg", frames=frames)
+    """
+    path = check_report(path)
+    line, iterations = result_line(result.history), result.history[-1]["iteration"]
+    height, width = result.image.shape[:2]
+    caption = _caption(line["iteration"], iterations, line["size"], line["loss"])
+    last = Shown(data_uri("image/jpeg", _jpeg(result.image, 1024, 90)), f"{caption}: the result", "The result")
+    pictures = [
+        _given(kind, result.settings[kind], picture)
+        for kind, picture in (("content", content), ("style", style))
+        if picture is not None
+    ]
+    contents = Contents(
+        settings=result.settings,
+        history=result.history,
+        stopped=result.stopped,
+        pictures=[*pictures, Shown(last.src, f"Result, {width} {TIMES} {height}", last.alt)],
+        frames=[*(frames.shown(iterations, line) if frames is not None else []), Frame(last, line["iteration"])],
+        aspect=(width, height),
+        grams=_grams(result, vgg, style),
+        peak_bytes=peak_bytes,
+    )
+    made = page(contents)
+    with atomic_path(path) as temporary:  # a file name may hold bytes that are no text
+        temporary.write_text(made, encoding="utf-8", errors="backslashreplace")
+
+
+def _caption(iteration: int, iterations: int, size: int, loss: float) -> str:
+    return f"iteration {iteration} of {iterations}, {size} pixels, loss {number(loss)}"
+
+
+def _given(kind: str, name: str, picture: Picture) -> Shown:
+    """One of the pictures that the run was given."""
+    source = opened(picture)
+    height, width = source.shape
+    image = source.at(min(SHOWN, source.held))
+    caption = f"{kind.capitalize()}: {name}, {width} {TIMES} {height}"
+    return Shown(data_uri("image/jpeg", _jpeg(image, SHOWN, 85)), caption, f"The {kind} picture, {name}")
+
+
+def _grams(result: Result, vgg: VGG, style: Picture | None) -> list[Grams]:
+    """The Gram matrices per position at each style layer, of the style at its last size and of the result."""
+    layers = result.settings.get("style_layers")
+    if style is None or not layers:
+        return []
+    size = result.settings["style_size"] or result.settings["size"]
+    styles, results = (
+        style_target(vgg, image, layers).pictures[0][0] for image in (load_image(style, size), result.image)
+    )
+    return [Grams(name, *(to_host(seen[name][0]).astype(np.float64) for seen in (styles, results))) for name in layers]
+
+
+def _jpeg(image: np.ndarray, size: int, quality: int) -> bytes:
+    """An image ``(H, W, 3)``, in [0, 1], made smaller if its long side is more than `size`."""
+    picture = Image.fromarray(np.rint(image.clip(0, 1) * 255).astype(np.uint8))
+    if max(picture.size) > size:
+        picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=quality, optimize=True)
+    return stream.getvalue()
