@@ -54,7 +54,7 @@ class Direct:
 
 
 class Patches:
-    """For the first layer, which nothing pools: its features are made again by the backward (ops/patches.py)."""
+    """For the first layer, which nothing pools: its features are made again by the backward (ops/fast/patches.py)."""
 
     makes_again = True
 
@@ -70,7 +70,7 @@ class Patches:
 
 
 class Winograd:
-    """All in one step, in cache-sized stripes or in a GPU's kernels (ops/winograd.py)."""
+    """All in one step, in cache-sized stripes or in a GPU's kernels (ops/fast/winograd.py)."""
 
     makes_again = False
 

@@ -2,8 +2,8 @@
 
 Two ways to convolve, which agree to rounding: ``"direct"`` is the definition, written with the ops of conv.py, relu.py
 and pool.py one after the other; ``"winograd"`` is the fast path, where a convolution, its ReLU and the average pooling
-after it are one step (ops/winograd.py; ops/patches.py for the first layer). ``"fastest"`` tries both on each layer,
-once for each size, and goes on with the faster one. See ways.py.
+after it are one step (ops/fast/winograd.py; ops/fast/patches.py for the first layer). ``"fastest"`` tries both on each
+layer, once for each size, and goes on with the faster one. See convolution.py.
 """
 
 from __future__ import annotations

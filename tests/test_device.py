@@ -13,11 +13,12 @@ import nvrtc
 import pytest
 
 import nsnumpy as ns
-from nsnumpy import budget, ways
+from nsnumpy import convolution
 from nsnumpy.backend import DeviceError, asarray, to_host
 from nsnumpy.cli import main
 from nsnumpy.files.random_network import random_weights
-from nsnumpy.ops import winograd_kernels
+from nsnumpy.ops.fast.device import source
+from nsnumpy.run import budget
 
 WIDTHS = (16, 24, 32, 48, 48)
 
@@ -127,9 +128,9 @@ def test_the_kernels_compile(missing):
     for dtype in ("float32", "float64"):
         for architecture in ("compute_75", "compute_100"):
             options = ("--std=c++14", f"--gpu-architecture={architecture}")
-            assert nvrtc.compile_kernels(compiler, winograd_kernels.source(dtype), *options) == ""
+            assert nvrtc.compile_kernels(compiler, source(dtype), *options) == ""
     with pytest.raises(RuntimeError, match="error"):
-        nvrtc.compile_kernels(compiler, winograd_kernels.source("float32").replace("int rows", "int lines"))
+        nvrtc.compile_kernels(compiler, source("float32").replace("int rows", "int lines"))
 
 
 @pytest.mark.parametrize("before", ["CUBLAS_DEFAULT_MATH", "CUBLAS_PEDANTIC_MATH"])
@@ -169,9 +170,9 @@ def test_the_faster_way_is_taken_for_each_layer_and_size(tiny_vgg, picture, xp, 
 
     def seconds(way, x, pool):
         tried.append((type(way).__name__, x.shape))
-        return 1.0 if isinstance(way, ways.Winograd) == (x.shape[1] > 9) else 2.0
+        return 1.0 if isinstance(way, convolution.Winograd) == (x.shape[1] > 9) else 2.0
 
-    monkeypatch.setattr(ways, "seconds", seconds)
+    monkeypatch.setattr(convolution, "seconds", seconds)
     vgg, plain = tiny_vgg(xp, convolution="fastest"), tiny_vgg(xp)
     x = xp.asarray(picture(18, 19))
     for _ in range(2):
@@ -189,15 +190,15 @@ def test_the_faster_way_is_taken_for_each_layer_and_size(tiny_vgg, picture, xp, 
 def test_both_ways_are_timed_in_earnest(make, xp):
     """Forward and backward, to the end."""
     arrays = make(3, 3, 4, 5), make(5)
-    for kind in (ways.Winograd, ways.Direct):
+    for kind in (convolution.Winograd, convolution.Direct):
         for pool in (False, True):
-            assert 0 < ways.seconds(kind(*arrays, ways.Workers.on(xp)), make(9, 8, 4), pool) < 60
+            assert 0 < convolution.seconds(kind(*arrays, convolution.Workers.on(xp)), make(9, 8, 4), pool) < 60
 
 
 def test_a_pooled_layer_is_tried_apart(make, xp, monkeypatch):
     tried = []
-    monkeypatch.setattr(ways, "seconds", lambda way, x, pool: tried.append(pool) or 1.0)
-    way, x = ways.Fastest(make(3, 3, 4, 5), make(5), ways.Workers.on(xp)), make(8, 6, 4)
+    monkeypatch.setattr(convolution, "seconds", lambda way, x, pool: tried.append(pool) or 1.0)
+    way, x = convolution.Fastest(make(3, 3, 4, 5), make(5), convolution.Workers.on(xp)), make(8, 6, 4)
     for pool in (False, True, True, False):
         way.forward(x, pool)
     assert tried == [False, False, True, True]
@@ -215,7 +216,7 @@ def test_the_time_of_a_trial_is_not_that_of_compiling(xp):
         def backward(self, gy, kept, pool):
             return gy
 
-    assert ways.seconds(Way(), xp.ones((2, 2, 1)), False) < 0.1
+    assert convolution.seconds(Way(), xp.ones((2, 2, 1)), False) < 0.1
 
 
 def test_the_rates_are_the_devices(stand_in, monkeypatch):

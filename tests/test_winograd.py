@@ -15,7 +15,6 @@ from nsnumpy.ops import (
     patches_relu_forward,
     relu_backward,
     relu_forward,
-    winograd,
     winograd_backward,
     winograd_backward_weight,
     winograd_forward,
@@ -23,6 +22,7 @@ from nsnumpy.ops import (
     winograd_relu_forward,
     winograd_weight,
 )
+from nsnumpy.ops.fast import winograd
 from nsnumpy.workers import Workers
 
 SHAPES = [(1, 1), (2, 3), (4, 4), (5, 8), (8, 5), (16, 12), (21, 18), (13, 35)]

@@ -3,8 +3,8 @@
 Arrays are channels-last, ``(..., H, W, C)``: any leading axes are a batch. ``x, y`` are an op's input and output,
 ``gx, gy`` the gradients of a scalar loss with respect to them. No op writes into what it was given.
 
-conv.py, relu.py and pool.py are the definitions. winograd.py and patches.py compute the same maps faster and in less
-memory, several ops at a time, and are checked against them.
+conv.py, relu.py and pool.py are the definitions. fast/winograd.py and fast/patches.py compute the same maps faster and
+in less memory, several ops at a time, and are checked against them.
 """
 
 from .conv import conv_backward, conv_backward_weight, conv_forward

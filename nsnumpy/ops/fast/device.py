@@ -2,7 +2,7 @@
 
 A thread has one tile in one channel, and neighbouring threads have neighbouring channels, so that all of them read and
 write long rows of memory. The lines that transform six numbers, or four, are made of the tables in
-winograd_matrices.py; zeros cost nothing.
+matrices.py; zeros cost nothing.
 
 Every element of gx is written by the thread of its own tile, which gathers what the tiles around it have for it: no two
 threads write to one place. Only where two pieces of work meet does each add its part, to zeros, one after the other;

@@ -1,6 +1,6 @@
 """Winograd's F(4x4, 3x3): the transforms, as tables of numbers.
 
-They are the one definition: winograd_tiles.py multiplies with them, winograd_kernels.py makes the lines of its kernels
+They are the one definition: host.py multiplies with them, device.py makes the lines of its kernels
 of them.
 """
 

@@ -19,7 +19,7 @@ reverse order with the same U, so it is the adjoint by construction. Each step i
 
 The work is done in stripes of tile rows that fit in a core's cache, and what comes next is done while a stripe is hot:
 the ReLU, one bit per element that says where it was on, and the average pooling. On the CPU each step is an array
-operation (winograd_tiles.py); on a GPU all steps on one side of the products are one kernel (winograd_kernels.py).
+operation (host.py); on a GPU all steps on one side of the products are one kernel (device.py).
 
 References
 ----------
