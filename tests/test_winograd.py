@@ -77,9 +77,14 @@ def test_the_first_layer_by_patches(make, workers, shape):
     x, weight, bias, K, gy = make(2, *shape, 3), make(3, 3, 3, 4), make(4), make(4, 4), make(2, *shape, 4)
     y, mask = relu_forward(conv_forward(x, weight, bias))
     close(patches_relu_forward(x, weight, bias, workers), y)
-    for gradient, gram in ((gy, None), (gy, K), (None, K)):
-        full = (0 if gradient is None else gradient) + (0 if gram is None else y @ gram)
-        got = patches_relu_backward(gradient, x, weight, bias, gram, workers)
+
+    def add(F, at, out, scratch):
+        close(F, y.reshape(-1, 4)[at])
+        out += F @ K
+
+    for gradient, adds in ((gy, ()), (gy, (add,)), (None, (add,)), (gy, (add, add))):
+        full = (0 if gradient is None else gradient) + len(adds) * (y @ K)
+        got = patches_relu_backward(gradient, x, weight, bias, adds, workers)
         close(got, conv_backward(relu_backward(full, mask), weight))
 
 

@@ -114,7 +114,7 @@ extern "C" __global__ void __launch_bounds__($threads) outputs(
 }
 
 // The adjoint of `outputs`: gy, of y's shape, to M (36, count), A g A^T
-extern "C" __global__ void __launch_bounds__($threads) cotangent(
+extern "C" __global__ void __launch_bounds__($threads) outputs_adjoint(
     const T* gy, const unsigned short* signs, T* M,
     int count, int height, int width, int channels, int start, int rows, int columns, int relu, int pool) {
     PLACE(rows, count)
@@ -160,7 +160,7 @@ __device__ __forceinline__ void gather_rows(
 
 // The adjoint of `transform`: V (36, n rows columns channels) to gx (n, height, width, channels). A thread has the
 // block of pixels 4r ... 4r + 3, for r from one above the piece to one below it; there it only adds to the seams.
-extern "C" __global__ void __launch_bounds__($threads) inputs(
+extern "C" __global__ void __launch_bounds__($threads) transform_adjoint(
     const T* V, T* gx, int count, int height, int width, int channels, int start, int rows, int columns) {
     PLACE(rows + 2, count / (rows + 2) * rows)
     const long long tile_row = (long long)columns * channels;
@@ -245,7 +245,7 @@ def source(dtype: str) -> str:
 @functools.cache
 def _kernels(xp: ModuleType, dtype: str) -> dict[str, Any]:
     code = source(dtype)
-    return {name: xp.RawKernel(code, name) for name in ("transform", "outputs", "cotangent", "inputs")}
+    return {name: xp.RawKernel(code, name) for name in ("transform", "transform_adjoint", "outputs", "outputs_adjoint")}
 
 
 class DeviceTiles:
@@ -257,7 +257,7 @@ class DeviceTiles:
         self._transposed: Array | None = None  # U^T, which cuBLAS would have copied for every piece
 
     def empty_gradient(self, shape: tuple[int, ...], like: Array) -> Array:
-        """Memory for the gx of `add_inputs`: zeros, since the seams are added to."""
+        """Memory for the gx of `add_transform_adjoint`: zeros, since the seams are added to."""
         return self._xp.zeros(shape, like.dtype)
 
     def transform(self, x: Array, piece: Piece, scratch: Scratch, name: str = "") -> Array:
@@ -268,6 +268,20 @@ class DeviceTiles:
         V = scratch.empty(name + "V", (36, n * (piece.stop - piece.start) * columns, channels), x)
         self._launch("transform", (x, V), V[0].size, (height, width, channels), piece, columns)
         return V
+
+    def add_transform_adjoint(self, M: Array, U: Array, gx: Array, piece: Piece, scratch: Scratch) -> None:
+        """``B (M U^T) B^T``, overlapping tiles added up, into the piece's part of gx ``(n, H, W, C)``."""
+        xp = self._xp
+        part = gx[piece.pictures]
+        n, height, width, channels = part.shape
+        V = scratch.empty("V", (36, M.shape[1], channels), M)
+        if self._transposed is None:
+            self._transposed = xp.ascontiguousarray(U.swapaxes(1, 2))
+        xp.matmul(M, self._transposed, out=V)
+        columns = -(-width // 4)
+        count = n * (piece.stop - piece.start + 2) * columns * channels
+        size = (height, width, channels)
+        self._launch("transform_adjoint", (V, part), count, size, piece, columns)
 
     def write_outputs(
         self, V: Array, U: Array, bias: Array, y: Array, piece: Piece, scratch: Scratch, *, relu: bool, pool: bool
@@ -286,7 +300,7 @@ class DeviceTiles:
         self._launch("outputs", (M, bias, part, signs), M[0].size, size, piece, columns, relu, pool)
         return signs if relu else None
 
-    def cotangent(
+    def outputs_adjoint(
         self, gy: Array, width: int, piece: Piece, signs: Array | None, scratch: Scratch, *, pool: bool
     ) -> Array:
         """``A g A^T`` of a piece of gy, back through the pooling and the ReLU: ``(36, n R T, N)``."""
@@ -299,22 +313,8 @@ class DeviceTiles:
         k = 2 if pool else 1
         size = (k * height, k * gy_width, filters)
         arrays = (gy, signs if relu else xp.empty(1, "uint16"), M)
-        self._launch("cotangent", arrays, M[0].size, size, piece, columns, relu, pool)
+        self._launch("outputs_adjoint", arrays, M[0].size, size, piece, columns, relu, pool)
         return M
-
-    def add_inputs(self, M: Array, U: Array, gx: Array, piece: Piece, scratch: Scratch) -> None:
-        """``B (M U^T) B^T``, overlapping tiles added up, into the piece's part of gx ``(n, H, W, C)``."""
-        xp = self._xp
-        part = gx[piece.pictures]
-        n, height, width, channels = part.shape
-        V = scratch.empty("V", (36, M.shape[1], channels), M)
-        if self._transposed is None:
-            self._transposed = xp.ascontiguousarray(U.swapaxes(1, 2))
-        xp.matmul(M, self._transposed, out=V)
-        columns = -(-width // 4)
-        count = n * (piece.stop - piece.start + 2) * columns * channels
-        size = (height, width, channels)
-        self._launch("inputs", (V, part), count, size, piece, columns)
 
     def _launch(
         self,

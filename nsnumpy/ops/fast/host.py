@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ...backend import Array, get_xp
 from ...workers import Scratch
 from .matrices import AT, BT
-from .tiles import Piece, cut, cut_overlapping, lay, lay_columns, pool_tiles, windows
+from .tiles import Piece, cut_overlapping, lay, lay_adjoint, lay_columns, pool_tiles, windows
 
 _ONES = 7  # the frequency (1, 1): A spreads it evenly, with weight one, over all 16 outputs
 
@@ -40,7 +40,7 @@ class HostTiles:
         self._seams = _Seams()
 
     def empty_gradient(self, shape: tuple[int, ...], like: Array) -> Array:
-        """Memory for the gx of `add_inputs`."""
+        """Memory for the gx of `add_transform_adjoint`."""
         return get_xp(like).empty(shape, like.dtype)
 
     def transform(self, x: Array, piece: Piece, scratch: Scratch, name: str = "") -> Array:
@@ -56,6 +56,60 @@ class HostTiles:
         V = scratch.empty(name + "even", (6, 6, n, R, T * channels), x)
         xp.matmul(m.BT, windows(by_column, R, 6), out=V.transpose(1, 2, 3, 0, 4))
         return V.reshape(36, -1, channels)
+
+    def add_transform_adjoint(self, M: Array, U: Array, gx: Array, piece: Piece, scratch: Scratch) -> None:
+        """``B (M U^T) B^T``, overlapping tiles added up, into the piece's part of gx ``(n, H, W, C)``; M is from
+        `outputs_adjoint`."""
+        part = gx[piece.pictures]
+        n, height, width, channels = part.shape
+        R, T = piece.stop - piece.start, -(-width // 4)
+        V = scratch.empty("odd", (6, 6, n, R, T * channels), gx)
+        get_xp(gx).matmul(M, U.swapaxes(1, 2), out=V.reshape(36, n * R * T, channels))
+        d = self._add_up_columns(self._add_up_rows(V, scratch), T, scratch)
+        top = 4 * piece.start - 1
+        bottom = height if 4 * piece.stop >= height else 4 * piece.stop - 1
+        lay_columns(d[:, :, max(-top, 0) :], part[:, max(top, 0) : bottom])
+        overhang = get_xp(gx).empty((n, 2, width, channels), gx.dtype)
+        lay_columns(d[:, :, 4 * R :], overhang)
+        self._seams.add(gx, piece, overhang)
+
+    def _add_up_rows(self, V: Array, scratch: Scratch) -> Array:
+        """B over the rows of V ``(6, 6, n, R, T C)``, tiles that overlap added up: ``(6, n, 4 R + 2, T C)``.
+
+        The first four of a tile's six rows are written, the other two added to those of the tile below.
+        """
+        xp, m = get_xp(V), self._m
+        _, _, n, R, elements = V.shape
+        V = V.transpose(1, 2, 3, 0, 4)
+        by_column = scratch.empty("even", (6, n, 4 * R + 2, elements), V)
+        by_column[:, :, 4 * R :] = 0
+        xp.matmul(m.B[:4], V, out=by_column[:, :, : 4 * R].reshape(6, n, R, 4, -1))
+        last_two = scratch.empty("last two", (6, n, R, 2, elements), V)
+        xp.matmul(m.B[4:], V, out=last_two)
+        below = windows(by_column[:, :, 4:], R, 2)
+        below += last_two
+        return by_column
+
+    def _add_up_columns(self, by_column: Array, T: int, scratch: Scratch) -> Array:
+        """The same over the columns of ``(6, n, m, T C)``: the columns 4t ... 4t + 3 of T tiles, ``(4, n, m, T, C)``.
+
+        Tile t reaches from column 4t - 1 to 4t + 4: one of its six falls to the tile on its left, one to that on its
+        right. d[:, :, t + 1] are the columns 4t ... 4t + 3, for t from -1 to T.
+        """
+        xp, m = get_xp(by_column), self._m
+        _, n, rows, elements = by_column.shape
+        lines, channels = n * rows, elements // T
+        by_column = by_column.reshape(6, lines, -1).transpose(1, 0, 2)
+        d = scratch.empty("odd", (4, lines, T + 2, channels), by_column)
+        inner, left = d[:3, :, 1:-1], d[3, :, :-2]
+        xp.matmul(m.B[1:4], by_column, out=inner.reshape(3, lines, -1).transpose(1, 0, 2))
+        xp.matmul(m.B[:1], by_column, out=left.reshape(lines, 1, -1))
+        d[3, :, -2] = 0
+        last_two = scratch.empty("last two", (2, lines, T, channels), by_column)
+        xp.matmul(m.B[4:], by_column, out=last_two.reshape(2, lines, -1).transpose(1, 0, 2))
+        d[3, :, 1:-1] += last_two[0]
+        d[0, :, 2:-1] += last_two[1, :, :-1]  # the last one falls outside
+        return d.reshape(4, n, rows, T + 2, channels)[:, :, :, 1:-1]
 
     def write_outputs(
         self, V: Array, U: Array, bias: Array, y: Array, piece: Piece, scratch: Scratch, *, relu: bool, pool: bool
@@ -84,7 +138,7 @@ class HostTiles:
         lay(tiles, part, (2 if pool else 4) * piece.start)
         return signs
 
-    def cotangent(
+    def outputs_adjoint(
         self, gy: Array, width: int, piece: Piece, signs: Array | None, scratch: Scratch, *, pool: bool
     ) -> Array:
         """``A g A^T`` of a piece of gy, back through the pooling and the ReLU: ``(36, n R T, N)``, in "even".
@@ -97,7 +151,7 @@ class HostTiles:
         shape = (len(gy), piece.stop - piece.start, -(-width // 4), filters)
         tiles = scratch.empty("even", (4, 4, *shape), gy)
         gy_tiles = scratch.empty("odd", (k, k, *shape), gy) if pool else tiles
-        cut(gy, k * piece.start, gy_tiles)
+        lay_adjoint(gy, k * piece.start, gy_tiles)
         if signs is not None:
             on = xp.unpackbits(signs)[: tiles.size].reshape(tiles.shape)
             if pool:  # each input of a window gets a quarter of the window's gradient
@@ -111,52 +165,6 @@ class HostTiles:
         M = scratch.empty("even", (36, tiles[0, 0].size // filters, filters), tiles)
         xp.matmul(m.A, by_row.reshape(4, -1), out=M.reshape(6, -1))
         return M
-
-    def add_inputs(self, M: Array, U: Array, gx: Array, piece: Piece, scratch: Scratch) -> None:
-        """``B (M U^T) B^T``, overlapping tiles added up, into the piece's part of gx ``(n, H, W, C)``; M is from
-        `cotangent`."""
-        overhang = self._write_inputs(M, U, gx[piece.pictures], piece, scratch)
-        self._seams.add(gx, piece, overhang)
-
-    def _write_inputs(self, M: Array, U: Array, gx: Array, piece: Piece, scratch: Scratch) -> Array:
-        """Writes the tile rows' own rows of gx, and returns what falls on the first two rows below them."""
-        xp, m = get_xp(gx), self._m
-        n, height, width, channels = gx.shape
-        R, T = piece.stop - piece.start, -(-width // 4)
-        V = scratch.empty("odd", (6, 6, n, R, T * channels), gx)
-        xp.matmul(M, U.swapaxes(1, 2), out=V.reshape(36, n * R * T, channels))
-
-        # B over rows: the first four of a tile's six rows are written, the other two added to those of the tile below.
-        V = V.transpose(1, 2, 3, 0, 4)
-        by_column = scratch.empty("even", (6, n, 4 * R + 2, T * channels), gx)
-        by_column[:, :, 4 * R :] = 0
-        xp.matmul(m.B[:4], V, out=by_column[:, :, : 4 * R].reshape(6, n, R, 4, -1))
-        last_two = scratch.empty("last two", (6, n, R, 2, T * channels), gx)
-        xp.matmul(m.B[4:], V, out=last_two)
-        below = windows(by_column[:, :, 4:], R, 2)
-        below += last_two
-
-        # The same over columns. Tile t reaches from column 4t - 1 to 4t + 4: one of its six falls to the tile on its
-        # left, one to that on its right. d[:, :, t + 1] are the columns 4t ... 4t + 3, for t from -1 to T.
-        lines = n * (4 * R + 2)
-        by_column = by_column.reshape(6, lines, -1).transpose(1, 0, 2)
-        d = scratch.empty("odd", (4, lines, T + 2, channels), gx)
-        inner, left = d[:3, :, 1:-1], d[3, :, :-2]
-        xp.matmul(m.B[1:4], by_column, out=inner.reshape(3, lines, -1).transpose(1, 0, 2))
-        xp.matmul(m.B[:1], by_column, out=left.reshape(lines, 1, -1))
-        d[3, :, -2] = 0
-        last_two = scratch.empty("last two", (2, lines, T, channels), gx)
-        xp.matmul(m.B[4:], by_column, out=last_two.reshape(2, lines, -1).transpose(1, 0, 2))
-        d[3, :, 1:-1] += last_two[0]
-        d[0, :, 2:-1] += last_two[1, :, :-1]  # the last one falls outside
-        d = d.reshape(4, n, 4 * R + 2, T + 2, channels)[:, :, :, 1:-1]
-
-        top = 4 * piece.start - 1
-        bottom = height if 4 * piece.stop >= height else 4 * piece.stop - 1
-        lay_columns(d[:, :, max(-top, 0) :], gx[:, max(top, 0) : bottom])
-        overhang = xp.empty((n, 2, width, channels), gx.dtype)
-        lay_columns(d[:, :, 4 * R :], overhang)
-        return overhang
 
 
 class _Seams:

@@ -69,7 +69,7 @@ def lay(tiles: Array, y: Array, top: int) -> None:
         rows[...] = part
 
 
-def cut(y: Array, top: int, tiles: Array) -> Array:
+def lay_adjoint(y: Array, top: int, tiles: Array) -> Array:
     """The adjoint of `lay`: fill tiles ``(k, k, n, R, T, C)`` from y; 0 outside. Returns them."""
     k, _, _, R, T, _ = tiles.shape
     if y.shape[1] < top + k * R or y.shape[2] < k * T:

@@ -150,10 +150,10 @@ def winograd_backward_weight(
     def work(pieces: list[Piece], scratch: Scratch) -> Array:
         gU = xp.zeros(U.shape, x.dtype)
         for piece in pieces:
-            M = tiles.cotangent(gradients, width, piece, None, scratch, pool=False)
+            M = tiles.outputs_adjoint(gradients, width, piece, None, scratch, pool=False)
             V = tiles.transform(pictures, piece, scratch, "x ")
             gU += xp.matmul(V.swapaxes(1, 2), M, out=scratch.empty("gU", U.shape, x))
-            tiles.add_inputs(M, U, gx, piece, scratch)
+            tiles.add_transform_adjoint(M, U, gx, piece, scratch)
         return gU
 
     pieces = _pieces(len(pictures), (height, width), U, workers)
@@ -302,8 +302,8 @@ def _backward(
 
     def work(job: tuple[int, Piece], scratch: Scratch) -> None:
         index, piece = job
-        M = tiles.cotangent(gy, size[1], piece, None if signs is None else signs[index], scratch, pool=pool)
-        tiles.add_inputs(M, U, gx, piece, scratch)
+        M = tiles.outputs_adjoint(gy, size[1], piece, None if signs is None else signs[index], scratch, pool=pool)
+        tiles.add_transform_adjoint(M, U, gx, piece, scratch)
 
     workers.map(work, list(enumerate(_pieces(len(gy), size, U, workers))))
     return gx.reshape(*batch, *gx.shape[1:])
