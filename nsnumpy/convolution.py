@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+from .architecture import FIRST
 from .backend import Array, to_floats
 from .ops import (
     avgpool_backward,
@@ -26,13 +27,35 @@ from .ops import (
     maxpool_forward,
     patches_relu_backward,
     patches_relu_forward,
+    patches_scratch,
     relu_backward,
     relu_forward,
     winograd_relu_backward,
     winograd_relu_forward,
+    winograd_scratch,
     winograd_weight,
 )
 from .workers import Workers
+
+
+class Layer(NamedTuple):
+    """What the memory that a way takes depends on: the (H, W) at its layer, C_in and C_out, and the machine."""
+
+    size: tuple[int, int]
+    channels: int
+    filters: int
+    itemsize: int
+    workers: Workers
+    on_device: bool
+
+
+class Takes(NamedTuple):
+    """The memory that a way takes for one picture: what it is made of and what it keeps for the backward, in bytes, and
+    the elements of scratch of each of its threads, by name; equal names of several layers share their memory."""
+
+    arrays: int
+    kept: int
+    scratch: Mapping[str, int]
 
 
 class Direct:
@@ -52,6 +75,11 @@ class Direct:
             gy = avgpool_backward(gy, mask.shape)
         return conv_backward(relu_backward(gy, mask), self.arrays[0])
 
+    @staticmethod
+    def takes(layer: Layer) -> Takes:
+        kept = math.prod(layer.size) * layer.filters  # a byte per element
+        return Takes(9 * layer.channels * layer.filters * layer.itemsize, kept, {})
+
 
 class Patches:
     """For the first layer, which nothing pools: its features are made again by the backward (ops/fast/patches.py)."""
@@ -67,6 +95,12 @@ class Patches:
 
     def backward(self, gy: Array | None, x: Array, pool: bool, *adds: Callable) -> Array:
         return patches_relu_backward(gy, x, *self.arrays, adds, self._workers)
+
+    @staticmethod
+    def takes(layer: Layer) -> Takes:
+        kept = math.prod(layer.size) * layer.channels * layer.itemsize  # its input
+        scratch = patches_scratch(layer.size, layer.channels, layer.filters, layer.itemsize, layer.workers)
+        return Takes(9 * layer.channels * layer.filters * layer.itemsize, kept, {"first layer": scratch})
 
 
 class Winograd:
@@ -84,6 +118,13 @@ class Winograd:
 
     def backward(self, gy: Array, kept: Any, pool: bool) -> Array:
         return winograd_relu_backward(gy, self.arrays[0], *kept, self._workers, pool=pool)
+
+    @staticmethod
+    def takes(layer: Layer) -> Takes:
+        tiles = -(-layer.size[0] // 4) * -(-layer.size[1] // 4)
+        kept = 2 * tiles * layer.filters  # a bit per element
+        scratch = winograd_scratch(*layer[:-1], on_device=layer.on_device)
+        return Takes(36 * layer.channels * layer.filters * layer.itemsize, kept, scratch)
 
 
 class Fastest:
@@ -135,6 +176,10 @@ class AveragePool:
     def backward(self, gy: Array, shape: tuple[int, ...], pool: bool) -> Array:
         return avgpool_backward(gy, shape)
 
+    @staticmethod
+    def takes(layer: Layer) -> Takes:
+        return Takes(0, 0, {})
+
 
 class MaxPool:
     """The largest of each 2 x 2 window."""
@@ -148,6 +193,15 @@ class MaxPool:
     def backward(self, gy: Array, kept: Any, pool: bool) -> Array:
         return maxpool_backward(gy, *kept)
 
+    @staticmethod
+    def takes(layer: Layer) -> Takes:
+        return Takes(0, (layer.size[0] // 2) * (layer.size[1] // 2) * layer.filters, {})  # each window's winner, a byte
+
 
 WAYS = {"winograd": Winograd, "direct": Direct, "fastest": Fastest}
 POOLS = {"avg": AveragePool, "max": MaxPool}
+
+
+def way_of(conv: str, convolution: str) -> Any:
+    """The way of a layer; the first one has its own, but by the definition."""
+    return Patches if conv == FIRST and convolution != "direct" else WAYS[convolution]

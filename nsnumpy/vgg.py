@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 from .architecture import (
-    FIRST,
     Preprocessing,
     Step,
     canonical_layer,
@@ -29,7 +28,7 @@ from .architecture import (
     resolve_layers,
 )
 from .backend import Array, asarray, check_tf32, tf32_products
-from .convolution import POOLS, WAYS, Patches
+from .convolution import POOLS, way_of
 from .workers import Scratch, Workers, one_blas_thread
 
 Visit = Callable[[str, Array], object]
@@ -118,7 +117,7 @@ class VGG:
         self._fused = convolution != "direct"
         self.layers: dict[str, Any] = {}  # each convolution's way
         for name, arrays in weights.items():
-            way = Patches if self._fused and name == FIRST else WAYS[convolution]
+            way = way_of(name, convolution)
             self.layers[name] = way(*(asarray(array, xp, self.dtype) for array in arrays), self.workers)
         self._pool = POOLS[pooling]()
         self._gain, self._offset = (xp.asarray(v, self.dtype) for v in self.preprocessing.affine())

@@ -8,13 +8,14 @@ in less memory, several ops at a time, and are checked against them.
 """
 
 from .conv import conv_backward, conv_backward_weight, conv_forward
-from .fast.patches import patches_relu_backward, patches_relu_forward
+from .fast.patches import patches_relu_backward, patches_relu_forward, patches_scratch
 from .fast.winograd import (
     winograd_backward,
     winograd_backward_weight,
     winograd_forward,
     winograd_relu_backward,
     winograd_relu_forward,
+    winograd_scratch,
     winograd_stripes,
     winograd_weight,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "maxpool_forward",
     "patches_relu_backward",
     "patches_relu_forward",
+    "patches_scratch",
     "relu_backward",
     "relu_forward",
     "winograd_backward",
@@ -38,6 +40,7 @@ __all__ = [
     "winograd_forward",
     "winograd_relu_backward",
     "winograd_relu_forward",
+    "winograd_scratch",
     "winograd_stripes",
     "winograd_weight",
 ]

@@ -1,22 +1,24 @@
 """What a run will take: its memory by parts, and its time per evaluation.
 
-Memory is counted by walking through a run as it will happen (`vgg.VGG` and `objective.Objective`, by Winograd's way)
-with shapes in place of arrays. Time is extrapolated from three small layers that are run on the spot.
+Memory is the sum of what the ways to convolve say that they take (`convolution`), and of what passes between them. Time
+is extrapolated from three small layers that are run on the spot.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ..architecture import FIRST, Network, Step, canonical_layer, check_size
+from ..architecture import Network, Step, canonical_layer, check_size
 from ..backend import device_namespace, tf32_products, to_floats
+from ..convolution import POOLS, Layer, Takes, way_of
 from ..lbfgs import MEMORY
-from ..ops import winograd_relu_backward, winograd_relu_forward, winograd_stripes, winograd_weight
+from ..ops import winograd_relu_backward, winograd_relu_forward, winograd_weight
 from ..workers import DEVICE_BLOCK_BYTES, Workers
 
 _CUBLAS_BYTES = 32 << 20  # its workspace on the largest cards, by its documentation; 4 MiB on others
@@ -67,12 +69,6 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     ValueError
         If the network lacks a layer, or a picture is too small for it.
     """
-    given = transformed = 0
-    channels = 3
-    for name, filters in network.filters.items():
-        given += 9 * channels * filters * network.itemsize if run.device == "cpu" else 0
-        transformed += (9 if name == FIRST else 36) * channels * filters * network.itemsize
-        channels = filters
     content, style = network.resolve(run.content_layers), network.resolve(run.style_layers)
     layers = list(dict.fromkeys(content + style))
     for name, size, asked in (("content", run.content, content), ("style", run.style, style), ("", run.size, layers)):
@@ -81,19 +77,32 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
                 check_size(network.architecture, asked, (*size, 3))
             except ValueError as error:
                 raise ValueError(f"{name} picture: {error}" if name else str(error)) from error
-    sizes = _sizes(network, network.steps(layers), run.size)
-    targets = sum(_bytes(network, name, sizes[name]) for name in content)
-    targets += sum((1 + run.styles) * network.filters[_conv(network, name)] ** 2 * network.itemsize for name in style)
+    on_device = run.device != "cpu"
+    workers = Workers(1, DEVICE_BLOCK_BYTES) if on_device else Workers(run.threads)
+
+    def walk(asked: Sequence[str], size: Size) -> list[_Passed]:
+        return _walk(network, network.steps(asked), size, workers, on_device)
+
+    passed = walk(layers, run.size)
+    outputs = {at.step.name: at.output for at in passed}
+    targets = sum(outputs[name] for name in content)
+    targets += sum((1 + run.styles) * at.layer.filters**2 * network.itemsize for at in passed if at.step.name in style)
     pixels = math.prod(run.size) * 3
-    pictures = 4 * pixels * network.itemsize  # x, its preprocessed copy, the gradient, and the total variation's
-    evaluation = _evaluation(network, run.size, content, style, pictures)
+    kept = {*layers} - {at.step.name for at in passed if at.way.makes_again}  # whose features are kept
+    evaluation = _evaluation(passed, kept, pixels * network.itemsize)
+    evaluation += 4 * pixels * network.itemsize  # x, its preprocessed copy, the gradient, and the total variation's
     for size, asked in ((run.content, content), (run.style, style)):
         if size:
-            seen = 2 * math.prod(size) * 3 * network.itemsize  # the picture and its preprocessed copy
-            evaluation = max(evaluation, seen + _forward(network, network.steps(asked), size, set(), keep=False)[0])
-    scratch_of = _scratch if run.device == "cpu" else _device_scratch
-    steps = network.steps(layers)
-    scratch = max(scratch_of(network, steps, size, run.threads) for size in (run.size, run.style) if size)
+            picture = math.prod(size) * 3 * network.itemsize
+            seen = _forward(walk(asked, size), set(), picture, keep=False)
+            evaluation = max(evaluation, 2 * picture + seen)  # and its preprocessed copy
+    scratch = max(_scratch(walk(layers, size), workers.threads) for size in (run.size, run.style) if size)
+    scratch = scratch * network.itemsize + (_CUBLAS_BYTES if on_device else 0)
+    given = 0 if on_device else sum(9 * c * n for c, n in _widths(network)) * network.itemsize
+    weights = given + sum(
+        way_of(name, "winograd").takes(Layer((4, 4), *widths, network.itemsize, workers, on_device)).arrays
+        for name, widths in zip(network.filters, _widths(network), strict=True)
+    )
     vectors = {
         "lbfgs-device": (2 * MEMORY["lbfgs-device"] + 8) * network.itemsize,
         # Its workspace and its copies at the end, in float64; on the host, whatever the device.
@@ -102,7 +111,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
         "adam": 9 * network.itemsize,
     }
     return {
-        "weights": given + transformed,
+        "weights": weights,
         "scratch": scratch,
         "targets": targets,
         "features": evaluation,
@@ -114,134 +123,80 @@ def run_seconds(network: Network, run: Run, rates: Rates) -> float:
     """Seconds for one evaluation of loss and gradient, by `measured_rates`."""
     layers = [*run.content_layers, *run.style_layers]
     style = set(map(canonical_layer, run.style_layers))
-    products, elements, channels = 0.0, 0.0, 3
-    for step, (height, width), filters in _walk(network, network.steps(layers), run.size):
-        if step.conv:
+    products = elements = 0.0
+    passed = _walk(network, network.steps(layers), run.size, Workers(1), False)
+    for at in passed:
+        (height, width), channels, filters = at.layer[:3]
+        if at.step.conv:
             tiles = -(-height // 4) * -(-width // 4)
-            if step.conv == FIRST:  # forward, forward again, backward
+            if at.way.makes_again:  # forward, forward again, backward
                 products += 3 * 28 * height * width * filters
                 elements += 2 * height * width * filters
             else:
                 products += 2 * 36 * tiles * channels * filters
                 elements += 16 * tiles * (channels + filters)
-            channels = filters
-        if step.name in style:  # the Gram matrix, and the product of its gradient with the features
-            products += 2 * height * width * filters**2
-    steps = len(network.steps(layers))
-    return products * rates.per_product + elements * rates.per_element + steps * rates.per_step
+        if at.step.name in style:  # the Gram matrix, and the product of its gradient with the features
+            products += 2 * (at.output // network.itemsize) * filters
+    return products * rates.per_product + elements * rates.per_element + len(passed) * rates.per_step
 
 
-def _walk(network: Network, steps: list[Step], size: Size) -> Iterable[tuple[Step, Size, int]]:
-    """Each step with the size of what its convolution makes (or its pooling, if it is one alone), and the filters."""
-    filters = 3
+class _Passed(NamedTuple):
+    """A step of a pass: its way, what the way sees, what it takes, and the bytes of the step's output."""
+
+    step: Step
+    way: Any
+    layer: Layer
+    takes: Takes
+    output: int
+
+
+def _walk(network: Network, steps: list[Step], size: Size, workers: Workers, on_device: bool) -> list[_Passed]:
+    """A pass over a picture of this size."""
+    passed = []
+    channels = 3
     for step in steps:
-        if step.conv:
-            filters = network.filters[step.conv]
-            yield step, size, filters
-        if step.pool:
-            size = (size[0] // 2, size[1] // 2)
-        if not step.conv:
-            yield step, size, filters
+        filters = network.filters[step.conv] if step.conv else channels
+        way = way_of(step.conv, "winograd") if step.conv else POOLS[network.pooling]
+        layer = Layer(size, channels, filters, network.itemsize, workers, on_device)
+        size = (size[0] // 2, size[1] // 2) if step.pool else size
+        passed.append(_Passed(step, way, layer, way.takes(layer), math.prod(size) * filters * network.itemsize))
+        channels = filters
+    return passed
 
 
-def _sizes(network: Network, steps: list[Step], size: Size) -> dict[str, Size]:
-    """The size of every step's output."""
-    return {
-        step.name: (height // 2, width // 2) if step.conv and step.pool else (height, width)
-        for step, (height, width), _ in _walk(network, steps, size)
-    }
+def _widths(network: Network) -> list[tuple[int, int]]:
+    """C_in and C_out of each convolution."""
+    return list(itertools.pairwise([3, *network.filters.values()]))
 
 
-def _bytes(network: Network, name: str, size: Size) -> int:
-    return math.prod(size) * network.filters[_conv(network, name)] * network.itemsize
-
-
-def _conv(network: Network, name: str) -> str:
-    """The convolution that gives a layer its number of filters: itself, or the last one before a pooling."""
-    return name if name in network.filters else [conv for conv in network.filters if conv[4] == name[4]][-1]
-
-
-def _forward(
-    network: Network, steps: list[Step], size: Size, kept_features: set[str], *, keep: bool
-) -> tuple[int, list[tuple[Step, int, int]]]:
-    """The forward's peak in bytes, and each step with the bytes of its output and of what its backward keeps."""
+def _forward(passed: list[_Passed], features: set[str], picture: int, *, keep: bool) -> int:
+    """The forward's peak; `features` are kept for the backward."""
     peak = kept = 0
-    rows = []
-    sizes = _sizes(network, steps, size)
-    before = math.prod(size) * 3 * network.itemsize
-    for step, (height, width), filters in _walk(network, steps, size):
-        after = _bytes(network, step.name, sizes[step.name])
-        tiles = -(-height // 4) * -(-width // 4)
-        if step.conv == FIRST:
-            own = before  # its input
-        elif step.conv:
-            own = 2 * tiles * filters  # a bit per element
-        else:
-            own = after // network.itemsize if network.pooling == "max" else 0
-        peak = max(peak, kept + before + after + own)
+    before = picture
+    for at in passed:
+        peak = max(peak, kept + before + at.output + at.takes.kept)
         if keep:
-            kept += own + (after if step.name in kept_features else 0)
-        rows.append((step, after, own))
-        before = 0 if keep and step.name in kept_features else after  # what is kept is the next step's input, too
-    return peak, rows
+            kept += at.takes.kept + (at.output if at.step.name in features else 0)
+        before = 0 if at.step.name in features else at.output  # what is kept is the next step's input, too
+    return peak
 
 
-def _evaluation(network: Network, size: Size, content: list[str], style: list[str], pictures: int) -> int:
+def _evaluation(passed: list[_Passed], features: set[str], picture: int) -> int:
     """The peak of a forward and a backward."""
-    steps = network.steps([*content, *style])
-    asked = {*content, *style} - {FIRST}  # whose features the backward makes again
-    peak, rows = _forward(network, steps, size, asked, keep=True)
-    kept = sum(own + after * (step.name in asked) for step, after, own in rows)
-    sizes = [math.prod(size) * 3 * network.itemsize, *(after for _, after, _ in rows[:-1])]
-    for (step, after, own), input_bytes in zip(reversed(rows), reversed(sizes), strict=True):
-        peak = max(peak, kept + after + input_bytes)  # gy, and the gx that is made of it
-        kept -= own + after * (step.name in asked)
-    return peak + pictures
+    peak = _forward(passed, features, picture, keep=True)
+    held = [at.takes.kept + (at.output if at.step.name in features else 0) for at in passed]
+    inputs = [picture, *(at.output for at in passed[:-1])]
+    for n in reversed(range(len(passed))):
+        peak = max(peak, sum(held[: n + 1]) + passed[n].output + inputs[n])  # gy, and the gx that is made of it
+    return peak
 
 
-def _scratch(network: Network, steps: list[Step], size: Size, threads: int) -> int:
-    """What the threads work in: per thread, the largest piece that any step wants under each name."""
-    workers = Workers(threads)
-    channels = 3
+def _scratch(passed: list[_Passed], threads: int) -> int:
+    """The elements that the threads work in: for each, the most that any step wants under each name."""
     pieces: dict[str, int] = {}
-    for step, (height, width), N in _walk(network, steps, size):
-        if not step.conv or step.conv == FIRST:
-            channels = N
-            continue
-        T, stripes = winograd_stripes((height, width), channels + N, network.itemsize, workers)
-        R = max(stop - start for start, stop in stripes)
-        C, columns = channels, (4 * R + 2) * T * channels
-        wants = {
-            "even": max(6 * columns, 36 * R * T * max(C, N)),
-            "odd": max(6 * columns, 36 * R * T * max(C, N)),
-            "last two": max(12 * R * T * C, 2 * columns),
-            "zeros": 16 * R * T * N,
-            "signs": 2 * 16 * R * T * N // network.itemsize,
-        }
-        pieces = {name: max(pieces.get(name, 0), want) for name, want in wants.items()}
-        channels = N
-    pieces["first layer"] = _first_layer(network, size, workers)
-    return threads * sum(pieces.values()) * network.itemsize
-
-
-def _device_scratch(network: Network, steps: list[Step], size: Size, _: int) -> int:
-    """The same on a GPU, with the copy of U^T that its products make; and what cuBLAS itself takes."""
-    workers = Workers(1, DEVICE_BLOCK_BYTES)
-    channels = 3
-    V = M = U = 0
-    for step, (height, width), N in _walk(network, steps, size):
-        if step.conv and step.conv != FIRST:
-            T, stripes = winograd_stripes((height, width), channels + N, network.itemsize, workers)
-            tiles = max(stop - start for start, stop in stripes) * T
-            V, M, U = max(V, 36 * tiles * channels), max(M, 36 * tiles * N), max(U, 36 * channels * N)
-        channels = N
-    return (V + M + U + _first_layer(network, size, workers)) * network.itemsize + _CUBLAS_BYTES
-
-
-def _first_layer(network: Network, size: Size, workers: Workers) -> int:
-    first = network.filters[FIRST]
-    rows = -(-workers.block_bytes // (size[1] * (28 + 3 * first) * network.itemsize))
-    return min(size[0], rows) * size[1] * (28 + 4 * first)
+    for at in passed:
+        pieces |= {name: max(pieces.get(name, 0), elements) for name, elements in at.takes.scratch.items()}
+    return threads * sum(pieces.values())
 
 
 # (height, width, filters) of the layers that are timed, and how many times in a row: a GPU's are over too soon to be

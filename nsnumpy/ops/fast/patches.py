@@ -107,6 +107,14 @@ def _blocks(images: Array, kernel: Array, workers: Workers) -> list[tuple[int, i
     return [(n, *rows) for n in range(len(images)) for rows in workers.blocks(images.shape[1], row)]
 
 
+def patches_scratch(size: tuple[int, ...], channels: int, filters: int, itemsize: int, workers: Workers) -> int:
+    """The elements of the scratch that a thread needs, forward and backward, for a picture of (H, W) pixels."""
+    height, width = size
+    columns = 9 * channels + 1
+    rows = -(-workers.block_bytes // (width * (columns + 3 * filters) * itemsize))
+    return min(height, rows) * width * (columns + 4 * filters)
+
+
 def _features(x: Array, start: int, stop: int, kernel: Array, y: Array, scratch: Scratch) -> Array:
     """Rows start ... stop of the layer's output, written into y ``(rows, W, N)``, which is returned."""
     xp = get_xp(x)

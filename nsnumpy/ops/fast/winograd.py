@@ -246,6 +246,29 @@ def winograd_stripes(
     return columns, workers.blocks(rows, columns * 36 * channels * itemsize, least)
 
 
+def winograd_scratch(
+    size: tuple[int, ...], channels: int, filters: int, itemsize: int, workers: Workers, *, on_device: bool
+) -> dict[str, int]:
+    """The elements of the scratch that a thread needs under each name, forward and backward, for one picture of (H, W).
+
+    On a GPU: V, M, and the copy of U^T that its products make.
+    """
+    T, stripes = winograd_stripes(size, channels + filters, itemsize, workers)
+    R = max(stop - start for start, stop in stripes)
+    C, N = channels, filters
+    if on_device:
+        return {"V": 36 * R * T * C, "M": 36 * R * T * N, "U": 36 * C * N}
+    columns = (4 * R + 2) * T * C
+    turns = max(6 * columns, 36 * R * T * max(C, N))
+    return {
+        "even": turns,
+        "odd": turns,
+        "last two": max(12 * R * T * C, 2 * columns),
+        "zeros": 16 * R * T * N,
+        "signs": 2 * 16 * R * T * N // itemsize,
+    }
+
+
 def _forward(
     x: Array, U: Array, bias: Array, workers: Workers | None, *, relu: bool, pool: bool
 ) -> tuple[Array, list[Array]]:
