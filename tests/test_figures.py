@@ -260,16 +260,13 @@ def test_a_job_can_be_pickled(folder):
 
 
 def fail_at(monkeypatch, layer, error):
-    right = cells_module.reconstruct
+    class Failing(cells_module.Run):
+        def __init__(self, *arguments, **options):
+            if options["layer"] == layer:
+                raise error
+            super().__init__(*arguments, **options)
 
-    def reconstruct(content, layer_given, **options):
-        if layer_given == layer:
-            raise error
-        return right(content, layer_given, **options)
-
-    monkeypatch.setitem(
-        cells_module._USE_CASES, "reconstruct", lambda content, layer, **options: reconstruct(content, layer, **options)
-    )
+    monkeypatch.setattr(cells_module, "Run", Failing)
 
 
 @pytest.mark.parametrize(

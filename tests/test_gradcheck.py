@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from nsnumpy import KinkError, check_adjoint, check_gradient
+from nsnumpy.losses import STYLE_STATISTICS
 from nsnumpy.study.prove import run_checks
+from nsnumpy.variable import VARIABLES
 
 rng = np.random.default_rng(11)
 A = rng.standard_normal((6, 4))
@@ -84,6 +86,9 @@ def test_every_built_in_check_passes_and_none_is_missing(xp):
     assert [check.name for check in checks if not check.passed] == []
     assert {check.name.split(",")[0] for check in checks} == {
         "conv", "relu", "avgpool", "maxpool", "content loss", "style loss", "total variation", "pixels to total loss",
+        "content term",
+        *(f"{name} term" for name in STYLE_STATISTICS),
+        *(f"{name} as the variable" for name in VARIABLES),
     }  # fmt: skip
     assert all(check.error < {1e-12: 1e-13, 1e-7: 1e-7, 1e-6: 1e-6}[check.tolerance] for check in checks)
 

@@ -20,6 +20,7 @@ from nsnumpy.cli import main
 from nsnumpy.files.weights import WeightFile, write_weights
 from nsnumpy.losses import gram_matrix
 from nsnumpy.machine import peak_memory
+from nsnumpy.optimize import Ending
 from nsnumpy.study.report.plots import curves_of, matrix_png, matrix_ticks, number, scales
 from nsnumpy.study.report.report import check_report
 from nsnumpy.vgg import VGG
@@ -292,7 +293,14 @@ def test_pictures_that_are_no_files_and_a_run_of_no_iterations(matplotlib, netwo
     p = picture(20, 20).astype("float32")
     result = transfer(p, p, vgg=network, size=None, iterations=0, tv=0.0)  # every term is zero
     assert result.settings["loss"] == pytest.approx(0, abs=1e-9)
-    write_report(path, replace(result, stopped="stopped <here>"), vgg=network, content=p, style=p, frames=Frames())
+    write_report(
+        path,
+        replace(result, ending=Ending("interrupted", "stopped <here>")),
+        vgg=network,
+        content=p,
+        style=p,
+        frames=Frames(),
+    )
     page = Page(path.read_text(encoding="utf-8"))
     assert page.texts["h1"] == ["ndarray in the style of ndarray"]
     assert "The run ended early: stopped <here>." in page.texts["p"]

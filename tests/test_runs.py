@@ -10,6 +10,7 @@ from PIL import Image
 import nsnumpy as ns
 from nsnumpy import Objective, Run, transfer
 from nsnumpy.cli import main
+from nsnumpy.files import weights as weights_module
 from nsnumpy.files.images import Source, image_shape
 from nsnumpy.optimize import OPTIMIZERS
 from nsnumpy.run.inputs import Inputs
@@ -212,13 +213,13 @@ QUICK = ["--size", "40", "--scales", "24", "--iterations", "2", "--weights", "ti
 def test_every_file_is_opened_once(folder, opens, monkeypatch):
     pytest.importorskip("matplotlib")
     weights = []
-    h5py_file = ns.weights.h5py.File
+    h5py_file = weights_module.h5py.File
 
     def noted(name, *arguments, **options):
         weights.append(str(name))
         return h5py_file(name, *arguments, **options)
 
-    monkeypatch.setattr(ns.weights.h5py, "File", noted)
+    monkeypatch.setattr(weights_module.h5py, "File", noted)
     command = ["transfer", "photo.png", "painting.jpg", "-o", "out.png", "--init", "start.png", "--report", "run.html"]
     assert main([*command, *QUICK, "--quiet"]) == 0
     assert sorted(opens) == ["painting.jpg", "photo.png", "start.png"]

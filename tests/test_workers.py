@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from nsnumpy import VGG
+from nsnumpy import VGG, machine
 from nsnumpy import workers as module
 from nsnumpy.machine import usable_cores
 from nsnumpy.workers import Scratch, Workers, one_blas_thread
@@ -191,12 +191,12 @@ def test_scratch_memory_is_used_again_and_grows():
 
 def test_the_default_is_the_cores_that_the_process_may_use(monkeypatch, tmp_path):
     assert Workers().threads == usable_cores() >= 1
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
     for text, expected in (("250000 100000", 3), ("max 100000", 6), ("900000 100000", 6), ("1000 100000", 1)):
         (tmp_path / "cpu.max").write_text(text)
-        monkeypatch.setattr(module, "Path", lambda _: tmp_path / "cpu.max")
+        monkeypatch.setattr(machine, "Path", lambda _: tmp_path / "cpu.max")
         assert usable_cores() == expected
-    monkeypatch.setattr(module, "Path", lambda _: tmp_path / "none")
+    monkeypatch.setattr(machine, "Path", lambda _: tmp_path / "none")
     assert usable_cores() == 6
     with pytest.raises(ValueError, match="threads is 1 or more, not 0"):
         Workers(0)

@@ -141,13 +141,16 @@ def run_seconds(network: Network, run: Run, rates: Rates) -> float:
 
 
 class _Passed(NamedTuple):
-    """A step of a pass: its way, what the way sees, what it takes, and the bytes of the step's output."""
+    """A step of a pass: its way, what the way sees, and the bytes of the step's output."""
 
     step: Step
     way: Any
     layer: Layer
-    takes: Takes
     output: int
+
+    @property
+    def takes(self) -> Takes:
+        return self.way.takes(self.layer)
 
 
 def _walk(network: Network, steps: list[Step], size: Size, workers: Workers, on_device: bool) -> list[_Passed]:
@@ -159,7 +162,7 @@ def _walk(network: Network, steps: list[Step], size: Size, workers: Workers, on_
         way = way_of(step.conv, "winograd") if step.conv else POOLS[network.pooling]
         layer = Layer(size, channels, filters, network.itemsize, workers, on_device)
         size = (size[0] // 2, size[1] // 2) if step.pool else size
-        passed.append(_Passed(step, way, layer, way.takes(layer), math.prod(size) * filters * network.itemsize))
+        passed.append(_Passed(step, way, layer, math.prod(size) * filters * network.itemsize))
         channels = filters
     return passed
 
