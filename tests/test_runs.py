@@ -15,6 +15,7 @@ from nsnumpy.files.images import Source, image_shape
 from nsnumpy.optimize import OPTIMIZERS
 from nsnumpy.run.inputs import Inputs
 from nsnumpy.run.settings import settings_of
+from nsnumpy.variable import VARIABLES, through
 
 SMALL = {"size": 40, "scales": (24,), "iterations": (4, 5)}
 
@@ -111,6 +112,33 @@ def test_new_weights_hold_at_finer_scales_too(tiny_vgg, pictures):
             run.change(alpha=0.0)
     assert run.history[-1]["size"] == 40
     assert run.history[-1]["terms"]["content/conv4_2"] == 0
+
+
+class Halved:
+    """x = 2 v, a step to the right and round the edge: so that its adjoint is not its inverse."""
+
+    def picture(self, v):
+        return 2 * np.roll(v, 1, axis=1)
+
+    def adjoint(self, gx):
+        return 2 * np.roll(gx, -1, axis=1)
+
+    def of_picture(self, x):
+        return np.roll(x, -1, axis=1) / 2
+
+
+def test_a_variable_stands_between_the_optimizer_and_the_pixels(tiny_vgg, picture, pictures, monkeypatch):
+    objective = Objective(tiny_vgg(), content=picture(19, 23), style=pictures["style"])
+    v = Halved().of_picture(picture(19, 23, 2))
+    assert ns.check_adjoint(Halved().picture, Halved().adjoint, v, np.random.default_rng(1).random(v.shape)) < 1e-14
+    assert ns.check_gradient(through(Halved(), objective), v, step=3e-8) < 1e-6
+    plain = transfer(**pictures, vgg=tiny_vgg(), **SMALL)
+    monkeypatch.setitem(VARIABLES, "pixels", Halved())
+    result = transfer(**pictures, vgg=tiny_vgg(), **SMALL, bounds="none")
+    assert result.history[0]["terms"] == pytest.approx(plain.history[0]["terms"], rel=1e-6)
+    assert losses(result.history)[-1] < 0.8 * losses(result.history)[5]  # the start of the last scale
+    assert result.image.shape == plain.image.shape
+    assert np.abs(result.image - plain.image).mean() < 0.1
 
 
 def test_weights_that_cannot_be(tiny_vgg, pictures):
@@ -292,6 +320,17 @@ def test_the_whole_picture_is_let_go(picture):
     source = Source(picture(600, 800).astype("float32"))
     source.keep([20])
     assert source.held == 20
+
+
+def test_a_run_holds_its_pictures_at_its_sizes_and_no_larger(picture):
+    large = picture(150, 200).astype("float32")
+    s = settings_of("transfer", size=40, style_size=60, scales=(20,), init=large).completed("transfer")
+    inputs = Inputs("transfer", {"content": large, "style": [(large, 1.0), (large, 2.0)]}, s)
+    assert [given.source.held for given in inputs.each] == [40, 60, 60]
+    assert inputs._start.held == 20
+    for size in (20, 40):
+        scale = next(scale for scale in inputs.scales if scale["result"] == size)
+        assert np.array_equal(inputs.content(scale), ns.load_image(large, size))
 
 
 def test_inputs_name_what_they_are_not_given(pictures):

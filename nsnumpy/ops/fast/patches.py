@@ -111,8 +111,9 @@ def patches_scratch(size: tuple[int, ...], channels: int, filters: int, itemsize
     """The elements of the scratch that a thread needs, forward and backward, for a picture of (H, W) pixels."""
     height, width = size
     columns = 9 * channels + 1
-    rows = -(-workers.block_bytes // (width * (columns + 3 * filters) * itemsize))
-    return min(height, rows) * width * (columns + 4 * filters)
+    blocks = workers.blocks(height, width * (columns + 3 * filters) * itemsize)
+    rows = max(stop - start for start, stop in blocks)
+    return rows * width * (columns + 4 * filters) + (rows + 2) * (width + 2) * channels
 
 
 def _features(x: Array, start: int, stop: int, kernel: Array, y: Array, scratch: Scratch) -> Array:
