@@ -155,6 +155,15 @@ def test_rates_are_positive_and_time_grows_with_the_picture():
     assert 0 < seconds(16) < seconds(2048)
 
 
+def test_each_further_style_adds_its_gram_matrices_to_the_targets():
+    network = budget.Network("vgg19", dict.fromkeys(["conv1_1", "conv1_2"], 16))
+    one, three = (
+        budget.Run((32, 32), None, (32, 32), [], ["conv1_1", "conv1_2"], "adam", 1, styles=styles) for styles in (1, 3)
+    )
+    targets = [budget.run_memory(network, run)["targets"] for run in (one, three)]
+    assert targets == [2 * 2 * 16**2 * 4, 2 * 4 * 16**2 * 4]  # that of x, and that of each style, at two layers
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -103,7 +103,7 @@ def _kernel(weight: Array, bias: Array) -> Array:
 
 def _blocks(images: Array, kernel: Array, workers: Workers) -> list[tuple[int, int, int]]:
     """(picture of the batch, first row, last row + 1)"""
-    row = images.shape[2] * (kernel.shape[0] + 3 * kernel.shape[1]) * images.dtype.itemsize
+    row = images.shape[2] * (kernel.shape[0] + 2 * kernel.shape[1]) * images.dtype.itemsize
     return [(n, *rows) for n in range(len(images)) for rows in workers.blocks(images.shape[1], row)]
 
 
@@ -111,7 +111,7 @@ def patches_scratch(size: tuple[int, ...], channels: int, filters: int, itemsize
     """The elements of the scratch that a thread needs, forward and backward, for a picture of (H, W) pixels."""
     height, width = size
     columns = 9 * channels + 1
-    blocks = workers.blocks(height, width * (columns + 3 * filters) * itemsize)
+    blocks = workers.blocks(height, width * (columns + 2 * filters) * itemsize)
     rows = max(stop - start for start, stop in blocks)
     return rows * width * (columns + 4 * filters) + (rows + 2) * (width + 2) * channels
 
