@@ -21,7 +21,7 @@ from nsnumpy.files.weight_sources import BUILTINS, BUNDLED, find_weights
 from nsnumpy.study.figure.plan import plan_figure, settings_line
 from weights_tools.cli import main as tools
 
-WIDTHS = {"builtin": (32, 64, 160, 384, 384), "builtin-large": (48, 96, 192, 416, 416)}
+WIDTHS = {"builtin": (32, 64, 160, 384, 384), "builtin-large": (48, 96, 224, 448, 448)}
 
 
 @pytest.mark.parametrize("name", BUNDLED)

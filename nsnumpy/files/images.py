@@ -271,4 +271,9 @@ def _to_array(image: Image.Image) -> np.ndarray:
 
 
 def _from_array(image: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))
+    return Image.fromarray(to_bytes(image))
+
+
+def to_bytes(image: np.ndarray) -> np.ndarray:
+    """An image in 8 bits, as it is written: ``(H, W, 3)`` uint8; values outside [0, 1] are clipped."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)

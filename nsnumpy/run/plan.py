@@ -125,16 +125,11 @@ def plan(
     asked = runs[-1]
     for coarse in runs[:-1]:
         run_memory(network, coarse)  # raises where a scale is too small for the network
-    in_memory = isinstance(weights, WeightFile)
     rates = measured_rates(device, asked.threads, tf32)
     each = [run_seconds(network, run, rates) for run in runs]
     counts = s.iterations_at(scales)
     total = sum(seconds * count for seconds, count in zip(each, counts, strict=True))
-    if device == "cpu":
-        read = sum(array.nbytes for pair in weights.weights.values() for array in pair) if in_memory else 0
-        program, available = resident_bytes() - read, available_bytes()  # what is read is among the weights, too
-    else:
-        program, available = 0, free_device_bytes(xp)
+    program, available = _room(weights) if device == "cpu" else (0, free_device_bytes(xp))
     parts = ({"program": program} if program else {}) | run_memory(network, asked)
     peak, largest = sum(parts.values()), None
     if available is not None and peak > available:
@@ -146,16 +141,22 @@ def plan(
             except ValueError:  # too small for the deepest layer
                 return 0
 
-        largest = _largest_size(lambda size: needed(size) <= available, max(asked.size))
-        largest = largest if needed(largest) else 0
+        largest = _largest_size(needed, available, max(asked.size))
     sides = [max(run.size) for run in runs]
     return Plan(asked.size, peak, parts, sides, sum(counts), each[-1], total, available, largest)
 
 
-def _largest_size(fits: Callable[[int], bool], most: int) -> int:
-    """The largest size below `most` for which `fits` holds, 0 if none does; memory grows with the size."""
+def _room(weights: Any) -> tuple[int, int | None]:
+    """What the program holds, but for weights that it has read, which count among the run's; and what it can have."""
+    read = weights.weights.values() if isinstance(weights, WeightFile) else ()
+    return resident_bytes() - sum(array.nbytes for pair in read for array in pair), available_bytes()
+
+
+def _largest_size(needed: Callable[[int], int], available: int, most: int) -> int:
+    """The largest size below `most` that needs no more than is available, 0 if there is none; `needed` grows with it,
+    and is 0 for a size that is too small."""
     low, high = 0, most
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+        low, high = (middle, high) if needed(middle) <= available else (low, middle)
+    return low if needed(low) else 0

@@ -26,7 +26,7 @@ from ..._version import __version__
 from ...backend import DeviceError, device_errors
 from ...files.checkpoint import digest
 from ...files.decode import PictureError
-from ...files.images import load_image, read_settings, save_image
+from ...files.images import load_image, read_settings, save_image, to_bytes
 from ...files.weights import load_vgg
 from ...files.writing import uninterrupted
 from ...objective import Objective
@@ -104,7 +104,7 @@ def _compute(job: Job) -> tuple[np.ndarray, dict[str, Any]]:
         raise MemoryError(result.stopped)
     if result.failed:
         raise FloatingPointError(result.stopped)
-    image = np.rint(255 * result.image).astype(np.uint8)
+    image = to_bytes(result.image)
     at_end = [line for line in lines if line["size"] == max(image.shape)]
     best = min(at_end, key=lambda line: line["loss"])
     record = {
@@ -164,7 +164,7 @@ def read_cell(path: Path, key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
     """A cell that was kept, as `compute_cell` returned it; None if there is none, or it is broken, or another one."""
     try:
         record = read_settings(path)
-        image = np.rint(255 * load_image(path)).astype(np.uint8)
+        image = to_bytes(load_image(path))
         if (record[RECORD]["key"], record[RECORD]["picture"]) == (key, digest(image)):
             return image, record
     except (PictureError, OSError, KeyError, TypeError):

@@ -16,7 +16,7 @@ from ..._version import __version__
 from ...architecture import check_size, layer_names, network_digest, resolve_layers
 from ...backend import check_tf32
 from ...files.checkpoint import digest
-from ...files.images import Picture, load_image, picture_name
+from ...files.images import Picture, load_image, picture_name, to_bytes
 from ...files.weight_sources import BUILTIN, BUILTINS
 from ...files.weights import WeightFile, read_weights
 from ...objective import STYLE_LAYERS, layer_weights
@@ -109,7 +109,7 @@ def plan_figure(
     names = resolve_layers(file.architecture, file.weights, layer_weights(layers))
     if kind == "content":
         names.sort(key=layer_names(file.architecture).index)
-    read = {name: _bytes(load_image(picture, _size(name, s))) for name, picture in pictures.items()}
+    read = {name: to_bytes(load_image(picture, _size(name, s))) for name, picture in pictures.items()}
     for picture in read.values():
         check_size(file.architecture, names, picture.shape)
     _check_cells(kind, s, file, read)
@@ -122,7 +122,9 @@ def plan_figure(
     called = {name: picture_name(picture) for name, picture in pictures.items()} | {"init": picture_name(s.init)}
     shared = {"use_case": KINDS[kind], "pictures": read, "network": network, "network_sha256": digest, "names": called}
     cells = figure_cells(kind, names, ratios)
-    jobs = [complete_job(shared | _own(kind, cell, names, s)) for cell in cells]
+    own_start = not (isinstance(s.init, str) and s.init in INITS)
+    init = to_bytes(load_image(s.init)) if own_start else s.init
+    jobs = [complete_job(shared | _own(kind, cell, names, s, init)) for cell in cells]
     return FigurePlan(kind, tuple(names), ratios, s, read, called, network, digest, cells, jobs)
 
 
@@ -180,15 +182,9 @@ def _size(name: str, s: Settings) -> int | None:
     return (s.style_size or s.size) if name == "style" else s.size
 
 
-def _bytes(image: np.ndarray) -> np.ndarray:
-    return np.rint(255 * image).astype(np.uint8)
-
-
-def _own(kind: str, cell: FigureCell, layers: Sequence[str], s: Settings) -> Job:
-    """What is a cell's own of its job."""
-    settings = {f.name: getattr(s, f.name) for f in fields(s) if KINDS[kind] in f.metadata["only"]}
-    if not (isinstance(s.init, str) and s.init in INITS):
-        settings["init"] = _bytes(load_image(s.init))
+def _own(kind: str, cell: FigureCell, layers: Sequence[str], s: Settings, init: str | np.ndarray) -> Job:
+    """What is a cell's own of its job; `init` is what s has, with a picture read."""
+    settings = {f.name: getattr(s, f.name) for f in fields(s) if KINDS[kind] in f.metadata["only"]} | {"init": init}
     job: Job = {"name": cell.name, "settings": settings, "content_layers": (), "style_layers": ()}
     if kind == "content":
         return job | {"layer": cell.layers[0], "content_layers": cell.layers}

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ...backend import to_host
-from ...files.images import Picture, load_image, opened
+from ...files.images import Picture, load_image, opened, to_bytes
 from ...files.writing import atomic_path, check_folder
 from ...run.results import Progress, Result
 from ...targets import style_target
@@ -234,7 +234,7 @@ def _grams(result: Result, vgg: VGG, style: Picture | None) -> list[Grams]:
 
 def _jpeg(image: np.ndarray, size: int, quality: int) -> bytes:
     """An image ``(H, W, 3)``, in [0, 1], made smaller if its long side is more than `size`."""
-    picture = Image.fromarray(np.rint(image.clip(0, 1) * 255).astype(np.uint8))
+    picture = Image.fromarray(to_bytes(image))
     if max(picture.size) > size:
         picture.thumbnail((size, size), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
