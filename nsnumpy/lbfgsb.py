@@ -16,6 +16,7 @@ import scipy.optimize
 
 from .backend import Array, to_host
 from .lbfgs import Bounds, Function, largest_element
+from .workers import limit_openmp
 
 _MANY = 10**9  # iterations and evaluations: who asks for the steps counts them
 
@@ -106,6 +107,7 @@ class LBFGSB:
 
     def _run(self) -> None:
         x, bounds = self.x, self._bounds
+        limit_openmp()
 
         def iterate(xk: np.ndarray) -> None:
             self._ask("iterate", xk)

@@ -240,8 +240,8 @@ class Gram:
         square = (K * (G @ K)).sum(dtype="float64")
         if b is not None:
             square = square + 2 * (b * (K @ m)).sum() + s * (b * b).sum()
-            b = (scale * b).astype(K.dtype)
-        return scale * value, scale * (scale * square), (scale * K, b)
+            b = (scale * b).astype(G.dtype)
+        return scale * value, scale * (scale * square), ((scale * K).astype(G.dtype), b)
 
     def add_gradient(
         self, F: Array, at: slice, solution: tuple[Array, Array | None], out: Array, scratch: Scratch

@@ -132,6 +132,8 @@ class Objective:
         self.style_layers = {} if style is None else layer_weights(style_layers, convention)
         self._layers = list(self.content_layers | self.style_layers)
         self._pixel_terms = dict(pixel_terms or {})
+        if taken := self._pixel_terms.keys() & {"tv", "pixels", *self._labels()}:
+            raise ValueError(f"a pixel term called {taken.pop()!r}: that name is taken, choose another")
         self._content: dict[str, Content] = {}
         self._style: dict[str, LayerTerm] = {}
         self._shape: tuple[int, ...] | None = None

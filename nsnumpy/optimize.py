@@ -64,7 +64,7 @@ class Ending:
     ----------
     how : str
         "finished": every iteration that was asked for ran; "no lower loss": none could be found; "interrupted": by a
-        KeyboardInterrupt (Ctrl-C); "not finite": the loss; "out of memory".
+        KeyboardInterrupt (Ctrl-C); "not finite": the loss; "out of memory"; "left": whoever drove it asked for no more.
     why : str
         The same for a person to read; empty if it finished.
     """
@@ -199,10 +199,11 @@ def minimize(
     descent = Descent(f, x0, method=method, bounds=bounds, lr=lr, momentum=momentum, memory=memory, resume=resume)
     resume = None  # the arrays that the method forgets are not to be held here
     try:
-        with contextlib.closing(descent.steps(iterations)) as steps:
+        with device_errors(), contextlib.closing(descent.steps(iterations)) as steps:
             for iterate in steps:
                 if callback is not None:
                     callback(iterate)
+                del iterate  # what the method forgets in the next step is not to be held here
     except (KeyboardInterrupt, FloatingPointError, MemoryError) as error:
         if descent.best is None:
             raise
@@ -280,17 +281,20 @@ class Descent:
         self._renew = True
 
     def steps(self, iterations: int) -> Iterator[Iterate]:
-        """The start, unless it resumes, and each iterate after it, up to that many iterations in all."""
+        """The start, unless it resumes, and each iterate after it, up to that many iterations in all.
+
+        It may be left, and called again to go on; scipy's then begins with a fresh memory.
+        """
         try:
-            if self._at is None and self.iterations < max(iterations, 0):
-                resumes = self.iterations >= 0
+            if self._at is None and (self.iterations < max(iterations, 0) or self._renew):
                 with _of_the_method():
-                    self._at = METHODS[self.method].begin(
-                        self._evaluate, project(self._start, self._options["bounds"]), **self._options
-                    )
-                self._start = None
-                if not resumes:
-                    yield self._accept()
+                    start = project(self._start, self._options["bounds"])
+                    self._at = METHODS[self.method].begin(self._evaluate, start, **self._options)
+                    self._start = start = None
+                    iterate = self._accept() if self.iterations < 0 else None
+                if iterate is not None:
+                    yield iterate
+                    del iterate
             while self.iterations < iterations or self._renew:
                 with _of_the_method():
                     if self._renew:
@@ -299,14 +303,17 @@ class Descent:
                         self.iterations -= 1
                     else:
                         why = self._at.step(self._evaluate)
+                    iterate = None if why else self._accept()
                 if why:
                     text = f"no lower loss found after {self.iterations} of {iterations} iterations ({why})"
                     self.ending = Ending("no lower loss", text)
                     return
-                yield self._accept()
+                yield iterate
+                del iterate
         finally:
-            if isinstance(self._at, LBFGSB):
+            if isinstance(self._at, LBFGSB):  # if there are to be more steps, a fresh one goes on from the same x
                 self._at.close()
+                self._at, self._start = None, self._at.x
 
     def _evaluate(self, x: Array) -> tuple:
         loss, *others = self.f(x)

@@ -111,7 +111,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=one_blas_thread.begin)
 
 
-def _limit_openmp() -> None:
+def limit_openmp() -> None:
     """Where BLAS is built on OpenMP, the number of its threads belongs to the thread that calls it."""
     one_blas_thread.libraries.select(threading_layer="openmp").limit(limits=1)  # found already: `map` holds the context
 
@@ -185,7 +185,7 @@ class Workers:
         with self._lock:
             if self._pool is None or self._process != os.getpid():  # a forked process has no threads but its own
                 self._process = os.getpid()
-                self._pool = concurrent.futures.ThreadPoolExecutor(self.threads, "nsnumpy", _limit_openmp)
+                self._pool = concurrent.futures.ThreadPoolExecutor(self.threads, "nsnumpy", limit_openmp)
             return self._pool
 
     def _scratch(self) -> Scratch:

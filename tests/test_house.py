@@ -65,7 +65,17 @@ def test_no_imports_run_in_a_circle():
     assert left == {}
 
 
-def test_a_breach_of_these_rules_is_found(monkeypatch):
+def test_a_breach_of_these_rules_is_found(monkeypatch, tmp_path):
+    breach = {"losses": "from .run.settings import Settings\n", "run/settings": "from ..losses import Gram\n"}
+    for name, text in breach.items():
+        path = tmp_path / f"{name.replace('/', '_')}.py"
+        path.write_text(text)
+        monkeypatch.setitem(MODULES, name, path)
+    with pytest.raises(AssertionError):
+        test_imports_run_one_way("losses")
+    test_imports_run_one_way("run/settings")
+    with pytest.raises(AssertionError):
+        test_no_imports_run_in_a_circle()
     assert rank("files/images") > rank("vgg") == rank("ops/fast/winograd")
     assert rank("vgg") < rank("run/run") < rank("transfer") < rank("study/prove") < rank("cli/run") < rank("__main__")
     assert {"run/run", "run/results"} <= internal("transfer")

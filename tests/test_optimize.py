@@ -491,6 +491,18 @@ def test_whoever_drives_the_steps_can_stop_and_go_on(method):
 
 
 @pytest.mark.parametrize("method", OPTIMIZERS)
+def test_steps_can_be_asked_for_more_than_once(method):
+    whole = [iterate.x for iterate in descent(rosenbrock, np.full(6, -1.2), method).steps(6)]
+    run = descent(rosenbrock, np.full(6, -1.2), method)
+    parts = [iterate for count in (0, 3, 3, 6) for iterate in run.steps(count)]
+    assert [iterate.iteration for iterate in parts] == list(range(7))
+    if method == "scipy":  # it begins with a fresh memory each time
+        assert parts[-1].loss < parts[3].loss < parts[0].loss
+    else:
+        assert np.array_equal([iterate.x for iterate in parts], whole)
+
+
+@pytest.mark.parametrize("method", OPTIMIZERS)
 def test_another_function_is_gone_on_with_from_the_same_x(method):
     """As if the run had begun there: L-BFGS's pairs say nothing of it."""
 

@@ -27,7 +27,7 @@ def pictures(picture):
 
 def steps_of(run, count=10**6):
     with contextlib.closing(run.steps()) as steps:
-        return [step for step, _ in zip(steps, range(count), strict=False)]
+        return [step for _, step in zip(range(count), steps, strict=False)]
 
 
 def losses(history):
@@ -103,6 +103,89 @@ def test_new_weights_hold_from_the_next_step_on(tiny_vgg, pictures, optimizer):
         expected = losses(anew.go().history)
         # The picture to start from goes through float32, as pictures do.
         assert [step.loss for step in seen[4:]] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("beta", [2000.0, 0.001])
+def test_new_weights_before_the_first_step_of_a_run_that_goes_on(tiny_vgg, pictures, tmp_path, beta):
+    options = {"vgg": tiny_vgg(), "size": 40, "scales": ()}
+    style = {"style": pictures["style"]}
+    Run("texture", style, checkpoint=tmp_path / "run.h5", iterations=4, **options).go()
+    run = Run("texture", style, resume=tmp_path / "run.h5", iterations=8, **options)
+    run.change(beta=beta)
+    result = run.go()
+    assert [line["iteration"] for line in result.history] == [0, 1, 2, 3, 4, 4, 5, 6, 7, 8]
+    before, after = result.history[4]["terms"], result.history[5]["terms"]
+    assert after["style/conv1_1"] == pytest.approx(beta / 20 * before["style/conv1_1"], rel=1e-6)
+    assert losses(result.history)[9] < losses(result.history)[5]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("count", [1, 3, 5, 7])
+def test_a_run_that_is_left_can_be_gone_on_with(tiny_vgg, pictures, optimizer, count):
+    options = {"vgg": tiny_vgg(), "optimizer": optimizer, **SMALL}
+    whole = transfer(**pictures, **options)
+    run = Run("transfer", pictures, **options)
+    assert len(steps_of(run, count)) == count
+    left = run.result()
+    assert left.ending.how == "left"
+    assert left.stopped.startswith("left after ")
+    result = run.go()
+    assert [line["iteration"] for line in result.history] == [line["iteration"] for line in whole.history]
+    assert len(left.history) == count  # it is not written to
+    assert result.stopped == ""
+    if optimizer != "scipy":  # whose memory is fresh
+        assert losses(result.history) == losses(whole.history)
+        assert np.array_equal(result.image, whole.image)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), FloatingPointError("not finite"), MemoryError()])
+@pytest.mark.parametrize("where", ["callback", "driver"])
+def test_an_error_is_the_ending_whoever_drives(tiny_vgg, pictures, monkeypatch, error, where):
+    run = Run("transfer", pictures, vgg=tiny_vgg(), optimizer="sgd", **SMALL)
+    calls = iter(range(100))
+
+    def fail(*_):
+        if next(calls) == 2:
+            raise error
+
+    if where == "callback":
+        result = run.go(fail)
+    else:
+        right = Objective.evaluate
+        monkeypatch.setattr(Objective, "evaluate", lambda self, x: (fail(), right(self, x))[1])
+        with pytest.raises(type(error)):
+            list(run.steps())
+        result = run.result()
+    assert (result.interrupted, result.out_of_memory) == (
+        isinstance(error, KeyboardInterrupt),
+        isinstance(error, MemoryError),
+    )
+    assert result.failed == (not result.interrupted)
+    assert "of 4 iterations" in result.stopped
+    monkeypatch.undo()
+    assert run.go().stopped == ""  # the rest of it
+
+
+def test_a_device_that_fails_says_so_wherever_it_does(tiny_vgg, pictures):
+    failure = type("CUDARuntimeError", (Exception,), {"__module__": "cupy_backends.cuda.api.runtime"})
+
+    def fail(step):
+        raise failure("cudaErrorECCUncorrectable: an error")
+
+    with pytest.raises(ns.DeviceError, match="the GPU failed"):
+        transfer(**pictures, vgg=tiny_vgg(), callback=fail, **SMALL)
+    with pytest.raises(ns.DeviceError, match="the GPU failed"):
+        ns.minimize(lambda x: (float((x**2).sum()), 2 * x), np.ones(3), iterations=3, callback=fail)
+
+
+def test_one_source_can_be_several_pictures_of_a_run_and_of_several_runs(tiny_vgg, picture):
+    image = (255 * picture(60, 80)).astype("uint8")
+    options = {"vgg": tiny_vgg(), "scales": (24,), "iterations": 1}
+    source = Source(image)
+    for size in (32, 48):
+        expected = transfer(image, image, init=image, size=size, style_size=60, **options)
+        result = transfer(source, source, init=source, size=size, style_size=60, **options)
+        assert np.array_equal(result.image, expected.image)
 
 
 def test_new_weights_hold_at_finer_scales_too(tiny_vgg, pictures):
@@ -259,7 +342,7 @@ def test_files_that_are_gone_when_a_run_has_begun_are_not_missed(folder):
     vgg = ns.load_vgg("tiny.h5")
 
     def gone(progress):
-        for name in ("photo.png", "painting.jpg", "start.png", "tiny.h5"):
+        for name in ("photo.png", "painting.jpg", "start.png"):
             (folder / name).write_bytes(b"something else")
 
     result = transfer("photo.png", "painting.jpg", init="start.png", vgg=vgg, callback=gone, **SMALL)
@@ -303,7 +386,7 @@ def test_a_source_holds_what_was_asked_for(picture):
     image = picture(60, 80).astype("float32")
     source = Source((255 * image).astype("uint8"))
     whole = Source((255 * image).astype("uint8"))
-    source.keep([20, 40], [(10, 30)])
+    source = source.kept([20, 40], [(10, 30)])
     assert source.held == 40
     assert source.shape == (60, 80)
     for size in (20, 40):
@@ -312,14 +395,14 @@ def test_a_source_holds_what_was_asked_for(picture):
     assert np.array_equal(source.fit((10, 30)), whole.fit((10, 30)))
     assert source.at(30).shape == whole.at(30).shape  # from what is held
     assert np.abs(source.at(30) - whole.at(30)).mean() < 0.02
-    source.keep([20, 40])  # again
-    assert np.array_equal(source.at(20), whole.at(20))
+    assert np.array_equal(whole.at(60), Source((255 * image).astype("uint8")).at(60))  # it is as it was
 
 
 def test_the_whole_picture_is_let_go(picture):
     source = Source(picture(600, 800).astype("float32"))
-    source.keep([20])
-    assert source.held == 20
+    assert source.kept([20]).held == 20
+    assert source.kept([20], [(300, 300)]).held == 20  # a crop is not the picture
+    assert Source((255 * picture(60, 400)).astype("uint8")).kept([128], [(96, 128)]).at(100).shape == (15, 100, 3)
 
 
 def test_a_run_holds_its_pictures_at_its_sizes_and_no_larger(picture):

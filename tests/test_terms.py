@@ -6,7 +6,7 @@ import reference
 
 from nsnumpy import Objective, check_gradient
 from nsnumpy.backend import asarray, get_xp, to_floats, to_host
-from nsnumpy.losses import STYLE_STATISTICS, Content, Gram, content_loss, gram_matrix, style_loss
+from nsnumpy.losses import STYLE_STATISTICS, Content, Gram, content_loss, gram_matrix, style_loss, tv_loss
 from nsnumpy.study.prove import of_features
 from nsnumpy.targets import content_target, style_target
 
@@ -189,6 +189,21 @@ def test_what_cannot_be_a_target(tiny_vgg, picture):
     for pairs in ([], [(a, -1.0)], [(a, float("nan"))]):
         with pytest.raises(ValueError, match="style pictures with weights of 0 or more expected"):
             style_target(vgg, pairs, ["conv1_1"])
+
+
+def test_a_pixel_term_has_a_name_of_its_own(tiny_vgg, picture):
+    for name in ("tv", "pixels", "content/conv4_2"):
+        with pytest.raises(ValueError, match=f"a pixel term called '{name}': that name is taken"):
+            Objective(tiny_vgg(), content=picture(19, 23), pixel_terms={name: (1.0, tv_loss)})
+
+
+def test_what_weighted_positions_send_back_is_of_the_features_precision(make):
+    F, w = make(5, 4, 3, dtype="float32"), abs(make(20, dtype="float32"))
+    for kind in STYLE_STATISTICS.values():
+        term = kind([(described(kind, make(7, 2, 3, dtype="float32")), 1.0)], w)
+        _, _, (K, b) = term.solve(term.statistics(F.reshape(20, 3), EVERYWHERE), 1.0)
+        assert K.dtype == "float32"
+        assert b is None or b.dtype == "float32"
 
 
 def test_a_pixel_term_is_a_further_loss(tiny_vgg, picture, xp):

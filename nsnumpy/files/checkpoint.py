@@ -86,7 +86,7 @@ class Checkpoint:
         other = [name for name in ROUNDING if ours.get(name) != theirs.get(name)]
         if other:
             was = ", ".join(f"{name} {theirs.get(name)}" for name in other)
-            warnings.warn(f"the run had {was}: it goes on, but not to the same last digits", stacklevel=4)
+            warnings.warn(f"the run had {was}: it goes on, but not to the same last digits", stacklevel=5)
 
 
 class Keeper:

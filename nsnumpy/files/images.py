@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -57,16 +58,18 @@ class Source:
         self._held: dict[int | tuple[int, int] | None, np.ndarray] = {}
         self.shape: tuple[int, int] = self._whole.shape[:2] if of_floats else self._whole.size[::-1]
 
-    def keep(self, sizes: Iterable[int | None], shapes: Iterable[tuple[int, int]] = ()) -> None:
-        """Hold the picture `at` these sizes and `fit` to these shapes, and let the whole of it go.
+    def kept(self, sizes: Iterable[int | None], shapes: Iterable[tuple[int, int]] = ()) -> Source:
+        """The same picture, held `at` these sizes and `fit` to these shapes alone.
 
-        What is asked for later beside these is made from the largest that is held.
+        What is asked of it beside these is made from the largest of the sizes.
         """
-        held = {size: self.at(size) for size in sizes} | {shape: self.fit(shape) for shape in shapes}
-        for image in held.values():
+        at, fitted = {size: self.at(size) for size in sizes}, {shape: self.fit(shape) for shape in shapes}
+        kept = copy.copy(self)
+        kept._held = {**at, **fitted}
+        for image in kept._held.values():
             image.flags.writeable = False
-        self._held |= held
-        self._whole = max(self._held.values(), key=lambda image: image.size)
+        kept._whole = max((at or fitted).values(), key=lambda image: image.size)
+        return kept
 
     @property
     def held(self) -> int:

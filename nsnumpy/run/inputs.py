@@ -60,18 +60,18 @@ class Inputs:
     """
 
     def __init__(self, use_case: str, pictures: Mapping[str, Styles], s: Settings, *, begins: bool = True) -> None:
-        self.each = [Input(name, opened(picture), weight) for name, picture, weight in pictures_of(use_case, pictures)]
-        shapes = {given.name: given.source.shape for given in self.each}
+        each = [(name, opened(picture), weight) for name, picture, weight in pictures_of(use_case, pictures)]
+        shapes = {name: source.shape for name, source, _ in each}
         self.scales = scales_of(s, shapes)
         self.size = fit_size(next(iter(shapes.values())), s.size)
-        begin = [self.shape(self.scales[0])]
-        self._start = _start(s, shapes) if begins else None
-        if self._start is not None:
-            self._start.keep([], begin)
-        for given in self.each:
-            side = "result" if given.name == "content" else given.name
-            starts = isinstance(s.init, str) and given.name == s.init == "style"
-            given.source.keep([scale[side] for scale in self.scales], begin if starts else [])
+        begin = [fit_size(each[0][1].shape, self.scales[0]["result"])]
+        start = _start(s, shapes) if begins else None
+        self._start = None if start is None else start.kept([], begin)
+        self.each: list[Input] = []
+        for name, source, weight in each:
+            sizes = [scale["result" if name == "content" else name] for scale in self.scales]
+            starts = isinstance(s.init, str) and name == s.init == "style"
+            self.each.append(Input(name, source.kept(sizes, begin if starts else []), weight))
 
     @property
     def names(self) -> dict[str, str]:

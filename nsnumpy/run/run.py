@@ -66,12 +66,11 @@ class Run:
 
     Examples
     --------
-    >>> import contextlib, nsnumpy as ns
+    >>> import nsnumpy as ns
     >>> run = ns.Run("texture", {"style": "sample:starry"}, size=32, iterations=6)
-    >>> with contextlib.closing(run.steps()) as steps:
-    ...     for step in steps:
-    ...         if step.iteration == 2 and not run.changes:
-    ...             run.change(beta=5)  # seen by the next step
+    >>> for step in run.steps():
+    ...     if step.iteration == 2 and not run.changes:
+    ...         run.change(beta=5)  # seen by the next step
     >>> [line["iteration"] for line in run.history], run.result().settings["changes"]
     ([0, 1, 2, 2, 3, 4, 5, 6], [{'iteration': 2, 'beta': 5.0}])
     """
@@ -103,7 +102,8 @@ class Run:
         self.changes: list[dict[str, Any]] = []
         self._variable = VARIABLES["pixels"]
         self._stops: list[str] = []
-        self._ending = Ending()
+        self._ending: Ending | None = None  # if an error ended it
+        self._changed = False  # whether its weights were, since it was begun or taken up again
         self._image: np.ndarray | None = None
         self._loss = 0.0
         self._counts: list[int] = []  # iterations at the scales that are done
@@ -179,41 +179,62 @@ class Run:
             If the GPU fails.
         """
         try:
-            with contextlib.closing(self.steps()) as steps:
+            with device_errors(), contextlib.closing(self.steps()) as steps:
                 for step in steps:
                     if callback is not None:
                         callback(step)
+                    del step  # what the optimizer forgets is not to be held here
         except (KeyboardInterrupt, FloatingPointError, MemoryError) as error:
-            self._end_by(error)
+            self._ending = self._ended_by(error)
         return self.result()
 
     def steps(self) -> Iterator[Progress]:
         """Each step as it is made: the start of each scale, and every iteration.
 
-        Nothing is computed that was not asked for. Between two steps the run may be left (close the iterator then, or
-        let it go), or be given other weights (`change`).
+        Nothing is computed that was not asked for. Between two steps the run may be given other weights (`change`), or
+        be left: close the iterator then, or let it go. Called again, it goes on (scipy's optimizer from the same
+        pixels, with a fresh memory).
         """
+        self._ending = None
         identity = self._identity() if self._keeper else {}
-        for number in range(len(self._counts), len(self.scales)):
+        try:
             with device_errors():
-                self._begin(number)
-            counts, stops = list(self._counts), list(self._stops)
-            total = sum(counts) + sum(self.iterations[number:])
-            for iterate in self._descent.steps(self.iterations[number]):
-                step = self._step(iterate, sum(counts), total)
-                self.history.append(step.record())
-                if self._keeper:
-                    record = identity | ({"changes": self.changes[:]} if self.changes else {})
-                    state = dict(iterate.state)
-                    kept = Checkpoint(record, self.history[:], step.seconds, number, counts, stops, state)
-                    self._keeper.offer(kept)
-                yield step
-            self._finish(self._descent.ending)
+                while len(self._counts) < len(self.scales):
+                    yield from self._steps_of_a_scale(identity)
+        except (KeyboardInterrupt, FloatingPointError, MemoryError) as error:
+            self._ending = self._ended_by(error)
+            raise
+
+    def _steps_of_a_scale(self, identity: dict[str, Any]) -> Iterator[Progress]:
+        number = len(self._counts)
+        if self._descent is None:
+            self._begin(number)
+        before = sum(self._counts)
+        total = before + sum(self.iterations[number:])
+        for iterate in self._descent.steps(self.iterations[number]):
+            step = self._step(iterate, before, total)
+            self.history.append(step.record())
+            if self._keeper:
+                self._keep(identity, step, iterate)
+            del iterate
+            yield step
+            del step
+        self._take()
+        if why := self._descent.ending.why:
+            self._stops.append(why + self._where())
+        self._counts.append(self._descent.iterations)
+        self._descent = self._objective = None
+
+    def _keep(self, identity: dict[str, Any], step: Progress, iterate: Iterate) -> None:
+        record = identity | ({"changes": self.changes[:]} if self.changes else {})
+        done = len(self._counts), list(self._counts), list(self._stops)
+        self._keeper.offer(Checkpoint(record, self.history[:], step.seconds, *done, dict(iterate.state)))
 
     def change(self, **weights: float) -> None:
         """Other weights alpha, beta or tv, from the next step on, which is to the same picture.
 
-        What L-BFGS remembers is dropped, and so is the best picture so far, whose loss was another one.
+        What L-BFGS remembers is dropped, and so is the best picture so far, whose loss was another one. A checkpoint
+        knows of the change once a step was made with it.
 
         Raises
         ------
@@ -224,10 +245,10 @@ class Run:
         if unknown := [name for name in weights if name not in known]:
             raise ValueError(f"{unknown[0]}: not a weight of this run; it has {', '.join(known)}")
         at = self.history[-1]["iteration"] if self.history else 0
-        self._note(
-            {"iteration": at, **{name: getattr(replace(self.s, **{name: w}), name) for name, w in weights.items()}}
-        )
-        if self._objective is not None:
+        checked = replace(self.s, **weights)
+        self._note({"iteration": at, **{name: getattr(checked, name) for name in weights}})
+        self._changed = True
+        if self._descent is not None:
             for name in weights:
                 setattr(self._objective, name, getattr(self.s, name))
             self._descent.renew()
@@ -243,18 +264,19 @@ class Run:
         self._take()
         if self._image is None:
             raise RuntimeError("no step has been made: there is no picture yet")
-        ending = self._ending
+        ending = self._ending or Ending("no lower loss" if self._stops else "finished")
+        if self._ending is None and len(self._counts) < len(self.scales):
+            ending = Ending("left", f"left {self._when()}{self._where()}")
+        why = [*self._stops, ending.why]
         try:
             if self._keeper:
                 self._keeper.flush()
         except KeyboardInterrupt:
-            self._stops.append(f"interrupted while {self._keeper.path} was written")
+            why.append(f"interrupted while {self._keeper.path} was written")
             ending = Ending("interrupted")
-        if self._stops and ending.how == "finished":  # at an earlier scale
-            ending = Ending("no lower loss")
         settings = self.settings | {"loss": self._loss} | ({"changes": self.changes[:]} if self.changes else {})
         image = fit_image(self._image, self.inputs.size)
-        return Result(image, self.history, settings, replace(ending, why="; ".join(self._stops)))
+        return Result(image, list(self.history), settings, replace(ending, why="; ".join(filter(None, why))))
 
     def _begin(self, number: int) -> None:
         """At this scale, from the result of the one before, or from where it was kept."""
@@ -282,8 +304,10 @@ class Run:
             lr=s.lr,
             momentum=s.momentum,
             memory=None,
-            resume=self._taken(number),
+            resume=(taken := self._taken(number)),
         )
+        if taken and self._changed:  # since it was kept
+            self._descent.renew()
 
     def _step(self, iterate: Iterate, before: int, total: int) -> Progress:
         terms, norms = iterate.details
@@ -298,46 +322,36 @@ class Run:
             self._variable.picture(iterate.x),
         )
 
-    def _finish(self, ending: Ending) -> None:
-        """This scale."""
-        descent = self._descent
-        self._take()
-        self._counts.append(descent.iterations)
-        self._descent = self._objective = None
-        self._ending = ending
-        if ending.why:
-            at = f" at {max(self._image.shape)} pixels" if len(self.scales) > 1 else ""
-            self._stops.append(ending.why + at)
-
     def _take(self) -> None:
         """The best picture of the scale that it is at."""
         if self._descent is not None and self._descent.best is not None:
             self._image = to_image(self._variable.picture(self._descent.best))
             self._loss = self._descent.lowest
 
-    def _end_by(self, error: BaseException) -> None:
-        """Before its time; raises the error again if there is no picture."""
-        descent = self._descent
-        if descent is None or descent.best is None:
-            if self._image is None:
-                raise error
-            number = len(self._counts)
-            size = "full" if number >= len(self.scales) else self.scales[number]["result"] or "full"
-            self._ending = Ending.by(error, f", before the first iterate at {size} pixels")
-            self._stops.append(self._ending.why)
-            return
-        when = f"after {descent.iterations} of {self.iterations[len(self._counts)]} iterations"
-        self._finish(Ending.by(error, f" ({when})" if isinstance(error, FloatingPointError) else f" {when}"))
+    def _when(self) -> str:
+        iterations = self._descent.iterations if self._descent is not None else 0
+        return f"after {iterations} of {self.iterations[len(self._counts)]} iterations"
+
+    def _where(self) -> str:
+        return f" at {max(self.inputs.shape(self.scales[len(self._counts)]))} pixels" if len(self.scales) > 1 else ""
+
+    def _ended_by(self, error: BaseException) -> Ending:
+        """The ending of a run that an error ends before its time; raises it again if there is no picture."""
+        if self._descent is not None and self._descent.best is not None:
+            when = f" ({self._when()})" if isinstance(error, FloatingPointError) else f" {self._when()}"
+            return Ending.by(error, when + self._where())
+        if self._image is None:
+            raise error
+        size = self.scales[len(self._counts)]["result"] or "full"
+        return Ending.by(error, f", before the first iterate at {size} pixels")
 
     def _note(self, change: dict[str, Any]) -> None:
         self.changes.append(change)
         self.s = replace(self.s, **{name: w for name, w in change.items() if name != "iteration"})
 
     def _taken(self, number: int) -> dict[str, Any] | None:
-        """What to go on from at this scale, on its device, if that is where the run was kept.
-
-        It is handed over, so that its arrays can be forgotten as the optimizer forgets them.
-        """
+        """What to go on from at this scale, on its device, if that is where the run was kept; it is handed over, so that
+        its arrays can be forgotten as the optimizer forgets them."""
         if not (self._resumed and number == self._resumed.scale):
             return None
         state = dict(self._resumed.state)

@@ -31,6 +31,8 @@ def convention_factors(
 ) -> dict[str, dict[str, float]]:
     """What each convention multiplies the paper's loss of each layer with, its weight w_l included.
 
+    The style's loss is that of the Gram matrix; "relative" has another unit for other statistics of a style.
+
     Parameters
     ----------
     conventions : names, of `CONVENTIONS`

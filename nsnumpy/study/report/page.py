@@ -130,9 +130,9 @@ def title_of(settings: Mapping[str, Any]) -> str:
     return f"{content} in the style of {style}"
 
 
-def result_line(history: Sequence[Line]) -> Line:
-    """The line of the result: the lowest loss at the last scale."""
-    return min(scales(history)[-1], key=lambda line: line["loss"])
+def result_line(history: Sequence[Line], loss: float) -> Line:
+    """The line of the result, whose loss this is, at the last scale."""
+    return min(scales(history)[-1], key=lambda line: abs(line["loss"] - loss))
 
 
 def _text(value: Any) -> str:
@@ -140,7 +140,7 @@ def _text(value: Any) -> str:
 
 
 def _summary(contents: Contents) -> str:
-    line, last = result_line(contents.history), contents.history[-1]
+    line, last = result_line(contents.history, contents.settings["loss"]), contents.history[-1]
     width, height = contents.aspect
     parts = [f"{width} {TIMES} {height} pixels", f"{last['iteration']} iterations"]
     parts += [f"{last['seconds']:.1f} s", f"loss {number(line['loss'])}"]
@@ -209,7 +209,7 @@ def _losses(contents: Contents, curves: Mapping[str, Curve]) -> str:
     return f"""<section>
 <h2>Where the loss comes from</h2>
 <p>The loss of the result, and that at the start of its scale, term by term.</p>
-{_terms_table(history, curves)}
+{_terms_table(history, curves, contents.settings["loss"])}
 <div class="plots">{"".join(figures)}</div>
 </section>"""
 
@@ -230,8 +230,8 @@ def _key(curve: Curve) -> str:
     return f'<svg width="26" height="8" aria-hidden="true"><path d="M0 4H26" style="{style}"/></svg>'
 
 
-def _terms_table(history: Sequence[Line], curves: Mapping[str, Curve]) -> str:
-    line, start = result_line(history), scales(history)[-1][0]
+def _terms_table(history: Sequence[Line], curves: Mapping[str, Curve], loss: float) -> str:
+    line, start = result_line(history, loss), scales(history)[-1][0]
     rows = []
     for name, curve in curves.items():
         value = line["terms"][name]

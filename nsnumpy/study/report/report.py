@@ -183,7 +183,7 @@ def write_report(
         ns.write_report("run.html", result, vgg=vgg, content="photo.jpg", style="painting.jpg", frames=frames)
     """
     path = check_report(path)
-    line, iterations = result_line(result.history), result.history[-1]["iteration"]
+    line, iterations = result_line(result.history, result.settings["loss"]), result.history[-1]["iteration"]
     height, width = result.image.shape[:2]
     caption = _caption(line["iteration"], iterations, line["size"], line["loss"])
     last = Shown(data_uri("image/jpeg", _jpeg(result.image, 1024, 90)), f"{caption}: the result", "The result")
