@@ -350,8 +350,8 @@ class Run:
         self.s = replace(self.s, **{name: w for name, w in change.items() if name != "iteration"})
 
     def _taken(self, number: int) -> dict[str, Any] | None:
-        """What to go on from at this scale, on its device, if that is where the run was kept; it is handed over, so that
-        its arrays can be forgotten as the optimizer forgets them."""
+        """What to go on from at this scale, on its device, if that is where the run was kept; it is handed over, so
+        that its arrays can be forgotten as the optimizer forgets them."""
         if not (self._resumed and number == self._resumed.scale):
             return None
         state = dict(self._resumed.state)
