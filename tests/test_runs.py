@@ -363,8 +363,10 @@ def test_a_shape_is_told_without_decoding(tmp_path, monkeypatch, suffix, orienta
     def fail(*_, **__):
         raise AssertionError("decoded")
 
+    sample = ns.load_image("sample:coast").shape[:2]
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
     assert image_shape(path) == shape
+    assert image_shape("sample:coast") == sample
 
 
 def test_the_shape_of_a_png_that_says_at_its_end_how_to_turn_it(tmp_path):

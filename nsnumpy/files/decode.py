@@ -81,7 +81,7 @@ def decode(picture: str | os.PathLike[str] | Image.Image | np.ndarray) -> Image.
             )
         return _normalise(Image.fromarray(picture), "picture")
     if isinstance(picture, str) and picture.startswith(SAMPLE_PREFIX):
-        return _open_sample(picture.removeprefix(SAMPLE_PREFIX))
+        return _open_sample(picture.removeprefix(SAMPLE_PREFIX)).convert("RGB")
     if not isinstance(picture, str | os.PathLike):
         raise TypeError(f"a path, a PIL image or an array expected, {type(picture).__name__} given")
     with reading(picture), warnings.catch_warnings():
@@ -125,7 +125,7 @@ def _open_sample(name: str) -> Image.Image:
         raise PictureError(f"{SAMPLE_PREFIX}{name}: no such sample; choose from {', '.join(sample_names())}")
     folder = resources.files("nsnumpy") / "data" / "samples"
     file = next(entry for entry in folder.iterdir() if Path(entry.name).stem == name)
-    return Image.open(io.BytesIO(file.read_bytes())).convert("RGB")
+    return Image.open(io.BytesIO(file.read_bytes()))
 
 
 def _normalise(image: Image.Image, name: object) -> Image.Image:
