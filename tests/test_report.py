@@ -21,6 +21,7 @@ from nsnumpy.files.weights import WeightFile, write_weights
 from nsnumpy.losses import gram_matrix
 from nsnumpy.machine import peak_memory
 from nsnumpy.optimize import Ending
+from nsnumpy.study.report.page import result_line
 from nsnumpy.study.report.plots import curves_of, matrix_png, matrix_ticks, number, scales
 from nsnumpy.study.report.report import check_report
 from nsnumpy.vgg import VGG
@@ -536,3 +537,8 @@ def test_nothing_runs_over_the_edge(browser, written, width, scheme):
     colours = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
     luminance = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours]
     assert (luminance[0] > luminance[1]) == (scheme == "light")
+
+
+def test_the_results_line_is_that_of_its_loss_though_weights_were_changed():
+    history = [{"iteration": n, "size": 40, "loss": loss} for n, loss in ((0, 5.0), (1, 1.0), (1, 50.0), (2, 40.0))]
+    assert result_line(history, 40.0) == history[3]
