@@ -131,13 +131,9 @@ class Run:
 
     def _identity(self) -> dict[str, Any]:
         """The record, with the digests of the pictures, at the sizes that are used, in place of their names."""
-        last = self.scales[-1]
-        names = [given.name for given in self.inputs.each]
-        images = [
-            given.source.at(last["result" if given.name == "content" else given.name]) for given in self.inputs.each
-        ]
-        digests = {f"{name}_sha256": digest(image) for name, image in zip(names, images, strict=True)}
-        return {name: value for name, value in self.settings.items() if name not in names} | digests
+        inputs, last = self.inputs, self.scales[-1]
+        digests = {f"{given.name}_sha256": digest(inputs.at(given, last)) for given in inputs.each}
+        return {name: value for name, value in self.settings.items() if name not in inputs.names} | digests
 
     def _resume(self, resume: str | os.PathLike[str] | Checkpoint) -> Checkpoint:
         checkpoint = resume if isinstance(resume, Checkpoint) else read_checkpoint(resume)
