@@ -233,6 +233,42 @@ def test_gram_matrices_and_their_errors(written, run, network, pictures):
         assert np.abs(shown - expected[np.ix_(order, order)]).max() < 1
 
 
+def test_several_styles_and_other_statistics(matplotlib, network, pictures, tmp_path):
+    """What is shown is what the loss compares, with the weighted mean of the styles, which has the least loss."""
+    styles = [(pictures[0], 1.0), (pictures[1], 3.0)]
+    settings = {
+        "vgg": network,
+        "size": 48,
+        "style_statistics": "covariance",
+        "iterations": 2,
+        "style_layers": ["conv2_1"],
+    }
+    result = texture(styles, **settings)
+    write_report(tmp_path / "run.html", result, vgg=network, style=styles)
+    page = Page((tmp_path / "run.html").read_text(encoding="utf-8"))
+
+    def covariance(image):
+        seen = []
+        network.forward(image, ["conv2_1"], lambda name, F: seen.append(F))
+        return np.cov(seen[0].reshape(-1, seen[0].shape[-1]).T.astype("float64"), bias=True)
+
+    C, first, second = (covariance(image) for image in (result.image, *(load_image(p, 48) for p, _ in styles)))
+    style = (first + 3 * second) / 4
+    (caption,) = (text for text in page.texts["figcaption"] if "relative error" in text)
+    shown = float(re.search(r"relative error ([\d.]+) %", " ".join(caption.split()))[1])
+    assert shown == pytest.approx(100 * np.linalg.norm(C - style) / np.linalg.norm(style), rel=6e-3)
+    images = {image["alt"]: image["src"] for image in page.all("img")}
+    assert {f"The {name} picture, {p.name}" for name, (p, _) in zip(("style", "style 2"), styles, strict=True)} <= set(
+        images
+    )
+    png = base64.b64decode(images["Covariance of the result at conv2_1"].partition(",")[2])
+    order = np.argsort(-np.diag(style), kind="stable")
+    limit = max(np.abs(style).max(), np.abs(C).max())
+    expected = 255 * (1 + np.sign(C) * np.sqrt(np.abs(C) / limit)) / 2
+    assert np.abs(np.asarray(Image.open(io.BytesIO(png)), dtype=float) - expected[np.ix_(order, order)]).max() < 1
+    assert " and ".join(p.name for p, _ in styles) in " ".join(page.texts["h1"])
+
+
 def test_colours_reach_from_the_least_to_the_limit(matplotlib):
     ticks = matrix_ticks(7.0)
     assert (ticks[0], ticks[-1]) == (pytest.approx(7e-4), 7.0)
@@ -347,9 +383,9 @@ def test_the_users_own_style_of_plots_is_left_alone(matplotlib, run, network, tm
 
 
 def test_numbers_as_one_writes_them():
-    found = [number(value) for value in (0, 1.0, 0.25, -0.5, 1234.5, 1e5, 3e-7, 1e-4, -2.5e-5)]
+    found = [number(value) for value in (0, 1.0, 0.25, -0.5, -1234.5, 1e5, 3e-7, 1e-4, -2.5e-5)]
     assert found == [
-        "0", "1", "0.25", "\u22120.5", "1.23e+03", "10\u2075", "3 \u00d7 10\u207b\u2077", "10\u207b\u2074",
+        "0", "1", "0.25", "\u22120.5", "\u22121234", "10\u2075", "3 \u00d7 10\u207b\u2077", "10\u207b\u2074",
         "\u22122.5 \u00d7 10\u207b\u2075",
     ]  # fmt: skip
 

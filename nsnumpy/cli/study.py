@@ -14,6 +14,7 @@ from ..files.images import load_image
 from ..files.weight_sources import BUILTIN
 from ..files.weights import load_vgg, read_network
 from ..gradcheck import KinkError
+from ..losses import loss_and_layer
 from ..objective import CONTENT_LAYERS, STYLE_LAYERS
 from ..run.settings import BY_CONVENTION
 from ..study.carry import carry_weights, convention_factors
@@ -159,7 +160,7 @@ def _filters(network: VGG | Network, chosen: Mapping[str, Any]) -> str:
 def _print_factors(factors: Mapping[str, Mapping[str, float]]) -> None:
     """A row for each convention, a column for each term, with a heading of two lines."""
     terms = list(next(iter(factors.values())))
-    rows = [["", *(term.partition("/")[0] for term in terms)], ["", *(term.partition("/")[2] for term in terms)]]
+    rows = [["", *heading] for heading in zip(*map(loss_and_layer, terms), strict=True)]
     rows += [[name, *(f"{values[term]:.9g}" for term in terms)] for name, values in factors.items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

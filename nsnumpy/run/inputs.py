@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -149,6 +149,11 @@ def named(role: str, given: Styles) -> list[tuple[str, Picture, float]]:
             raise ValueError(f"the weight of a style picture is a number above 0; got {weight!r}")
     names = [role, *(f"{role} {number}" for number in range(2, len(pairs) + 1))]
     return [(name, picture, float(weight)) for name, (picture, weight) in zip(names, pairs, strict=True)]
+
+
+def style_names(record: Iterable[str]) -> list[str]:
+    """Of a run's record, the keys of its style pictures: "style", "style 2", ..."""
+    return [key for key in record if re.fullmatch(r"style( \d+)?", key)]
 
 
 def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[Scale]:

@@ -100,8 +100,13 @@ def to_image(x: Array) -> np.ndarray:
     return np.clip(to_host(x), 0, 1).astype(np.float32)
 
 
-def versions(vgg: VGG) -> dict[str, Any]:
-    """What made a result: the network, how it was run, and the versions of the programs."""
+def made_with(vgg: VGG) -> dict[str, Any]:
+    """What made a result, for its record."""
+    return network_record(vgg) | versions(vgg)
+
+
+def network_record(vgg: VGG) -> dict[str, Any]:
+    """The network that made a result, and how it was run."""
     return {
         "weights": vgg.source,
         "weights_sha256": vgg.sha256,
@@ -112,6 +117,12 @@ def versions(vgg: VGG) -> dict[str, Any]:
         "convolution": vgg.convolution,
         "tf32": vgg.tf32,
         "threads": vgg.workers.threads,
+    }
+
+
+def versions(vgg: VGG) -> dict[str, str]:
+    """Of the programs that made a result."""
+    return {
         "nsnumpy": __version__,
         "python": platform.python_version(),
         vgg.xp.__name__: vgg.xp.__version__,

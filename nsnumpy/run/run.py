@@ -21,7 +21,7 @@ from ..optimize import Descent, Ending, Iterate
 from ..variable import VARIABLES, through
 from ..vgg import VGG
 from .inputs import Inputs, Styles
-from .results import Callback, Progress, Result, to_image, versions
+from .results import Callback, Progress, Result, made_with, to_image
 from .settings import BOUNDS, layers_of, settings_of
 
 
@@ -127,7 +127,7 @@ class Run:
             used["scales"] = [max(self.inputs.shape(scale)) for scale in self.scales]
         weights = {given.name: given.weight for given in self.inputs.each if given.weight != 1.0}
         names = names | ({"style_weights": weights} if weights else {})
-        return {"command": use_case, **self.inputs.names, **names, **used, **versions(self.vgg)}
+        return {"command": use_case, **self.inputs.names, **names, **used, **made_with(self.vgg)}
 
     def _identity(self) -> dict[str, Any]:
         """The record, with the digests of the pictures, at the sizes that are used, in place of their names."""

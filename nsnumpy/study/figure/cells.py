@@ -29,6 +29,7 @@ from ...files.decode import PictureError
 from ...files.images import load_image, read_settings, save_image, to_bytes
 from ...files.weights import load_vgg
 from ...files.writing import uninterrupted
+from ...losses import loss_and_layer
 from ...objective import Objective
 from ...run.results import Progress
 from ...run.run import Run
@@ -139,7 +140,7 @@ def _measure(vgg: VGG, image: np.ndarray, job: Job) -> dict[str, Any]:
     objective(x)
     numbers: dict[str, Any] = {"content": {}, "style": {}}
     for term, value in objective.terms.items():
-        loss, layer = term.split("/")
+        loss, layer = loss_and_layer(term)
         numbers[loss][layer] = value
     if content is not None:
         numbers["pixels"] = float(np.sqrt(np.mean((x - content.astype(np.float64)) ** 2)))

@@ -10,30 +10,9 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-import numpy as np
-
-from .plots import (
-    TIMES,
-    Curve,
-    Line,
-    bar_png,
-    colour_variables,
-    curves_of,
-    data_uri,
-    difference_png,
-    difference_ticks,
-    matrix_png,
-    matrix_ticks,
-    number,
-    plot,
-    scales,
-    whole_curve,
-)
-
-NETWORK = (
-    "weights", "weights_sha256", "architecture", "pooling", "dtype", "backend", "convolution", "tf32", "threads",
-)  # fmt: skip
-VERSIONS = ("nsnumpy", "python", "numpy", "cupy", "scipy")
+from ...run.inputs import style_names
+from .plots import TIMES, Curve, Line, colour_variables, curves_of, number, plot, scales, whole_curve
+from .style import Matrices, style_section
 
 
 @dataclass(frozen=True)
@@ -54,49 +33,31 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Grams:
-    """Gram matrices of a layer, per position.
-
-    Attributes
-    ----------
-    layer : str
-    style, result : arrays ``(N, N)``, float64
-        A / M_a and G / M.
-    """
-
-    layer: str
-    style: np.ndarray
-    result: np.ndarray
-
-    @property
-    def error(self) -> float:
-        """``|G/M - A/M_a| / |A/M_a|``, Frobenius norms."""
-        return float(np.linalg.norm(self.result - self.style) / (np.linalg.norm(self.style) or 1.0))
-
-
-@dataclass(frozen=True)
 class Contents:
     """All that a page shows.
 
     Attributes
     ----------
     settings, history, stopped : as those of a `Result`
+    network, versions : parts of the settings that have tables of their own
     pictures : list of Shown
         Content, style and result, as far as there are such.
     frames : list of Frame
         The last one is the result.
     aspect : (width, height) of the result
-    grams : list of Grams
+    matrices : list of Matrices
     peak_bytes : int, or None
     """
 
     settings: Mapping[str, Any]
+    network: Mapping[str, Any]
+    versions: Mapping[str, str]
     history: Sequence[Line]
     stopped: str
     pictures: Sequence[Shown]
     frames: Sequence[Frame]
     aspect: tuple[int, int]
-    grams: Sequence[Grams]
+    matrices: Sequence[Matrices]
     peak_bytes: int | None
 
 
@@ -104,7 +65,13 @@ def page(contents: Contents) -> str:
     """The whole page as HTML."""
     curves = curves_of(list(contents.history[0]["terms"]))
     light, dark = colour_variables(curves)
-    sections = [_pictures(contents), _way(contents), _losses(contents, curves), _grams(contents), _tables(contents)]
+    sections = [
+        _pictures(contents),
+        _way(contents),
+        _losses(contents, curves),
+        style_section(contents.settings, contents.matrices),
+        _tables(contents),
+    ]
     frames = [
         {"src": f.shown.src, "alt": f.shown.alt, "caption": f.shown.caption, "iteration": f.iteration}
         for f in contents.frames
@@ -122,7 +89,7 @@ def page(contents: Contents) -> str:
 
 def title_of(settings: Mapping[str, Any]) -> str:
     """What the run made, in a line."""
-    content, style = settings.get("content"), settings.get("style")
+    content, style = settings.get("content"), " and ".join(settings[key] for key in style_names(settings))
     if settings["command"] == "texture":
         return f"A texture from {style}"
     if settings["command"] == "reconstruct":
@@ -255,63 +222,11 @@ def _number_cell(text: str) -> str:
     return f'<td class="number">{_text(text)}</td>'
 
 
-def _grams(contents: Contents) -> str:
-    if not contents.grams:
-        return ""
-    weights = contents.settings["style_layers"]
-    parts = "".join(_gram(grams, weights[grams.layer]) for grams in contents.grams)
-    return f"""<section>
-<h2>The style: Gram matrices</h2>
-<p>Element <var>i</var>, <var>j</var> is the mean over all positions of the product of filters <var>i</var> and
-<var>j</var>: which features occur together, wherever they are. The style loss is the squared difference of the two
-matrices. Both have one scale of colours, logarithmic; all that is smaller than its first value has the first colour.
-The difference has a scale of its own, linear in the square root: red where the result has too much of a pair, blue
-where it has too little.</p>
-{parts}
-</section>"""
-
-
-def _gram(grams: Grams, weight: float) -> str:
-    order = np.argsort(-np.diag(grams.style), kind="stable")
-    style, result = (matrix[np.ix_(order, order)] for matrix in (grams.style, grams.result))
-    residual = result - style
-    limit = float(max(style.max(), result.max())) or 1.0
-    most = float(np.abs(residual).max()) or 1.0
-    layer = _text(grams.layer)
-    target = _matrix(
-        "style, A / M\N{LATIN SUBSCRIPT SMALL LETTER A}", f"the style at {layer}", matrix_png(style, limit)
-    )
-    made = _matrix("result, G / M", f"the result at {layer}", matrix_png(result, limit))
-    difference = _matrix(
-        "result \N{MINUS SIGN} style", f"the result less that of the style at {layer}", difference_png(residual, most)
-    )
-    return f"""<h3>{layer}</h3>
-<figure><div class="gram">
-<div class="pair">{target}{made}{_bar(matrix_ticks(limit), bar_png())}</div>
-<div class="difference">{difference}{_bar(difference_ticks(most), bar_png(signed=True))}</div>
-</div>
-<figcaption>{layer}, weight {weight:g}: relative error {100 * grams.error:.3g} %, the norm of the difference over that
-of the style's matrix. {len(order)} filters, sorted by their diagonal in the style's matrix, largest first.</figcaption>
-</figure>"""
-
-
-def _matrix(title: str, of: str, png: bytes) -> str:
-    src = data_uri("image/png", png)
-    return f'<div><p>{_text(title)}</p><img class="matrix" src="{src}" alt="Gram matrix of {of}"></div>'
-
-
-def _bar(ticks: Sequence[float], png: bytes) -> str:
-    labels = "".join(f"<span>{_text(number(tick))}</span>" for tick in ticks)
-    return f'<div class="bar"><img src="{data_uri("image/png", png)}" alt="Colours"><div>{labels}</div></div>'
-
-
 def _tables(contents: Contents) -> str:
-    settings = contents.settings
-    network = {name: settings[name] for name in NETWORK if name in settings}
-    versions = {name: settings[name] for name in VERSIONS if name in settings}
-    rest = {name: value for name, value in settings.items() if name not in network | versions}
-    tables = [("Settings", rest), ("Time and memory", _cost(contents)), ("Network", network), ("Versions", versions)]
-    left, right = _table(*tables[0]), "".join(_table(*table) for table in tables[1:])
+    network, versions = contents.network, contents.versions
+    rest = {name: value for name, value in contents.settings.items() if name not in {*network, *versions}}
+    tables = [("Time and memory", _cost(contents)), ("Network", network), ("Versions", versions)]
+    left, right = _table("Settings", rest), "".join(_table(*table) for table in tables)
     return f'<section>\n<h2>The run</h2>\n<div class="tables"><div>{left}</div><div>{right}</div></div>\n</section>'
 
 

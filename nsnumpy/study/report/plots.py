@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ...losses import loss_and_layer
+
 Line = dict[str, Any]
 """A line of `Result.history`."""
 
@@ -61,7 +63,7 @@ def curves_of(terms: Sequence[str]) -> dict[str, Curve]:
     """A curve for each of the loss's terms, "content/conv4_2", ..., "tv": one family of colours for each loss."""
     made = {}
     for family, ramps in FAMILIES.items():
-        members = [name for name in terms if name.partition("/")[0] == family]
+        members = [name for name in terms if loss_and_layer(name)[0] == family]
         for n, name in enumerate(members):
             t = n / max(1, len(members) - 1)
             colours = tuple(_mixed(*ramp, t) for ramp in ramps)
@@ -75,7 +77,7 @@ def whole_curve(label: str) -> Curve:
 
 
 def _label(name: str) -> str:
-    return "total variation" if name == "tv" else name.replace("/", " ")
+    return "total variation" if name == "tv" else " ".join(loss_and_layer(name))
 
 
 def _mixed(first: str, last: str, t: float) -> str:
@@ -192,7 +194,7 @@ def _set_vertical(axes: Any, values: Sequence[float], ticker: Any) -> None:
 def number(value: float) -> str:
     """Three digits or so, and powers of ten as one writes them: "0.25", "3 x 10⁻⁷"."""
     if not math.isfinite(value) or value == 0 or 1e-3 <= abs(value) < 1e4:
-        return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+        return f"{value:{'.0f' if abs(value) >= 1000 else '.3g'}}".replace("-", "\N{MINUS SIGN}")
     mantissa, _, exponent = f"{value:.2e}".partition("e")
     mantissa = mantissa.rstrip("0").rstrip(".").replace("-", "\N{MINUS SIGN}")
     power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)

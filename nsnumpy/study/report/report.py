@@ -14,13 +14,15 @@ import numpy as np
 from PIL import Image
 
 from ...backend import to_host
-from ...files.images import Picture, load_image, opened, to_bytes
+from ...files.images import Picture, Source, opened, to_bytes
 from ...files.writing import atomic_path, check_folder
-from ...run.results import Progress, Result
+from ...run.inputs import Styles, named
+from ...run.results import Progress, Result, network_record, versions
 from ...targets import style_target
 from ...vgg import VGG
-from .page import Contents, Frame, Grams, Shown, page, result_line
+from .page import Contents, Frame, Shown, page, result_line
 from .plots import TIMES, Line, data_uri, number
+from .style import Matrices
 
 SHOWN = 768  # long side of the pictures of a page, in pixels; a result is shown up to 1024
 _SUFFIXES = (".html", ".htm")
@@ -142,14 +144,14 @@ def write_report(
     *,
     vgg: VGG,
     content: Picture | None = None,
-    style: Picture | None = None,
+    style: Styles | None = None,
     frames: Frames | None = None,
     peak_bytes: int | None = None,
 ) -> None:
     """Write a page about a run: one file without any reference to another; all of it, or nothing.
 
     It shows the pictures, those on the way, every term of the loss and the norm of its gradient over the iterations,
-    the Gram matrices of style and result at each style layer, and the settings.
+    what the style loss compares at each style layer (Gram matrices, or covariances), and the settings.
 
     Parameters
     ----------
@@ -159,7 +161,7 @@ def write_report(
     vgg : VGG
         The network of the run; it sees the style picture and the result once more.
     content, style : pictures, or None
-        Those of the run. Without a style picture there are no Gram matrices.
+        Those of the run; the style may be a list of (picture, weight). Without one there are no Gram matrices.
     frames : Frames, or None
         The run's callback, for the pictures on the way.
     peak_bytes : int, or None
@@ -187,19 +189,25 @@ def write_report(
     height, width = result.image.shape[:2]
     caption = _caption(line["iteration"], iterations, line["size"], line["loss"])
     last = Shown(data_uri("image/jpeg", _jpeg(result.image, 1024, 90)), f"{caption}: the result", "The result")
-    pictures = [
-        _given(kind, result.settings[kind], picture)
-        for kind, picture in (("content", content), ("style", style))
-        if picture is not None
+    given = {"content": content, "style": style}
+    inputs = [
+        (name, opened(picture), weight)
+        for role, pictures in given.items()
+        if pictures is not None
+        for name, picture, weight in named(role, pictures)
     ]
+    pictures = [_given(name, result.settings[name], source) for name, source, _ in inputs]
+    styles = [(source, weight) for name, source, weight in inputs if name != "content"]
     contents = Contents(
         settings=result.settings,
+        network=network_record(vgg),
+        versions=versions(vgg),
         history=result.history,
         stopped=result.stopped,
         pictures=[*pictures, Shown(last.src, f"Result, {width} {TIMES} {height}", last.alt)],
         frames=[*(frames.shown(iterations, line) if frames is not None else []), Frame(last, line["iteration"])],
         aspect=(width, height),
-        grams=_grams(result, vgg, style),
+        matrices=_matrices(result, vgg, styles),
         peak_bytes=peak_bytes,
     )
     made = page(contents)
@@ -211,25 +219,28 @@ def _caption(iteration: int, iterations: int, size: int, loss: float) -> str:
     return f"iteration {iteration} of {iterations}, {size} pixels, loss {number(loss)}"
 
 
-def _given(kind: str, name: str, picture: Picture) -> Shown:
+def _given(kind: str, name: str, source: Source) -> Shown:
     """One of the pictures that the run was given."""
-    source = opened(picture)
     height, width = source.shape
     image = source.at(min(SHOWN, source.held))
     caption = f"{kind.capitalize()}: {name}, {width} {TIMES} {height}"
     return Shown(data_uri("image/jpeg", _jpeg(image, SHOWN, 85)), caption, f"The {kind} picture, {name}")
 
 
-def _grams(result: Result, vgg: VGG, style: Picture | None) -> list[Grams]:
-    """The Gram matrices per position at each style layer, of the style at its last size and of the result."""
+def _matrices(result: Result, vgg: VGG, styles: list[tuple[Source, float]]) -> list[Matrices]:
+    """What is compared at each style layer, of the style pictures at their last size and of the result."""
     layers = result.settings.get("style_layers")
-    if style is None or not layers:
+    if not (styles and layers):
         return []
     size = result.settings["style_size"] or result.settings["size"]
-    styles, results = (
-        style_target(vgg, image, layers).pictures[0][0] for image in (load_image(style, size), result.image)
-    )
-    return [Grams(name, *(to_host(seen[name][0]).astype(np.float64) for seen in (styles, results))) for name in layers]
+    weights = [weight for _, weight in styles]
+
+    def matrices(pictures: list[tuple[np.ndarray, float]]) -> dict[str, list[np.ndarray]]:
+        target = style_target(vgg, pictures, layers, result.settings["style_statistics"])
+        return {n: [to_host(sums[n][0]).astype(np.float64) for sums, _ in target.pictures] for n in layers}
+
+    style, made = matrices([(source.at(size), 1.0) for source, _ in styles]), matrices([(result.image, 1.0)])
+    return [Matrices(name, np.average(style[name], axis=0, weights=weights), made[name][0]) for name in layers]
 
 
 def _jpeg(image: np.ndarray, size: int, quality: int) -> bytes:
