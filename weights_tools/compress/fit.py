@@ -28,12 +28,20 @@ def ridge_solver(XX: Array, ridge: float, free: int = 0) -> Callable[[Array], Ar
     ridge : float
     free : int
         So many of the last rows of W are not penalised: those of a bias.
+
+    Raises
+    ------
+    ValueError
+        If X'X says nothing of some of these rows.
     """
     xp = get_xp(XX)
     penalty = xp.full(len(XX), ridge * to_floats(xp.trace(XX))[0] / len(XX) or 1.0)
     if free:
         penalty[-free:] = 0
-    inverse = xp.linalg.inv(XX + xp.diag(penalty))
+    try:
+        inverse = xp.linalg.inv(XX + xp.diag(penalty))
+    except ValueError as error:  # LinAlgError is one
+        raise ValueError("the pictures are too much alike to fit a layer's weights: give others, or more") from error
     return lambda XY: inverse @ XY
 
 
