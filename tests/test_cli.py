@@ -16,6 +16,8 @@ from PIL import Image
 
 from nsnumpy import Settings, WeightFile, load_image, read_settings, write_weights
 from nsnumpy.cli import main
+from nsnumpy.cli.watch import watching
+from nsnumpy.files.writing import locked
 from nsnumpy.losses import STYLE_STATISTICS
 from nsnumpy.variable import VARIABLES
 
@@ -245,7 +247,31 @@ def test_a_disk_that_is_full_is_one_line(folder, capsys, monkeypatch):
 
     monkeypatch.setattr(Image.Image, "save", fail)
     status, _, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
-    assert (status, err) == (1, "nsnumpy: error: out.png: No space left on device\n")
+    assert status == 1
+    assert re.fullmatch(
+        r"nsnumpy: error: out.png: No space left on device; nor could it be written elsewhere \(.*\); it is lost\n", err
+    )
+
+
+@pytest.mark.parametrize("how", ["", "--checkpoint run.h5"])
+def test_a_picture_that_cannot_be_written_is_written_elsewhere(folder, capsys, monkeypatch, how):
+    monkeypatch.setattr("tempfile.tempdir", str(Path("elsewhere").absolute()))
+    Path("elsewhere").mkdir()
+    Path("out").mkdir()
+    watch = watching
+
+    def watch_and_lose_the_folder(*arguments, **options):
+        Path("out").rmdir()
+        return watch(*arguments, **options)
+
+    monkeypatch.setattr("nsnumpy.cli.run.watching", watch_and_lose_the_folder)
+    status, out, err = call(capsys, f"transfer photo.png painting.jpg -o out/a.png {QUICK} {how}")
+    (picture,) = Path("elsewhere").rglob("*.png")
+    goes_on = ", and --resume run.h5 makes it again" if how else ""
+    assert status == 1
+    assert "a.png" not in out
+    assert re.fullmatch(rf"nsnumpy: error: out/a.png: .*; the picture is {picture.absolute()}{goes_on}\n", err)
+    assert read_settings(picture)["command"] == "transfer"
 
 
 def test_a_run_that_ceases_to_be_finite_keeps_the_best_and_fails(folder, capsys):
@@ -294,11 +320,75 @@ def test_an_intermediate_picture_that_cannot_be_written_does_not_end_the_run(fol
     def fail(path, image):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("nsnumpy.cli.run.save_image", fail)
+    monkeypatch.setattr("nsnumpy.cli.watch.save_image", fail)
     status, out, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK} --save-every 3")
     assert status == 0
     assert out.startswith("out.png: ")
     assert err == "nsnumpy: note: out-00003.png: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            "--save-every 2 --init out-00002.png",
+            "out-00002.png: a picture on the way to out.png would be written there",
+        ),
+        ("--checkpoint tiny-copy.h5", "tiny-copy.h5: is there, and keeps no run; choose another name"),
+        ("--no-clobber --log old.jsonl", "old.jsonl: is there already; choose another name, or leave --no-clobber out"),
+        ("--no-clobber --save-every 2", "out-00002.png: is there already"),
+        ("--log busy.jsonl", "busy.jsonl: another run has its log there; wait for it, or choose another name"),
+        ("--checkpoint busy.h5", "busy.h5: another run is kept there; wait for it, or choose another name"),
+    ],
+)
+def test_no_file_of_the_users_is_written_over(folder, capsys, options, message):
+    Path("out-00002.png").write_bytes(Path("photo.png").read_bytes())
+    Path("tiny-copy.h5").write_bytes(Path("tiny.h5").read_bytes())
+    Path("old.jsonl").write_text("{}\n")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with locked(Path("busy.jsonl"), ""), locked(Path("busy.h5"), ""):
+        status, out, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK} {options}")
+    assert (status, out) == (2, "")
+    assert err.startswith(f"nsnumpy: error: {message}")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_photograph_named_like_a_picture_on_the_way_is_not_written_over(folder, capsys):
+    photo = Path("photo.png").rename("a-00002.png").read_bytes()
+    status, _, err = call(capsys, f"transfer a-00002.png painting.jpg -o a.png {QUICK} --save-every 2")
+    assert (status, Path("a-00002.png").read_bytes()) == (2, photo)
+    assert "would be written there" in err
+    assert call(capsys, f"transfer a-00002.png painting.jpg -o b.png {QUICK} --save-every 2")[0] == 0
+
+
+def test_a_run_interrupted_at_its_start_replaces_nothing(folder, capsys, monkeypatch):
+    Path("out.png").write_bytes(b"of before")
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nsnumpy.cli.watch._Log.add", interrupt)
+    status, out, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK} --log a.jsonl")
+    assert (status, out) == (130, "")
+    assert err.endswith("that is no better than nothing, and out.png was not written\n")
+    assert Path("out.png").read_bytes() == b"of before"
+
+
+@pytest.mark.parametrize("stream", ["closed", "full"])
+def test_who_does_not_read_the_output_gets_the_picture_all_the_same(folder, stream):
+    if stream == "full" and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") if stream == "closed" else open("/dev/full", "w") as stdout:
+        done = subprocess.run(
+            [sys.executable, "-m", "nsnumpy", *f"transfer photo.png painting.jpg -o out.png {QUICK}".split()],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert load_image("out.png").shape == (31, 40, 3)
 
 
 def test_what_was_not_foreseen_is_one_line_too(folder, capsys, monkeypatch):
@@ -308,8 +398,10 @@ def test_what_was_not_foreseen_is_one_line_too(folder, capsys, monkeypatch):
     assert re.fullmatch(r"nsnumpy: error: unexpected IndexError: .*\(a defect; please report .*\)\n", err)
 
 
-def test_ctrl_c_keeps_the_best_picture(folder):
-    """A real process, a real signal."""
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_a_run_with_the_best_picture(folder, name):
+    """A real process, a real signal: Ctrl-C, or that of a shutdown, or of a terminal that is closed."""
+    number = getattr(signal, name)
     command = (
         "transfer photo.png painting.jpg -o out.png --weights tiny.h5 --size 52 --iterations 1000000 --log run.jsonl"
     )
@@ -319,18 +411,21 @@ def test_ctrl_c_keeps_the_best_picture(folder):
         stdout=subprocess.PIPE,
         text=True,
         # where the tests run in the background, the shell has them ignore the signal, and a child inherits that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: (
+            [signal.signal(n, signal.SIG_DFL) for n in (signal.SIGTERM, signal.SIGHUP)]
+            + [signal.signal(signal.SIGINT, signal.default_int_handler)]
+        ),
     )
     deadline = time.monotonic() + 120
     log = Path("run.jsonl")
     while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 5):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     try:
         out, err = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert PLANNED.sub("", out).startswith("out.png: 52 x 40, ")
     assert re.fullmatch(r"nsnumpy: interrupted after \d+ of 1000000 iterations; out.png holds the best .*\n", err)
     losses = [json.loads(line)["loss"] for line in log.read_text().splitlines()]

@@ -1,17 +1,23 @@
 """What every command line of this project does alike: an error is one line on standard error, and an exit status.
 
-Exit status: 0 done, 1 it failed, 2 the command was wrong, 130 interrupted.
+Exit status: 0 done, 1 it failed, 2 the command was wrong; 130 interrupted (Ctrl-C), 143 and 129 after the signals TERM
+and HUP, which end it alike.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
+
+from ..files.writing import SIGNALS
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,9 +54,52 @@ def run_program(
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not fit the terminal's encoding
+    with _ended_by_signals() as received:
+        status = _run(program, parser, argv, interrupted, out_of_memory, failures)
+        return 128 + received[0] if received and status == 128 + signal.SIGINT else status
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[list[int]]:
+    """The signals that end a run raise KeyboardInterrupt meanwhile, as Ctrl-C does; those that have come."""
+    received: list[int] = []
+
+    def end(number: int, _: Any) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield received
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    heard = [number for number, handler in before.items() if handler in (signal.SIG_DFL, signal.default_int_handler)]
+    for number in heard:  # one that is ignored, as under nohup, stays so
+        signal.signal(number, end)
+    try:
+        yield received
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
+
+
+def _run(
+    program: str,
+    parser: Callable[[], argparse.ArgumentParser],
+    argv: Sequence[str] | None,
+    interrupted: str,
+    out_of_memory: str,
+    failures: tuple[type[Exception], ...],
+) -> int:
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: say(program, f"note: {one_line(message)}")
+            told: set[str] = set()
+
+            def tell_once(message: Any, *_: Any, **__: Any) -> None:
+                if (note := one_line(message)) not in told:
+                    told.add(note)
+                    say(program, f"note: {note}")
+
+            warnings.showwarning = tell_once
             arguments = parser().parse_args(argv)
             return arguments.run(arguments)
     except KeyboardInterrupt:
@@ -98,5 +147,14 @@ def plural(count: int, thing: str) -> str:
 
 
 def say(program: str, text: str) -> None:
-    """A line on standard error."""
-    print(f"{program}: {text}", file=sys.stderr)
+    """A line on standard error, as far as there is one."""
+    with suppress(OSError):
+        print(f"{program}: {text}", file=sys.stderr, flush=True)
+
+
+def tell(text: str) -> None:
+    """A line on standard output; if nobody can read it, what is made meanwhile is worth more."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115

@@ -17,7 +17,7 @@ from ..run.settings import Settings
 from ..study.figure.claims import REFUTED, FigureCell
 from ..study.figure.figure import Figure, check_figure_folder, content_figure, style_figure, tradeoff_figure
 from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE
-from .command import duration, os_error, plural, say
+from .command import duration, os_error, plural, say, tell
 from .options import PROG, add_settings, layer, non_negative, positive
 
 _PICTURES = {"content": ("photo",), "style": ("painting",), "tradeoff": ("photo", "painting")}
@@ -114,7 +114,7 @@ def _run(arguments: argparse.Namespace) -> int:
             stand[:] = done, total
             bar.total = total
             if planned and not cell:
-                print(_planned(planned, done, total, arguments.jobs), flush=True)
+                tell(_planned(planned, done, total, arguments.jobs))
             if cell:
                 bar.set_postfix_str(cell.name, refresh=False)
             bar.update(done - bar.n)
@@ -129,7 +129,7 @@ def _run(arguments: argparse.Namespace) -> int:
             _say(f"interrupted; {stand[0]} of {stand[1]} cells are kept in {folder}, and the same command goes on")
             return 128 + signal.SIGINT
     if not arguments.quiet:
-        print(_summary(figure))
+        tell(_summary(figure))
     if figure.failures:
         _say(f"error: {_failed(figure)}")
     return int(bool(figure.failures))

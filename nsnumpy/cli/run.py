@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import signal
-from collections.abc import Callable, Iterator
+import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ..architecture import Network
 from ..backend import DeviceError, check_tf32, device_errors
-from ..files.checkpoint import EVERY, Checkpoint, is_checkpoint, read_checkpoint
-from ..files.images import check_output, save_image
+from ..files.checkpoint import EVERY, Checkpoint, check_checkpoint, is_checkpoint, read_checkpoint
+from ..files.images import check_output
 from ..files.weight_sources import BUILTINS
 from ..files.weights import WeightFile, load_vgg, read_network, read_weights
-from ..files.writing import check_distinct, check_folder, uninterrupted
+from ..files.writing import check_absent, check_distinct, check_folder, locked, uninterrupted
 from ..machine import peak_memory
 from ..run.inputs import Inputs
 from ..run.plan import Plan, plan
-from ..run.results import Progress, Result
+from ..run.results import Result
 from ..run.run import Run
 from ..run.settings import INITS, USE_CASES, Settings, settings_of
 from ..study.report.report import Frames, check_report, write_report
 from ..vgg import VGG
-from .command import duration, one_line, os_error, plural, say
+from .command import duration, one_line, os_error, plural, say, tell
 from .options import PROG, add_settings, layer, positive
+from .watch import watching
 
 
 def add_commands(commands: Any) -> None:
@@ -75,6 +73,7 @@ def _add_run(commands: Any, name: str, help: str) -> argparse.ArgumentParser:
         help="go on from FILE, with the same pictures and options (more --iterations, perhaps), and keep the run there",
     )
     command.add_argument("--report", metavar="FILE", type=Path, help="write a page about the run to FILE (.html)")
+    command.add_argument("--no-clobber", action="store_true", help="replace no file that is there")
     command.add_argument("--force", action="store_true", help="run even if memory will not suffice")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
     command.set_defaults(run=_make, use_case=name)
@@ -133,41 +132,70 @@ class _Given:
 
 def _make(arguments: argparse.Namespace) -> int:
     """Run a use case under a progress bar, and write what it makes."""
-    try:
-        kept = _check_files(arguments)
-        resume = read_checkpoint(arguments.resume) if arguments.resume else None
-    except ValueError as error:
-        _say(f"error: {error}")
-        return 2
-    except OSError as error:
-        _say(f"error: {os_error(error)}")
-        return 2
+    with contextlib.ExitStack() as locks:
+        try:
+            kept = _check_files(arguments)
+            for path, doing in ((kept, "is kept there"), (arguments.log, "has its log there")):
+                if path:
+                    locks.enter_context(locked(path, doing))
+            resume = read_checkpoint(arguments.resume) if arguments.resume else None
+        except ValueError as error:
+            _say(f"error: {error}")
+            return 2
+        except OSError as error:
+            _say(f"error: {os_error(error)}")
+            return 2
+        return _make_checked(arguments, kept, resume)
+
+
+def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Checkpoint | None) -> int:
     given = _Given.read(arguments, begins=resume is None)
     planned = None if arguments.force and arguments.quiet else given.plan(arguments)
     if planned and not planned.fits and not arguments.force:
         _say(f"error: {_does_not_fit(planned, arguments)}; or --force to try all the same")
         return 1
     if not arguments.quiet:
-        print(_planned(planned), flush=True)
+        tell(_planned(planned))
         if resume:
-            print(f"{arguments.resume}: goes on after {plural(resume.iteration, 'iteration')}", flush=True)
+            tell(f"{arguments.resume}: goes on after {plural(resume.iteration, 'iteration')}")
     frames = Frames() if arguments.report else None
     made = _run(arguments, given, kept, resume, frames)
     if isinstance(made, str):
         _say(f"error: out of memory; {_mend(planned or given.plan(arguments), arguments)} ({made})")
         return 1
     result, vgg = made
+    if result.interrupted and result.history[-1]["iteration"] == 0:
+        _say(f"{result.stopped}; that is no better than nothing, and {arguments.output} was not written")
+        return 128 + signal.SIGINT
     with uninterrupted():
-        result.save(arguments.output)
-        if not arguments.quiet:
-            print(_summary(arguments.output, result))
+        there = next((path for path in (kept, arguments.resume) if path and path.is_file()), None)
+        saved = _save(result, Path(arguments.output), there)
+        if saved and not arguments.quiet:
+            tell(_summary(arguments.output, result))
         if result.stopped:
             mend = f": {_mend(planned or given.plan(arguments), arguments)}" if result.out_of_memory else ""
-            there = next((path for path in (kept, arguments.resume) if path and path.is_file()), None)
+            holds = f"; {arguments.output} holds the best picture so far" if saved else ""
             goes_on = f", and --resume {there} goes on" if there and result.interrupted else ""
-            _say(f"{result.stopped}{mend}; {arguments.output} holds the best picture so far{goes_on}")
+            _say(f"{result.stopped}{mend}{holds}{goes_on}")
     reported = 0 if frames is None else _report(arguments, given, result, vgg, frames)
-    return 128 + signal.SIGINT if result.interrupted else reported or int(result.failed)
+    return 128 + signal.SIGINT if result.interrupted else reported or int(result.failed or not saved)
+
+
+def _save(result: Result, output: Path, there: Path | None) -> bool:
+    """Write it there, or where it can be; `there` is its checkpoint, if it has one."""
+    try:
+        result.save(output)
+        return True
+    except OSError as error:
+        wrong = os_error(error)
+    goes_on = f", and --resume {there} makes it again" if there else ""
+    try:
+        elsewhere = Path(tempfile.mkdtemp(prefix=f"{PROG}-")) / output.name
+        result.save(elsewhere)
+        _say(f"error: {wrong}; the picture is {elsewhere}{goes_on}")
+    except OSError as error:
+        _say(f"error: {wrong}; nor could it be written elsewhere ({os_error(error)}){goes_on or '; it is lost'}")
+    return False
 
 
 def _check_files(arguments: argparse.Namespace) -> Path | None:
@@ -175,19 +203,26 @@ def _check_files(arguments: argparse.Namespace) -> Path | None:
     check_tf32(arguments.tf32, arguments.device, arguments.dtype)
     output = check_output(arguments.output)
     kept: Path | None = arguments.checkpoint or arguments.resume
-    for path in (arguments.log, kept):
-        if path:
-            check_folder(path)
+    if arguments.log:
+        check_folder(arguments.log)
     if arguments.report:
         check_report(arguments.report)
     read = [getattr(arguments, name, None) for name in ("content", "style", "init", "weights")]
     anew = kept and not (arguments.resume and arguments.resume.resolve() == kept.resolve())
     if anew and arguments.resume:
         read.append(arguments.resume)
+    written = [path for path in (output, arguments.log, arguments.report) if path]
     check_distinct(
-        [path for path in (output, arguments.log, arguments.report, kept) if path],
+        [*written, *([kept] if kept else [])],
         [path for path in read if path not in (None, *INITS, *BUILTINS)],
+        numbered=output if arguments.save_every else None,
     )
+    if arguments.no_clobber:
+        check_absent(written, numbered=output if arguments.save_every else None)
+    if anew:
+        check_checkpoint(kept)
+    elif kept:
+        check_folder(kept)
     if anew and is_checkpoint(kept):
         raise ValueError(f"{kept}: keeps a run already: --resume {kept} goes on with it; or remove it")
     return kept
@@ -200,7 +235,14 @@ def _run(
     try:
         with device_errors():
             vgg = given.vgg(arguments)
-        with _reporter(arguments, resume, frames) as report:
+        with watching(
+            Path(arguments.output),
+            log=arguments.log,
+            save_every=arguments.save_every,
+            earlier=resume.history if resume else [],
+            also=frames,
+            quiet=arguments.quiet,
+        ) as report:
             run = Run(
                 arguments.use_case,
                 given.inputs,
@@ -232,7 +274,7 @@ def _report(arguments: argparse.Namespace, given: _Given, result: Result, vgg: V
         _say(f"error: no report: {reason}")
         return 1
     if not arguments.quiet:
-        print(f"{path}: the report, {path.stat().st_size / 1e6:.1f} MB")
+        tell(f"{path}: the report, {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
@@ -277,57 +319,6 @@ def _run_plan(arguments: argparse.Namespace) -> int:
     if not planned.fits:
         _say(f"error: {_does_not_fit(planned, arguments)}")
     return int(not planned.fits)
-
-
-@contextlib.contextmanager
-def _reporter(
-    arguments: argparse.Namespace, resumed: Checkpoint | None, frames: Frames | None
-) -> Iterator[Callable[[Progress], None]]:
-    """The callback of a run: progress bar, log, intermediate pictures and those of the report.
-
-    A log or a picture that cannot be written does not end the run, which is worth more. A log begins with the lines of
-    the run that is gone on with, as if it had never stopped.
-    """
-    with tqdm(
-        initial=resumed.iteration if resumed else 0,
-        unit="it",
-        disable=True if arguments.quiet else None,  # None: only where standard error is a terminal
-        bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed} < {remaining}, {rate_fmt}{postfix}",
-        dynamic_ncols=True,
-    ) as bar:
-        log: Path | None = arguments.log
-        begun, saved = False, resumed.iteration if resumed else 0
-        earlier = resumed.history if resumed else []
-
-        def report(progress: Progress) -> None:
-            nonlocal log, begun, saved
-            bar.total = progress.iterations
-            bar.set_postfix_str(f"loss {progress.loss:.4g}", refresh=False)
-            bar.update(progress.iteration - bar.n)
-            if log:
-                try:  # an old log is emptied by the first line, not by a run that never begins
-                    with log.open("a" if begun else "w", encoding="utf-8") as file:
-                        lines = [*([] if begun else earlier), progress.record()]
-                        file.write("".join(json.dumps(line) + "\n" for line in lines))
-                    begun = True
-                except OSError as error:
-                    _say(f"note: {log}: {error.strerror}; the log ends here")
-                    log = None
-            if frames is not None:
-                frames(progress)
-            due = arguments.save_every and progress.iteration > 0 and progress.iteration % arguments.save_every == 0
-            if due and progress.iteration != saved:
-                saved = progress.iteration  # once, though the next scale's start has the same number
-                output = Path(arguments.output)
-                try:
-                    save_image(output.with_stem(f"{output.stem}-{progress.iteration:05d}"), progress.image)
-                except OSError as error:
-                    _say(f"note: {os_error(error)}")
-
-        yield report
-        if log and earlier and not begun:  # nothing was left to run
-            with contextlib.suppress(OSError):
-                log.write_text("".join(json.dumps(line) + "\n" for line in earlier), encoding="utf-8")
 
 
 def _summary(output: str, result: Result) -> str:

@@ -105,7 +105,7 @@ class Keeper:
         self.path, self.every = Path(path), every
         self._last: Checkpoint | None = None
         self._warned = False
-        check_folder(self.path)
+        check_checkpoint(self.path)
 
     def offer(self, checkpoint: Checkpoint) -> None:
         """Write it, if it is time, or if there is none yet."""
@@ -210,6 +210,13 @@ def _replaced(value: Any, which: Callable[[Any], bool], by: Callable[[Any], Any]
     if isinstance(value, list | tuple):
         return [_replaced(item, which, by) for item in value]
     return value
+
+
+def check_checkpoint(path: Path) -> None:
+    """CheckpointError or OSError if no run could be kept at `path`, or something else is there."""
+    check_folder(path)
+    if path.is_file() and path.stat().st_size and not is_checkpoint(path):
+        raise CheckpointError(f"{path}: is there, and keeps no run; choose another name")
 
 
 def is_checkpoint(path: Path) -> bool:

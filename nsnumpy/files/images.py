@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from .decode import READABLE, SAMPLE_PREFIX, PictureError, decode, header_size, reading
 from .writing import atomic_path, check_folder
 
 SETTINGS_KEY = "nsnumpy"
+_ASCII = b"ASCII\0\0\0"  # as EXIF wants a comment begun
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 _SAVE_OPTIONS = {
     "PNG": {"optimize": True},
@@ -176,7 +177,8 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray, settings: Mappin
     path : path that ends in .png, .jpg, .jpeg, .webp, .tif or .tiff
     image : array ``(H, W, 3)``, RGB; values outside [0, 1] are clipped
     settings : mapping, or None
-        JSON-serialisable; embedded in a PNG, where `read_settings` finds them. The other formats do not carry them.
+        JSON-serialisable; embedded in the file, where `read_settings` finds them: in a PNG as text, in a TIFF as its
+        description, in JPEG and WebP as the comment of their EXIF data.
 
     Raises
     ------
@@ -188,11 +190,35 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray, settings: Mappin
     path = check_output(path)
     kind = FORMATS[path.suffix.lower()]
     options: dict[str, Any] = dict(_SAVE_OPTIONS[kind])
-    if settings is not None and kind == "PNG":
-        options["pnginfo"] = PngImagePlugin.PngInfo()
-        options["pnginfo"].add_itxt(SETTINGS_KEY, json.dumps(settings))
+    if settings is not None:
+        options |= _embedded(kind, json.dumps(settings))
     with atomic_path(path) as temporary:
         _from_array(image).save(temporary, kind, **options)
+
+
+def _embedded(kind: str, text: str) -> dict[str, Any]:
+    """What `Image.save` needs to be told to keep a text, which is ASCII, in a file."""
+    if kind == "PNG":
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt(SETTINGS_KEY, text)
+        return {"pnginfo": info}
+    marked = f"{SETTINGS_KEY}: {text}"
+    if kind == "TIFF":
+        return {"tiffinfo": {ExifTags.Base.ImageDescription: marked}}
+    exif = Image.Exif()
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.UserComment: _ASCII + marked.encode("ascii")}
+    return {"exif": exif}
+
+
+def _text_in(image: Image.Image) -> str | None:
+    """What `_embedded` kept."""
+    if SETTINGS_KEY in image.info:
+        return image.info[SETTINGS_KEY]
+    marked = getattr(image, "tag_v2", {}).get(ExifTags.Base.ImageDescription)
+    comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    if isinstance(comment, bytes):
+        marked = comment.removeprefix(_ASCII).decode("ascii", errors="replace")
+    return marked.removeprefix(f"{SETTINGS_KEY}: ") if isinstance(marked, str) else None
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
@@ -213,7 +239,7 @@ def check_output(path: str | os.PathLike[str]) -> Path:
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The settings that `save_image` embedded in a PNG.
+    """The settings that `save_image` embedded in a picture.
 
     Raises
     ------
@@ -222,12 +248,12 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     with reading(path), Image.open(path, formats=READABLE) as image:
         image.load()
-        text = image.info.get(SETTINGS_KEY)
+        text = _text_in(image)
     try:
         return json.loads(text)
     except (TypeError, ValueError) as error:
         raise PictureError(
-            f"{path}: no nsnumpy settings in this file; only a PNG that nsnumpy wrote carries them"
+            f"{path}: no nsnumpy settings in this file; a picture that nsnumpy wrote carries them"
         ) from error
 
 

@@ -1,19 +1,36 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and one process at a time.
+
+What is written stands beside the file that it is to become, under a hidden name that tells the file and the process;
+so whoever writes that file next removes what a process left there that was killed.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
 import secrets
 import signal
+import stat
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # not on Windows: there, two runs with one file are not told
+    fcntl = None  # type: ignore[assignment]
+
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Those that end a run."""
+
 
 def check_folder(path: Path) -> None:
     """OSError if no file could be written at `path`: so that one knows before the work."""
+    path = _followed(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, f"the folder {path.parent} does not exist; make it first", str(path))
     if path.is_dir():
@@ -23,34 +40,139 @@ def check_folder(path: Path) -> None:
     with _named_after(path):
         with suppress(FileNotFoundError):
             path.lstat()  # fails for a name that is too long
+        _remove_left(path)
         temporary = _temporary(path)
         temporary.touch()
         temporary.unlink()
 
 
-def check_distinct(written: Sequence[Path], read: Iterable[str | os.PathLike[str]]) -> None:
-    """ValueError if a file that is to be written is another one of them, or one that is read."""
+def check_distinct(
+    written: Sequence[Path], read: Iterable[str | os.PathLike[str]], numbered: Path | None = None
+) -> None:
+    """ValueError if a file that is to be written is another one of them, or one that is read.
+
+    Parameters
+    ----------
+    written, read : paths
+    numbered : path, or None
+        Beside it `numbered_path` names files that are to be written, too.
+    """
+    read = [Path(path) for path in read]
     for path in written:
-        others = [other for other in (*written, *read) if other is not path]
-        if path.resolve() in [Path(other).resolve() for other in others]:
+        if any(_same(path, other) for other in (*written, *read) if other is not path):
             raise ValueError(f"{path}: named twice in this command, once to be written; choose another name for it")
+    for path in (*written, *read) if numbered else ():
+        if _is_numbered(path, numbered) and path.resolve().parent == numbered.resolve().parent:
+            raise ValueError(f"{path}: a picture on the way to {numbered} would be written there; rename one of them")
+
+
+def check_absent(written: Sequence[Path], numbered: Path | None = None) -> None:
+    """ValueError if one of the files that are to be written is there; as for `check_distinct`."""
+    there = [path for path in written if os.path.lexists(path)]
+    there += [path for path in numbered.parent.iterdir() if _is_numbered(path, numbered)] if numbered else []
+    if there:
+        raise ValueError(f"{there[0]}: is there already; choose another name, or leave --no-clobber out")
+
+
+def numbered_path(path: Path, number: int) -> Path:
+    """OUT-00025.png for OUT.png."""
+    return path.with_stem(f"{path.stem}-{number:05d}")
+
+
+def _is_numbered(path: Path, of: Path) -> bool:
+    return bool(re.fullmatch(re.escape(of.stem) + r"-\d{5,}" + re.escape(of.suffix), path.name))
+
+
+def _same(path: Path, other: Path) -> bool:
+    with suppress(OSError):
+        return path.samefile(other)
+    return path.resolve() == other.resolve()
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it if the block succeeds and removed if it fails."""
+    """A temporary name beside `path`, renamed to it if the block succeeds and removed if it fails.
+
+    A symbolic link is followed, and a file that is replaced leaves its mode to the new one.
+    """
+    path = _followed(path)
+    _remove_left(path)
     temporary = _temporary(path)
     try:
         with _named_after(path):
             yield temporary
+            with suppress(FileNotFoundError):
+                temporary.chmod(stat.S_IMODE(path.stat().st_mode))
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def locked(path: Path, doing: str) -> Iterator[None]:
+    """No other process may have `path` locked meanwhile; one that has died does not.
+
+    Raises
+    ------
+    ValueError
+        If one has: "PATH: another run DOING".
+    """
+    path = _followed(path)
+    lock = path.with_name(f".{_tag(path)}.lock")
+    while True:
+        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file), os.stat(lock)):
+                break
+        except FileNotFoundError:  # its owner has just removed it
+            pass
+        except BlockingIOError:
+            os.close(file)
+            raise ValueError(f"{path}: another run {doing}; wait for it, or choose another name") from None
+        os.close(file)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(file)
+
+
+def _followed(path: Path) -> Path:
+    """The file that a symbolic link leads to."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _tag(path: Path) -> str:
+    """What tells a file's temporary names from those of others; it is short, however long the file's name is."""
+    return hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
+
+
 def _temporary(path: Path) -> Path:
-    """A name that no file has, of a length that does not depend on that of `path`."""
-    return path.with_name(f".{secrets.token_hex(6)}{path.suffix}")
+    """A name that no file has."""
+    return path.with_name(f".{_tag(path)}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what processes that are dead have left of `path`."""
+    for left in path.parent.glob(f".{_tag(path)}-*"):
+        owner = re.match(r"\.\w+-(\d+)-", left.name)
+        if owner and not _alive(int(owner[1])):
+            with suppress(OSError):
+                left.unlink()
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":  # where signal 0 is no question
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 @contextmanager
@@ -65,13 +187,14 @@ def _named_after(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C is not heard meanwhile, nor by processes that start meanwhile."""
+def uninterrupted(signals: Sequence[int] = SIGNALS) -> Iterator[None]:
+    """Ctrl-C and the other signals that end a run are not heard meanwhile, nor by processes that start meanwhile."""
     if threading.current_thread() is not threading.main_thread():  # where no signal arrives
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

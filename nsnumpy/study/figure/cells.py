@@ -222,7 +222,7 @@ def compute_cells(
         with _processes(count) if executor is None else contextlib.nullcontext(executor) as pool:
             futures: dict[concurrent.futures.Future, Job] = {}
             try:
-                with uninterrupted():  # which the processes inherit that start here
+                with uninterrupted([signal.SIGINT]):  # which the processes inherit that start here
                     futures |= {pool.submit(compute_cell, job): job for job in jobs}
                 for future in concurrent.futures.as_completed(futures):
                     finish(futures[future], future.result)
