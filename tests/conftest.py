@@ -2,12 +2,19 @@
 
 A test that asks for `xp` runs on NumPy and on a strict stand-in for CuPy (strict_cupy.py), which needs CuPy but no GPU;
 with ``--backend cupy`` the same test runs on the GPU instead.
+
+Tests marked `slow` run with ``--slow`` alone; ``--fuzz`` and ``--kills`` say how much of theirs two others do. The whole
+suite runs in several processes (``-n 0``: in this one); where files or tests are named, they run in this one.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import sys
+
+# Several processes at once: threads of BLAS would wait for each other's cores. Set before NumPy is there.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -15,12 +22,14 @@ import strict_cupy
 
 from nsnumpy.backend import DeviceError, device_namespace
 from nsnumpy.files.random_network import calibrate, random_weights
+from nsnumpy.machine import usable_cores
 from nsnumpy.vgg import VGG
 
 
 def pytest_addoption(parser):
-    parser.addoption("--fuzz", type=int, default=200, help="how many damaged files of each format to read (200)")
-    parser.addoption("--kills", type=int, default=3, help="how often each optimizer's run is killed and resumed (3)")
+    parser.addoption("--slow", action="store_true", help="run the tests that are marked slow, too")
+    parser.addoption("--fuzz", type=int, default=50, help="how many damaged files of each format to read (50)")
+    parser.addoption("--kills", type=int, default=1, help="how often each optimizer's run is killed and resumed (1)")
     parser.addoption(
         "--backend",
         choices=("numpy", "stand-in", "cupy"),
@@ -36,6 +45,17 @@ def pytest_configure(config):
             device_namespace("gpu")
         except DeviceError as error:
             raise pytest.UsageError(str(error)) from error
+
+
+def pytest_xdist_auto_num_workers(config):
+    return 0 if config.option.file_or_dir else min(usable_cores(), 4)
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
 
 
 def pytest_generate_tests(metafunc):
