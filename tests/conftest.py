@@ -23,6 +23,7 @@ import strict_cupy
 from nsnumpy.backend import DeviceError, device_namespace
 from nsnumpy.files.random_network import calibrate, random_weights
 from nsnumpy.machine import usable_cores
+from nsnumpy.run import plan
 from nsnumpy.vgg import VGG
 
 
@@ -65,6 +66,14 @@ def pytest_generate_tests(metafunc):
 
 
 _stand_in = functools.cache(strict_cupy.make)  # one for all tests: kernels are compiled once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _rates_are_measured_once():
+    """Each plan would measure them anew, for longer than a small run takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "measured_rates", functools.cache(plan.measured_rates))
+        yield
 
 
 @pytest.fixture

@@ -332,7 +332,7 @@ def test_ctrl_c_keeps_what_is_done(folder, jobs):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not Path("out").exists():
         time.sleep(0.05)
-    time.sleep(1.5)  # in the first cell, or while the processes start
+    time.sleep(0.7)  # in the first cell, or while the processes start
     os.killpg(process.pid, signal.SIGINT)
     try:
         out, err = process.communicate(timeout=60)
