@@ -3,8 +3,8 @@
 A test that asks for `xp` runs on NumPy and on a strict stand-in for CuPy (strict_cupy.py), which needs CuPy but no GPU;
 with ``--backend cupy`` the same test runs on the GPU instead.
 
-Tests marked `slow` run with ``--slow`` alone; ``--fuzz`` and ``--kills`` say how much of theirs two others do. The whole
-suite runs in several processes (``-n 0``: in this one); where files or tests are named, they run in this one.
+Tests marked `slow` run with ``--slow`` only; ``--fuzz`` and ``--kills`` say how much two others do. The whole suite
+runs in a process for each core (``-n 0``: in one); files or tests that are named run in one, but for ``-n 2``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def pytest_configure(config):
 
 
 def pytest_xdist_auto_num_workers(config):
-    return 0 if config.option.file_or_dir else min(usable_cores(), 4)
+    alone = config.option.file_or_dir or config.getoption("--backend") == "cupy"  # there is one GPU
+    return 0 if alone else min(usable_cores(), 4)
 
 
 def pytest_collection_modifyitems(config, items):

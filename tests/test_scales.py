@@ -189,7 +189,7 @@ def test_the_plan_counts_all_scales(monkeypatch):
 def test_the_command_line_takes_scales(tiny_weights, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_weights("w.h5", WeightFile(tiny_weights))
-    command = "transfer sample:coast sample:starry --weights w.h5 --size 60 -o o.png".split()
+    command = ["transfer", "sample:coast", "sample:starry", "--weights", "w.h5", "--size", "60", "-o", "o.png"]
     assert main([*command, "--scales", "30,60", "--iterations", "2,1", "--save-every", "1", "--log", "l.jsonl"]) == 0
     out = capsys.readouterr().out
     assert "for 3 iterations at 30, 60 pixels" in out
