@@ -41,7 +41,7 @@ CASES = [
     ("reconstruct", {"layer": "conv3_1"}),
     ("reconstruct", {"layer": "conv1_1"}),
     ("texture", {"convention": "paper"}),
-    ("transfer", {"size": 150, "style_size": 700}),
+    ("transfer", {"size": 80, "style_size": 560}),
     ("transfer", {"pooling": "max", "content_layers": ["pool1"], "style_layers": ["pool1"]}),
 ]
 
