@@ -3,6 +3,7 @@ import pytest
 
 from nsnumpy import layer_names, load_image, load_vgg, read_weights, sample_names, write_weights
 from nsnumpy.files.random_network import FAN_IN, _orthogonal, random_network, random_weights
+from nsnumpy.files.weights import read_network
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +15,11 @@ def test_it_is_the_same_on_every_call(file):
     again = random_network()
     assert again.keys() == file.weights.keys()
     assert all(np.array_equal(file.weights[name][k], again[name][k]) for name in again for k in (0, 1))
+
+
+def test_its_filters_are_counted_without_making_it(file):
+    expected = {name: len(bias) for name, (_, bias) in file.weights.items()}
+    assert read_network("builtin-random").filters == expected
 
 
 def test_every_filter_has_mean_activation_1_and_is_on_about_half_the_time(file):
