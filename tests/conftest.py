@@ -29,8 +29,8 @@ from nsnumpy.vgg import VGG
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests that are marked slow, too")
-    parser.addoption("--fuzz", type=int, default=50, help="how many damaged files of each format to read (50)")
-    parser.addoption("--kills", type=int, default=1, help="how often each optimizer's run is killed and resumed (1)")
+    parser.addoption("--fuzz", type=int, default=200, help="how many damaged files of each format to read (200)")
+    parser.addoption("--kills", type=int, default=3, help="how often each optimizer's run is killed and resumed (3)")
     parser.addoption(
         "--backend",
         choices=("numpy", "stand-in", "cupy"),
