@@ -2,12 +2,19 @@
 
 A test that asks for `xp` runs on NumPy and on a strict stand-in for CuPy (strict_cupy.py), which needs CuPy but no GPU;
 with ``--backend cupy`` the same test runs on the GPU instead.
+
+Tests marked `slow` run with ``--slow`` only; ``--fuzz`` and ``--kills`` say how much two others do. The whole suite
+runs in a process for each core (``-n 0``: in one); files or tests that are named run in one, but for ``-n 2``.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import sys
+
+# Several processes at once: threads of BLAS would wait for each other's cores. Set before NumPy is there.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -15,10 +22,13 @@ import strict_cupy
 
 from nsnumpy.backend import DeviceError, device_namespace
 from nsnumpy.files.random_network import calibrate, random_weights
+from nsnumpy.machine import usable_cores
+from nsnumpy.run import plan
 from nsnumpy.vgg import VGG
 
 
 def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests that are marked slow, too")
     parser.addoption("--fuzz", type=int, default=200, help="how many damaged files of each format to read (200)")
     parser.addoption("--kills", type=int, default=3, help="how often each optimizer's run is killed and resumed (3)")
     parser.addoption(
@@ -38,6 +48,18 @@ def pytest_configure(config):
             raise pytest.UsageError(str(error)) from error
 
 
+def pytest_xdist_auto_num_workers(config):
+    alone = config.option.file_or_dir or config.getoption("--backend") == "cupy"  # there is one GPU
+    return 0 if alone else min(usable_cores(), 4)
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+
+
 def pytest_generate_tests(metafunc):
     if "xp" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--backend")
@@ -45,6 +67,14 @@ def pytest_generate_tests(metafunc):
 
 
 _stand_in = functools.cache(strict_cupy.make)  # one for all tests: kernels are compiled once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _rates_are_measured_once():
+    """Each plan would measure them anew, for longer than a small run takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "measured_rates", functools.cache(plan.measured_rates))
+        yield
 
 
 @pytest.fixture

@@ -360,7 +360,7 @@ def test_features_ten_times_as_large_want_an_alpha_over_beta_a_hundred_times_as_
 ):
     monkeypatch.setattr(normalization, "DECADES", 4)
     file = WeightFile(tiny_weights)
-    arguments = SimpleNamespace(size=48, iterations=12)
+    arguments = SimpleNamespace(size=48, iterations=8)
     vggs = [normalization.loaded(made, 1) for made in (normalization.scaled(file, 10.0), file)]
     x = np.random.default_rng(0).random((32, 32, 3), dtype=np.float32)
     larger, smaller = (vgg.forward(x, ["conv4_2"])[0]["conv4_2"] for vgg in vggs)
@@ -382,7 +382,7 @@ def test_features_ten_times_as_large_want_an_alpha_over_beta_a_hundred_times_as_
 def test_the_same_network_wants_the_same_alpha_over_beta(normalization, tiny_weights, monkeypatch):
     monkeypatch.setattr(normalization, "DECADES", 4)
     vgg = normalization.loaded(WeightFile(tiny_weights), 1)
-    grid = normalization.Grid(vgg, vgg, SimpleNamespace(size=48, iterations=8))
+    grid = normalization.Grid(vgg, vgg, SimpleNamespace(size=48, iterations=3))
     list(grid.run())
     found, _ = normalization.compared(grid, grid)
     assert (found["factor"], found["factor_predicted"], found["apart"]) == (1, 1, 0)

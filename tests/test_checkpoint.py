@@ -26,6 +26,7 @@ from nsnumpy.optimize import OPTIMIZERS
 
 OWN = [method for method in OPTIMIZERS if method != "scipy"]
 SMALL = {"size": 40, "scales": (24, 40), "iterations": (6, 9)}
+FEW = SMALL | {"iterations": (3, 5)}
 
 
 class PowerFailure(BaseException):
@@ -68,11 +69,11 @@ def same(result, whole):
 @pytest.mark.parametrize("method", OWN)
 def test_whenever_it_stops_it_goes_on_with_the_same_numbers(tiny_vgg, picture, tmp_path, method):
     vgg, p, a = tiny_vgg(dtype="float32", threads=2), picture(40, 52), picture(36, 44, 1)
-    options = {"vgg": vgg, "optimizer": method, **SMALL}
+    options = {"vgg": vgg, "optimizer": method, **FEW}
     whole = ns.transfer(p, a, **options)
-    assert len(whole.history) == 17
+    assert len(whole.history) == 10
     path = tmp_path / "run.h5"
-    for count in range(17):
+    for count in range(10):
         with pytest.raises(PowerFailure):
             ns.transfer(p, a, checkpoint=path, checkpoint_every=1, callback=fails_at(count), **options)
         kept = read_checkpoint(path)
@@ -532,7 +533,9 @@ def killed(process, path, wait):
     return process.returncode != 0
 
 
-@pytest.mark.parametrize("method", OWN)
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=[pytest.mark.slow] * (name != "lbfgs-device")) for name in OWN]
+)
 def test_sigkill_at_random_moments(folder, request, method):
     """Killed again and again, in the middle of whatever it does, the run ends with the numbers of one that was not."""
     rng = random.Random(f"{method} {request.config.getoption('--kills')}")

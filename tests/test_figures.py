@@ -332,7 +332,7 @@ def test_ctrl_c_keeps_what_is_done(folder, jobs):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not Path("out").exists():
         time.sleep(0.05)
-    time.sleep(1.5)  # in the first cell, or while the processes start
+    time.sleep(0.7)  # in the first cell, or while the processes start
     os.killpg(process.pid, signal.SIGINT)
     try:
         out, err = process.communicate(timeout=60)
@@ -679,12 +679,12 @@ def test_pictures_are_shown_neither_tiny_nor_huge():
 
 def test_the_claims_hold_for_the_built_in_network(tmp_path):
     """Small pictures; the sheets at their defaults show the same."""
-    quick = {"size": 96, "threads": 1}
-    content = ns.content_figure("sample:coast", tmp_path / "content", iterations=50, **quick)
-    style = ns.style_figure("sample:starry", tmp_path / "style", iterations=50, **quick)
+    quick = {"size": 64, "threads": 1}
+    content = ns.content_figure("sample:coast", tmp_path / "content", iterations=25, **quick)
+    style = ns.style_figure("sample:starry", tmp_path / "style", iterations=25, **quick)
     both = ns.tradeoff_figure(
         "sample:coast", "sample:starry", tmp_path / "both", layers=LAYERS[::4], ratios=RATIOS["relative"][1:],
-        iterations=50, **quick,
+        iterations=25, **quick,
     )  # fmt: skip
     for figure in (content, style, both):
         assert figure.failures == {}

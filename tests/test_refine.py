@@ -171,6 +171,7 @@ def run(teacher, photographs, tmp_path, monkeypatch, capsys):  # noqa: F811
     """run("options") gives the exit status, stdout and stderr of a compression in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(closed_form, "POSITIONS", 2400)
+    monkeypatch.setattr("nsnumpy.run.settings.ONE_SCALE", 10)  # iterations of each picture that is judged
     write_weights("teacher.h5", teacher)
 
     def run(more="", output="o.h5"):

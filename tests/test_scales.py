@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nsnumpy import Objective, plan, read_settings, texture, transfer
+from nsnumpy import Objective, WeightFile, plan, read_settings, texture, transfer, write_weights
 from nsnumpy.cli import main
 from nsnumpy.files.images import fit_image
 from nsnumpy.optimize import Descent
@@ -186,19 +186,10 @@ def test_the_plan_counts_all_scales(monkeypatch):
     assert planned.total_seconds == pytest.approx(30 * 0.75 + 20 * 3.0)
 
 
-def test_the_command_line_takes_scales(tmp_path, monkeypatch, capsys):
+def test_the_command_line_takes_scales(tiny_weights, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    command = [
-        "transfer",
-        "sample:coast",
-        "sample:starry",
-        "--weights",
-        "builtin-random",
-        "--size",
-        "60",
-        "-o",
-        "o.png",
-    ]
+    write_weights("w.h5", WeightFile(tiny_weights))
+    command = ["transfer", "sample:coast", "sample:starry", "--weights", "w.h5", "--size", "60", "-o", "o.png"]
     assert main([*command, "--scales", "30,60", "--iterations", "2,1", "--save-every", "1", "--log", "l.jsonl"]) == 0
     out = capsys.readouterr().out
     assert "for 3 iterations at 30, 60 pixels" in out
