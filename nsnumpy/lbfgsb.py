@@ -12,13 +12,18 @@ import threading
 from typing import Any
 
 import numpy as np
-import scipy.optimize
 
 from .backend import Array, to_host
 from .lbfgs import Bounds, Function, largest_element
 from .workers import limit_openmp
 
 _MANY = 10**9  # iterations and evaluations: who asks for the steps counts them
+
+
+def load_scipy() -> None:
+    """It takes longer to load than all the rest: so that is done for who wants it. It comes before BLAS is held to one
+    thread, so that scipy's own is held, too."""
+    import scipy.optimize  # noqa: F401
 
 
 class _ClosedError(Exception):
@@ -106,6 +111,8 @@ class LBFGSB:
         return answer
 
     def _run(self) -> None:
+        import scipy.optimize
+
         x, bounds = self.x, self._bounds
         limit_openmp()
 

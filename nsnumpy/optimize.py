@@ -13,7 +13,7 @@ import numpy as np
 from .backend import Array, device_errors, to_floats
 from .descent import SGD, Adam, project
 from .lbfgs import LBFGS, MEMORY, Bounds, Function
-from .lbfgsb import LBFGSB
+from .lbfgsb import LBFGSB, load_scipy
 from .losses import sum_of_squares
 from .workers import one_blas_thread
 
@@ -256,6 +256,8 @@ class Descent:
             raise ValueError(f"lr is positive, not {lr}")
         if resume and canonical_optimizer(resume["method"]) != self.method:
             raise ValueError(f"a state of {self.method!r} to go on from expected; {resume['method']!r} given")
+        if self.method == "scipy":
+            load_scipy()
         self.f = f
         memory = MEMORY.get(self.method) if memory is None else memory
         of_method = {"sgd": {"lr": lr, "momentum": momentum}, "adam": {"lr": lr}}.get(self.method, {"memory": memory})

@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
@@ -79,6 +80,7 @@ class OneBlasThread:
 
     def __init__(self) -> None:
         self.libraries: ThreadpoolController | None = None
+        self._with_scipy = False
         self._limit: Any = None
         self.begin()
 
@@ -93,7 +95,9 @@ class OneBlasThread:
     def __enter__(self) -> None:
         with self._lock:
             if not self._holders:
-                self.libraries = self.libraries or ThreadpoolController()
+                with_scipy = "scipy.linalg" in sys.modules  # which may bring a BLAS of its own
+                if self.libraries is None or with_scipy != self._with_scipy:
+                    self.libraries, self._with_scipy = ThreadpoolController(), with_scipy
                 with _control_of_openblas():
                     self._limit = self.libraries.limit(limits=1, user_api="blas")
             self._holders += 1

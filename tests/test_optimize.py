@@ -128,7 +128,7 @@ def test_lbfgs_asks_scipy_not_to_stop_of_its_own(monkeypatch):
         asked.update(arguments["options"])
         return scipys(f, x, **arguments)
 
-    monkeypatch.setattr("nsnumpy.lbfgsb.scipy.optimize.minimize", spy)
+    monkeypatch.setattr("scipy.optimize.minimize", spy)
     minimize(rosenbrock, np.full(20, -1.2), iterations=60, bounds=None, memory=7, method="scipy")
     assert (asked["ftol"], asked["gtol"], asked["maxcor"]) == (0, 0, 7)
     assert min(asked["maxiter"], asked["maxfun"]) > 1e6  # whoever wants its steps counts them
@@ -570,7 +570,7 @@ def test_an_error_of_scipys_own_is_passed_on(monkeypatch):
         f(x)
         raise RuntimeError("of scipy's")
 
-    monkeypatch.setattr("nsnumpy.lbfgsb.scipy.optimize.minimize", broken)
+    monkeypatch.setattr("scipy.optimize.minimize", broken)
     with pytest.raises(RuntimeError, match="of scipy's"):
         minimize(rosenbrock, np.full(6, -1.2), method="scipy", iterations=5)
 

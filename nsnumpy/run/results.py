@@ -6,10 +6,10 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Any
 
 import numpy as np
-import scipy
 
 from .._version import __version__
 from ..backend import Array, to_host
@@ -126,5 +126,5 @@ def versions(vgg: VGG) -> dict[str, str]:
         "nsnumpy": __version__,
         "python": platform.python_version(),
         vgg.xp.__name__: vgg.xp.__version__,
-        "scipy": scipy.__version__,
+        "scipy": metadata.version("scipy"),
     }
