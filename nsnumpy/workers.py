@@ -120,6 +120,26 @@ def limit_openmp() -> None:
     one_blas_thread.libraries.select(threading_layer="openmp").limit(limits=1)  # found already: `map` holds the context
 
 
+class Blocks(Sequence[tuple[int, int]]):
+    """0 ... length cut into `count` nearly equal (start, stop)."""
+
+    def __init__(self, length: int, count: int) -> None:
+        self._length, self._count = length, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, k: Any) -> Any:
+        if not 0 <= k < self._count:
+            raise IndexError(k)
+        return k * self._length // self._count, (k + 1) * self._length // self._count
+
+    @property
+    def longest(self) -> int:
+        """The length of the longest, by arithmetic: `plan` asks for sizes of which no list could be made."""
+        return -(-self._length // self._count)
+
+
 class Workers:
     """A number of threads with their scratch memory.
 
@@ -146,7 +166,7 @@ class Workers:
         self._process = os.getpid()
         self._lock = threading.Lock()
 
-    def blocks(self, length: int, bytes_each: float, least: int = 1) -> list[tuple[int, int]]:
+    def blocks(self, length: int, bytes_each: float, least: int = 1) -> Blocks:
         """0 ... length cut into nearly equal (start, stop), a multiple of the number of threads of them where possible.
 
         A block has about `block_bytes`, if one element needs `bytes_each`, but not fewer than `least` elements, unless
@@ -155,7 +175,7 @@ class Workers:
         most = max(1, least, int(self.block_bytes / bytes_each))
         count = -(-length // most)
         count = min(length, -(-count // self.threads) * self.threads)
-        return [(k * length // count, (k + 1) * length // count) for k in range(count)]
+        return Blocks(length, count)
 
     def map(self, function: Callable[[Job, Scratch], Done], jobs: Sequence[Job]) -> list[Done]:
         """``[function(job, scratch) for job in jobs]``, the jobs shared out among the threads."""

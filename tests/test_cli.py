@@ -70,7 +70,7 @@ def test_plan_says_what_a_transfer_would_take(folder, capsys):
     assert set(parts.values()) == {"MB"}
     status, _, err = call(capsys, "plan photo.png painting.jpg --size 15 --weights tiny.h5")
     assert (status, err.count("\n")) == (1, 1)
-    assert "H, W >= 16 expected" in err
+    assert "the result would be 15 x 12 pixels, and the deepest layer needs 16: take size 21 or more" in err
 
 
 def test_a_run_that_does_not_fit_stops_unless_told_otherwise(folder, capsys, monkeypatch):
@@ -117,20 +117,25 @@ def test_every_option_arrives(folder, capsys):
     status, _, err = call(
         capsys,
         "transfer photo.png painting.jpg -o out.png --weights tiny.h5 --size 36 --style-size 30 --iterations 3 "
-        "--optimizer adam --bounds none --lr 0.01 --momentum 0.5 --init noise --seed 5 --alpha 0.5 --beta 20 --tv 0.1 "
+        "--optimizer sgd --bounds none --lr 1e-9 --momentum 0.5 --init noise --seed 5 --alpha 0.5 --beta 20 --tv 0.1 "
         "--content-layers conv3_1:2,relu4_2 --style-layers conv1_1:0.2,conv2_1 --pooling max --device cpu "
         "--dtype float64 --quiet",
     )
     assert (status, err) == (0, "")
     settings = read_settings("out.png")
     expected = {
-        "size": 36, "style_size": 30, "iterations": 3, "optimizer": "adam", "bounds": "none", "lr": 0.01,
+        "size": 36, "style_size": 30, "iterations": 3, "optimizer": "sgd", "bounds": "none", "lr": 1e-9,
         "momentum": 0.5, "init": "noise", "seed": 5, "alpha": 0.5, "beta": 20.0, "tv": 0.1, "pooling": "max",
         "content_layers": {"conv3_1": 2.0, "conv4_2": 0.5}, "style_layers": {"conv1_1": 0.2, "conv2_1": 0.5},
         "dtype": "float64",
     }  # fmt: skip
     assert {name: settings[name] for name in expected} == expected
     assert {f.name for f in fields(Settings)} <= settings.keys()
+
+
+def test_a_home_folder_in_quotes(folder, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    assert call(capsys, f"transfer ~/photo.png ~/painting.jpg -o out.png {QUICK}")[0] == 0
 
 
 def test_the_log_has_a_line_per_iteration(folder, capsys):
@@ -184,7 +189,7 @@ def test_intermediate_pictures(folder, capsys):
         ("transfer photo.png painting.jpg -o ./painting.jpg", 2, "painting.jpg: named twice"),
         ("transfer photo.png painting.jpg -o out.png --log photo.png", 2, "photo.png: named twice"),
         ("transfer photo.png painting.jpg -o out.png --init a.png --log a.png", 2, "a.png: named twice"),
-        ("transfer photo.png painting.jpg -o out.png --momentum 1.5", 1, "momentum is a number from 0 to below 1"),
+        ("transfer photo.png painting.jpg -o out.png --momentum 1.5", 2, "momentum is a number from 0 to below 1"),
         (
             "transfer photo.png painting.jpg -o out.png --init random",
             1,
@@ -194,12 +199,32 @@ def test_intermediate_pictures(folder, capsys):
         (f"transfer photo.png painting.jpg -o {'a' * 300}.png", 2, "too long"),
         ("reconstruct photo.png -o out.png --layer fc6", 2, "unknown layer 'fc6'"),
         ("reconstruct photo.png -o out.png --beta 3", 2, "unrecognized arguments: --beta 3"),
+        (
+            "transfer photo.png painting.jpg -o out.png --siez 9",
+            2,
+            "did you mean --size? (see nsnumpy transfer --help)",
+        ),
+        ("transfr photo.png painting.jpg -o out.png", 2, "did you mean transfer? (see nsnumpy --help)"),
+        ("transfer photo.png painting.jpg -o out.png --lr 1", 2, "--lr is of --optimizer sgd and adam"),
+        (
+            "transfer photo.png painting.jpg -o out.png --momentum 0.5 --optimizer adam",
+            2,
+            "--momentum is of --optimizer",
+        ),
+        ("transfer photo.png painting.jpg -o out.png --style-layers conv1_1,relu1_1", 2, "conv1_1 is named twice"),
+        (
+            "transfer photo.png painting.jpg -o out.png --style-size 16",
+            1,
+            "pixels, and the deepest layer needs 16: take style size",
+        ),
+        ("transfer photo.png painting.jpg -o out.png --size 9000000000", 1, "choose --size"),
+        ("transfer photo.png painting.jpg -o out.png --style-size 9000000000", 1, "choose a smaller --style-size"),
         ("transfer nobody.png painting.jpg -o out.png", 1, "nobody.png: no such file"),
         ("transfer sample:nobody painting.jpg -o out.png", 1, "sample:nobody: no such sample; choose from "),
         ("transfer photo.png tiny.h5 -o out.png", 1, "tiny.h5: not a picture that can be read"),
         ("transfer photo.png painting.jpg -o out.png --weights photo.png", 1, "photo.png: not a readable HDF5 file"),
         ("transfer photo.png painting.jpg -o out.png --weights none.h5", 1, "none.h5: no such weight file"),
-        ("transfer photo.png painting.jpg -o out.png --size 15", 1, "conv5_1: a picture (H, W, 3) with H, W >= 16"),
+        ("transfer photo.png painting.jpg -o out.png --size 15", 1, "the result would be 15 x 12 pixels"),
         (
             "transfer photo.png painting.jpg -o out.png --style-layers conv5_3",
             1,

@@ -437,7 +437,7 @@ def test_an_interrupt_within_a_cell_does_not_keep_it(folder, monkeypatch):
         ("figure tradeoff photo.png painting.png -o out --ratios 1,1.0", 2, "each number once expected"),
         ("figure content nobody.png -o out", 1, "nobody.png: no such file"),
         ("figure content photo.png -o out --weights none.h5", 1, "none.h5: no such weight file"),
-        ("figure content photo.png -o out --size 15", 1, "conv5_1: a picture (H, W, 3) with H, W >= 16"),
+        ("figure content photo.png -o out --size 15", 1, "pixels, and the deepest layer needs 16: take size"),
         ("figure content photo.png -o out --layers conv5_3", 1, "conv5_3: this network ends at conv5_1"),
         ("figure content photo.png -o out --init nobody.png", 1, "nobody.png: no such file"),
         ("figure content photo.png -o out --momentum 2", 1, "momentum is a number from 0 to below 1"),

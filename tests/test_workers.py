@@ -174,8 +174,9 @@ def test_blocks_cover_everything_once():
                 blocks = Workers(threads, size).blocks(length, 10, least=3)
                 assert [i for start, stop in blocks for i in range(start, stop)] == list(range(length))
                 assert len(blocks) % threads == 0 or len(blocks) == length
-    assert Workers(1, 1000).blocks(1000, 10) == [(100 * k, 100 * k + 100) for k in range(10)]
-    assert Workers(1, 10).blocks(9, 10, least=3) == [(0, 3), (3, 6), (6, 9)]
+                assert blocks.longest == max(stop - start for start, stop in blocks)
+    assert list(Workers(1, 1000).blocks(1000, 10)) == [(100 * k, 100 * k + 100) for k in range(10)]
+    assert list(Workers(1, 10).blocks(9, 10, least=3)) == [(0, 3), (3, 6), (6, 9)]
 
 
 def test_scratch_memory_is_used_again_and_grows():

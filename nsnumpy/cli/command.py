@@ -7,13 +7,15 @@ and HUP, which end it alike.
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
 import os
+import re
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
@@ -21,12 +23,26 @@ from ..files.writing import SIGNALS
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports what is wrong with a command in one line, instead of the whole usage."""
+    """Reports what is wrong with a command in one line, instead of the whole usage, and what may have been meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # told by the command's own parser, which knows its options
+            meant = _meant(unknown[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+        return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
         program = self.prog.removeprefix("python -m ").split()[0]
+        if wrong := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            message += _meant(wrong[1], re.findall(r"[\w-]+", wrong[2]))
         say(program, f"error: {message} (see {self.prog} --help)")
         raise SystemExit(2)
+
+
+def _meant(given: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(given, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def run_program(

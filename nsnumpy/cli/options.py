@@ -75,7 +75,9 @@ def layers(text: str) -> dict[str, float | None]:
     weights = {}
     for part in text.split(","):
         name, colon, weight = part.partition(":")
-        weights[layer(name.strip())] = non_negative(weight) if colon else None
+        if (known := layer(name.strip())) in weights:
+            raise argparse.ArgumentTypeError(f"each layer once expected; {known} is named twice")
+        weights[known] = non_negative(weight) if colon else None
     return weights
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..architecture import Network
 from ..backend import DeviceError, check_tf32, device_errors
 from ..files.checkpoint import EVERY, Checkpoint, check_checkpoint, is_checkpoint, read_checkpoint
-from ..files.images import check_output
+from ..files.images import Source, check_output, opened
 from ..files.weight_sources import BUILTINS
 from ..files.weights import WeightFile, load_vgg, read_network, read_weights
 from ..files.writing import check_absent, check_distinct, check_folder, locked, uninterrupted
@@ -25,8 +25,9 @@ from ..run.run import Run
 from ..run.settings import INITS, USE_CASES, Settings, settings_of
 from ..study.report.report import Frames, check_report, write_report
 from ..vgg import VGG
-from .command import duration, one_line, os_error, plural, say, tell
+from .command import one_line, os_error, plural, say, tell
 from .options import PROG, add_settings, layer, positive
+from .planned import does_not_fit, mend, planned_line
 from .watch import watching
 
 
@@ -88,25 +89,30 @@ class _Given:
     ----------
     settings, layer : dicts
         As the use case takes them.
-    inputs : Inputs
-        The pictures, at the sizes that the run needs.
+    sources : dict of Source
+        The pictures, as they were decoded; once `fit` was called, at the sizes that the run needs.
     weights : WeightFile, or Network
         What was read of the weight file; its shapes alone, once there is a network of it.
     """
 
     settings: dict[str, Any]
     layer: dict[str, str]
-    inputs: Inputs
+    sources: dict[str, Source]
     weights: WeightFile | Network
 
     @classmethod
-    def read(cls, arguments: argparse.Namespace, *, begins: bool) -> _Given:
+    def read(cls, arguments: argparse.Namespace) -> _Given:
         name = arguments.use_case
-        settings = {f.name: getattr(arguments, f.name) for f in fields(Settings) if name in f.metadata["only"]}
-        pictures = {role: getattr(arguments, role) for role in USE_CASES[name].pictures}
-        inputs = Inputs(name, pictures, settings_of(name, **settings).completed(name), begins=begins)
+        sources = {role: opened(getattr(arguments, role)) for role in USE_CASES[name].pictures}
         layer = {"layer": arguments.layer} if name == "reconstruct" else {}
-        return cls(settings, layer, inputs, read_weights(arguments.weights))
+        return cls(_settings(arguments), layer, sources, read_weights(arguments.weights))
+
+    def fit(self, arguments: argparse.Namespace, *, begins: bool) -> Inputs:
+        """What the run takes: the pictures at its sizes, which are known to fit."""
+        name = arguments.use_case
+        inputs = Inputs(name, self.sources, settings_of(name, **self.settings).completed(name), begins=begins)
+        self.sources = {given.name: given.source for given in inputs.each}
+        return inputs
 
     def vgg(self, arguments: argparse.Namespace) -> VGG:
         file, self.weights = self.weights, read_network(self.weights, arguments.pooling, arguments.dtype)
@@ -122,7 +128,7 @@ class _Given:
     def plan(self, arguments: argparse.Namespace) -> Plan:
         return plan(
             arguments.use_case,
-            **{given.name: given.source for given in self.inputs.each},
+            **self.sources,
             **self.layer,
             **{name: getattr(arguments, name) for name in ("pooling", "dtype", "threads", "device", "tf32")},
             weights=self.weights,
@@ -134,6 +140,7 @@ def _make(arguments: argparse.Namespace) -> int:
     """Run a use case under a progress bar, and write what it makes."""
     with contextlib.ExitStack() as locks:
         try:
+            _check_settings(arguments)
             kept = _check_files(arguments)
             for path, doing in ((kept, "is kept there"), (arguments.log, "has its log there")):
                 if path:
@@ -149,19 +156,20 @@ def _make(arguments: argparse.Namespace) -> int:
 
 
 def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Checkpoint | None) -> int:
-    given = _Given.read(arguments, begins=resume is None)
+    given = _Given.read(arguments)
     planned = None if arguments.force and arguments.quiet else given.plan(arguments)
     if planned and not planned.fits and not arguments.force:
-        _say(f"error: {_does_not_fit(planned, arguments)}; or --force to try all the same")
+        _say(f"error: {does_not_fit(planned, arguments)}; or --force to try all the same")
         return 1
     if not arguments.quiet:
-        tell(_planned(planned))
+        tell(planned_line(planned))
         if resume:
             tell(f"{arguments.resume}: goes on after {plural(resume.iteration, 'iteration')}")
     frames = Frames() if arguments.report else None
-    made = _run(arguments, given, kept, resume, frames)
+    inputs = given.fit(arguments, begins=resume is None)
+    made = _run(arguments, given, inputs, kept, resume, frames)
     if isinstance(made, str):
-        _say(f"error: out of memory; {_mend(planned or given.plan(arguments), arguments)} ({made})")
+        _say(f"error: out of memory; {mend(planned or given.plan(arguments), arguments)} ({made})")
         return 1
     result, vgg = made
     if result.interrupted and result.history[-1]["iteration"] == 0:
@@ -173,10 +181,10 @@ def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Chec
         if saved and not arguments.quiet:
             tell(_summary(arguments.output, result))
         if result.stopped:
-            mend = f": {_mend(planned or given.plan(arguments), arguments)}" if result.out_of_memory else ""
+            how = f": {mend(planned or given.plan(arguments), arguments)}" if result.out_of_memory else ""
             holds = f"; {arguments.output} holds the best picture so far" if saved else ""
             goes_on = f", and --resume {there} goes on" if there and result.interrupted else ""
-            _say(f"{result.stopped}{mend}{holds}{goes_on}")
+            _say(f"{result.stopped}{how}{holds}{goes_on}")
     reported = 0 if frames is None else _report(arguments, given, result, vgg, frames)
     return 128 + signal.SIGINT if result.interrupted else reported or int(result.failed or not saved)
 
@@ -196,6 +204,20 @@ def _save(result: Result, output: Path, there: Path | None) -> bool:
     except OSError as error:
         _say(f"error: {wrong}; nor could it be written elsewhere ({os_error(error)}){goes_on or '; it is lost'}")
     return False
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {f.name: getattr(arguments, f.name) for f in fields(Settings) if arguments.use_case in f.metadata["only"]}
+
+
+def _check_settings(arguments: argparse.Namespace) -> None:
+    """ValueError if a setting cannot be, or does nothing."""
+    name, settings = arguments.use_case, _settings(arguments)
+    s = settings_of(name, **settings).completed(name)
+    of_methods = {"lr": ("sgd", "adam"), "momentum": ("sgd",)}
+    for option, methods in of_methods.items():
+        if s.optimizer not in methods and getattr(s, option) != getattr(USE_CASES[name].defaults, option):
+            raise ValueError(f"--{option} is of --optimizer {' and '.join(methods)}; {s.optimizer} has none")
 
 
 def _check_files(arguments: argparse.Namespace) -> Path | None:
@@ -229,7 +251,12 @@ def _check_files(arguments: argparse.Namespace) -> Path | None:
 
 
 def _run(
-    arguments: argparse.Namespace, given: _Given, kept: Path | None, resume: Checkpoint | None, frames: Frames | None
+    arguments: argparse.Namespace,
+    given: _Given,
+    inputs: Inputs,
+    kept: Path | None,
+    resume: Checkpoint | None,
+    frames: Frames | None,
 ) -> tuple[Result, VGG] | str:
     """The run's result and its network, or how it ran out of memory; what it held is given back then."""
     try:
@@ -245,7 +272,7 @@ def _run(
         ) as report:
             run = Run(
                 arguments.use_case,
-                given.inputs,
+                inputs,
                 vgg=vgg,
                 checkpoint=kept,
                 checkpoint_every=arguments.checkpoint_every,
@@ -261,11 +288,10 @@ def _run(
 def _report(arguments: argparse.Namespace, given: _Given, result: Result, vgg: VGG, frames: Frames) -> int:
     """Write the report, and return the exit status; the picture has been written."""
     path: Path = arguments.report
-    pictures = {picture.name: picture.source for picture in given.inputs.each}
     peak_bytes = peak_memory()
     try:
         with device_errors():
-            write_report(path, result, vgg=vgg, frames=frames, peak_bytes=peak_bytes, **pictures)
+            write_report(path, result, vgg=vgg, frames=frames, peak_bytes=peak_bytes, **given.sources)
     except KeyboardInterrupt:
         _say(f"interrupted; {path} was not written")
         return 128 + signal.SIGINT
@@ -278,32 +304,6 @@ def _report(arguments: argparse.Namespace, given: _Given, result: Result, vgg: V
     return 0
 
 
-def _planned(planned: Plan) -> str:
-    height, width = planned.size
-    scales = f" at {', '.join(map(str, planned.scales))} pixels" if len(planned.scales) > 1 else ""
-    return (
-        f"{width} x {height}: about {planned.peak_bytes / 1e9:.2f} GB of memory, {planned.seconds:.2g} s an "
-        f"evaluation, {duration(planned.total_seconds)} for {plural(planned.iterations, 'iteration')}{scales}"
-    )
-
-
-def _does_not_fit(planned: Plan, arguments: argparse.Namespace) -> str:
-    height, width = planned.size
-    return (
-        f"{width} x {height} would take about {planned.peak_bytes / 1e9:.2f} GB of memory, and "
-        f"{planned.available_bytes / 1e9:.2f} GB are to be had: {_mend(planned, arguments)}"
-    )
-
-
-def _mend(planned: Plan, arguments: argparse.Namespace) -> str:
-    if planned.fits:
-        return "choose a smaller --size"
-    mend = f"choose --size {planned.largest_size} or less" if planned.largest_size else "no size would fit"
-    if planned.largest_size and getattr(arguments, "scales", None):
-        mend += ", and --scales up to it"
-    return mend
-
-
 def _run_plan(arguments: argparse.Namespace) -> int:
     try:
         check_tf32(arguments.tf32, arguments.device, arguments.dtype)
@@ -313,11 +313,11 @@ def _run_plan(arguments: argparse.Namespace) -> int:
     names = ("content", "style", "weights", "pooling", "dtype", "threads", "device", "tf32")
     names = (*names, *(f.name for f in fields(Settings) if "transfer" in f.metadata["only"]))
     planned = plan("transfer", **{name: getattr(arguments, name) for name in names})
-    print(_planned(planned))
+    print(planned_line(planned))
     for name, size in planned.parts.items():
         print(f"  {name:10}{size / 1e6:8.0f} MB")
     if not planned.fits:
-        _say(f"error: {_does_not_fit(planned, arguments)}")
+        _say(f"error: {does_not_fit(planned, arguments)}")
     return int(not planned.fits)
 
 

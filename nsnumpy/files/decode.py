@@ -86,9 +86,15 @@ def decode(picture: str | os.PathLike[str] | Image.Image | np.ndarray) -> Image.
         raise TypeError(f"a path, a PIL image or an array expected, {type(picture).__name__} given")
     with reading(picture), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large pictures are welcome; bombs still raise
-        with Image.open(picture, formats=READABLE) as image:
+        with Image.open(at_home(picture), formats=READABLE) as image:
             image.load()
             return _normalise(image, picture)
+
+
+def at_home(path: str | os.PathLike[str]) -> Path:
+    """The path with "~" at its beginning as the home folder, which a shell leaves as it is within quotes."""
+    path = Path(path)
+    return path.expanduser() if path.parts[:1] == ("~",) else path
 
 
 def header_size(picture: str | os.PathLike[str]) -> tuple[int, int]:
@@ -97,7 +103,7 @@ def header_size(picture: str | os.PathLike[str]) -> tuple[int, int]:
         return _open_sample(picture.removeprefix(SAMPLE_PREFIX)).size[::-1]
     with reading(picture), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(picture, formats=READABLE) as image:
+        with Image.open(at_home(picture), formats=READABLE) as image:
             # Of a PNG Pillow's own would decode all pixels in search of what may stand behind them.
             early = image.format == "PNG" and not _has_late_metadata(picture)
             exif = Image.Image.getexif(image) if early else image.getexif()
@@ -108,7 +114,7 @@ def header_size(picture: str | os.PathLike[str]) -> tuple[int, int]:
 
 def _has_late_metadata(path: str | os.PathLike[str]) -> bool:
     """Whether a PNG file has texts or EXIF after its pixels."""
-    with open(path, "rb") as file:
+    with at_home(path).open("rb") as file:
         file.seek(8)
         begun = False
         while len(header := file.read(8)) == 8:

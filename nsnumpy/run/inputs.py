@@ -69,7 +69,7 @@ class Inputs:
         self._start = None if start is None else start.kept([], begin)
         self.each: list[Input] = []
         for name, source, weight in each:
-            sizes = [scale[_side(name)] for scale in self.scales]
+            sizes = [scale[side_of(name)] for scale in self.scales]
             starts = isinstance(s.init, str) and name == s.init == "style"
             self.each.append(Input(name, source.kept(sizes, begin if starts else []), weight))
 
@@ -84,7 +84,7 @@ class Inputs:
 
     def at(self, given: Input, scale: Scale) -> np.ndarray:
         """One of them at a scale."""
-        return given.source.at(scale[_side(given.name)])
+        return given.source.at(scale[side_of(given.name)])
 
     def content(self, scale: Scale) -> np.ndarray | None:
         """The content picture at a scale, if there is one."""
@@ -107,7 +107,7 @@ class Inputs:
         return source.at(self.scales[0]["result"]) if s.init == "content" else source.fit(shape)
 
 
-def _side(name: str) -> str:
+def side_of(name: str) -> str:
     """What a scale calls the long side of a picture: the content is as large as the result."""
     return "result" if name == "content" else name
 

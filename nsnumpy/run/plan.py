@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..architecture import Network
+from ..architecture import Network, minimum_size
 from ..backend import check_tf32, device_namespace, free_device_bytes
 from ..files.images import Picture, fit_size, image_shape
 from ..files.weight_sources import BUILTIN
 from ..files.weights import WeightFile, read_network
 from ..machine import available_bytes, resident_bytes, usable_cores
 from .budget import Run, measured_rates, run_memory, run_seconds
-from .inputs import Scale, Styles, pictures_of, scales_of
+from .inputs import Scale, Styles, pictures_of, scales_of, side_of
 from .settings import layers_of, settings_of
 
 
@@ -121,6 +122,9 @@ def plan(
         )
 
     scales = scales_of(s, shapes)
+    _check_sides(
+        scales[-1], shapes, minimum_size(network.architecture, network.resolve({*content_layers, *style_layers}))
+    )
     runs = [run(scale) for scale in scales]
     asked = runs[-1]
     for coarse in runs[:-1]:
@@ -144,6 +148,24 @@ def plan(
         largest = _largest_size(needed, available, max(asked.size))
     sides = [max(run.size) for run in runs]
     return Plan(asked.size, peak, parts, sides, sum(counts), each[-1], total, available, largest)
+
+
+def _check_sides(scale: Scale, shapes: Mapping[str, tuple[int, int]], least: int) -> None:
+    """ValueError that names the size to take if a picture, at this scale, is too small for the deepest layer."""
+    result = next(iter(shapes.values()))
+    for name, shape in {"result": result, **shapes}.items():
+        side = side_of(name)
+        height, width = fit_size(shape, scale[side])
+        if min(height, width) < least:
+            size = next(
+                size
+                for size in itertools.count(least * max(shape) // min(shape))
+                if min(fit_size(shape, size)) >= least
+            )
+            raise ValueError(
+                f"the {name} would be {width} x {height} pixels, and the deepest layer needs {least}: take "
+                f"{'size' if side == 'result' else 'style size'} {size} or more"
+            )
 
 
 def _room(weights: Any) -> tuple[int, int | None]:

@@ -112,7 +112,7 @@ def patches_scratch(size: tuple[int, ...], channels: int, filters: int, itemsize
     height, width = size
     columns = 9 * channels + 1
     blocks = workers.blocks(height, width * (columns + 2 * filters) * itemsize)
-    rows = max(stop - start for start, stop in blocks)
+    rows = blocks.longest
     return rows * width * (columns + 4 * filters) + (rows + 2) * (width + 2) * channels
 
 

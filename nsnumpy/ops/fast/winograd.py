@@ -33,7 +33,7 @@ import math
 from types import ModuleType
 
 from ...backend import Array, get_xp, on_host
-from ...workers import Scratch, Workers
+from ...workers import Blocks, Scratch, Workers
 from .device import DeviceTiles
 from .host import HostTiles
 from .matrices import G
@@ -221,9 +221,7 @@ def _pieces(batch: int, size: tuple[int, ...], U: Array, workers: Workers) -> li
     return [Piece(*group, 0, rows) for group in workers.blocks(batch, bytes_each, -(-_TILES // (columns * rows)))]
 
 
-def winograd_stripes(
-    size: tuple[int, ...], channels: int, itemsize: int, workers: Workers
-) -> tuple[int, list[tuple[int, int]]]:
+def winograd_stripes(size: tuple[int, ...], channels: int, itemsize: int, workers: Workers) -> tuple[int, Blocks]:
     """How a layer's work is cut up.
 
     Parameters
@@ -239,7 +237,7 @@ def winograd_stripes(
     -------
     columns : int
         T, the number of tiles side by side.
-    stripes : list of (first, last + 1) tile row
+    stripes : sequence of (first, last + 1) tile row
     """
     rows, columns = (-(-n // 4) for n in size)
     least = max(_ROWS, -(-_TILES // columns))
@@ -254,7 +252,7 @@ def winograd_scratch(
     On a GPU: V, M, and the copy of U^T that its products make.
     """
     T, stripes = winograd_stripes(size, channels + filters, itemsize, workers)
-    R = max(stop - start for start, stop in stripes)
+    R = stripes.longest
     C, N = channels, filters
     if on_device:
         return {"V": 36 * R * T * C, "M": 36 * R * T * N, "U": 36 * C * N}

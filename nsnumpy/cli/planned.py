@@ -1,0 +1,39 @@
+"""What is said of what a run will take."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..run.plan import Plan
+from .command import duration, plural
+
+
+def planned_line(planned: Plan) -> str:
+    """What a run will take."""
+    height, width = planned.size
+    scales = f" at {', '.join(map(str, planned.scales))} pixels" if len(planned.scales) > 1 else ""
+    return (
+        f"{width} x {height}: about {planned.peak_bytes / 1e9:.2f} GB of memory, {planned.seconds:.2g} s an "
+        f"evaluation, {duration(planned.total_seconds)} for {plural(planned.iterations, 'iteration')}{scales}"
+    )
+
+
+def does_not_fit(planned: Plan, arguments: argparse.Namespace) -> str:
+    """Why it will not do, and what would."""
+    height, width = planned.size
+    return (
+        f"{width} x {height} would take about {planned.peak_bytes / 1e9:.2f} GB of memory, and "
+        f"{planned.available_bytes / 1e9:.2f} GB are to be had: {mend(planned, arguments)}"
+    )
+
+
+def mend(planned: Plan, arguments: argparse.Namespace) -> str:
+    """What would fit."""
+    if planned.fits:
+        return "choose a smaller --size"
+    if not planned.largest_size and getattr(arguments, "style_size", None):
+        return "choose a smaller --style-size"
+    made = f"choose --size {planned.largest_size} or less" if planned.largest_size else "no size would fit"
+    if planned.largest_size and getattr(arguments, "scales", None):
+        made += ", and --scales up to it"
+    return made
