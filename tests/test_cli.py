@@ -457,6 +457,28 @@ def test_a_signal_ends_a_run_with_the_best_picture(folder, name):
     assert read_settings("out.png")["loss"] == min(losses)
 
 
+@pytest.mark.parametrize("at", ["say", "exit"])
+def test_a_second_ctrl_c_needs_no_traceback(folder, at):
+    """While the first one is told of, and while Python ends."""
+    code = f"""
+import atexit, os, signal, sys
+from nsnumpy import cli
+from nsnumpy.cli import command, run
+interrupt = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+run.load_vgg = interrupt
+if {at!r} == "say":
+    command.say = interrupt
+else:
+    atexit.register(interrupt)
+sys.argv = ["nsnumpy", *{f"transfer photo.png painting.jpg -o out.png {QUICK}".split()}]
+sys.exit(cli.program())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == (130 if at == "say" else -signal.SIGINT)
+    assert "Traceback" not in done.stderr
+
+
 def test_an_interrupt_before_the_first_value_writes_nothing(folder, capsys, monkeypatch):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt

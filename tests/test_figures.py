@@ -205,20 +205,43 @@ def test_cells_are_kept_and_numbers_do_not_depend_on_it(folder):
     assert make().computed == 1
     data = Path("out/conv1_1.png").read_bytes()
     Path("out/conv1_1.png").write_bytes(data[: len(data) // 2])
-    ns.save_image("out/conv3_1.png", ns.load_image("photo.png"))
-    assert make().computed == 2
+    assert make().computed == 1
 
     settings = ns.read_settings("out/conv1_1.png")
     ns.save_image("out/conv1_1.png", 1 - ns.load_image("out/conv1_1.png"), settings)  # a record on another picture
     assert make().computed == 1
     assert make().sheet.read_bytes() == sheet
 
-    assert make(tv=2.0).computed == 3
-    assert make(tv=2.0, pooling="max").computed == 3
-    assert make(tv=2.0, pooling="max", threads=2).computed == 0
-    assert make(tv=2.0, pooling="max", dtype="float64").computed == 3
+    assert make(threads=2).computed == 0
+
+    def files():
+        return {path: path.read_bytes() for path in Path("out").iterdir()}
+
+    def refused(message="made with other settings or by someone else", **changes):
+        before = files()
+        with pytest.raises(ValueError, match=message):
+            make(**changes)
+        assert files() == before
+        return True
+
+    assert refused(tv=2.0)
+    assert refused(pooling="max")
+    assert refused(dtype="float64")
     Image.open("painting.png").save("photo.png")
-    assert make(tv=2.0, pooling="max").computed == 3
+    assert refused()
+
+
+@pytest.mark.parametrize("name", ["sheet.png", "conv1_1.png", "figure.json"])
+def test_a_picture_of_the_users_own_is_not_written_over(folder, capsys, name):
+    Path("out").mkdir()
+    ns.save_image("photo-of-mine.png", ns.load_image("photo.png"))
+    Path("photo-of-mine.png").rename(f"out/{name}")
+    before = Path("out", name).read_bytes()
+    status, out, err = call(capsys, f"figure content photo.png -o out --layers conv1_1 {OPTIONS}")
+    assert (status, out) == (1, "")
+    assert err.startswith(f"nsnumpy: error: out/{name}: is there, ")
+    assert Path("out", name).read_bytes() == before
+    assert os.listdir("out") == [name]
 
 
 def test_a_renamed_picture_is_the_same_picture(folder):
@@ -354,13 +377,14 @@ def test_the_same_command_goes_on_after_ctrl_c(folder, capsys, monkeypatch):
     assert "3 cells, 2 computed, 1 kept from before" in call(capsys, command)[1]
 
 
-def test_an_interrupted_figure_has_no_sheet_of_other_settings(folder, capsys, monkeypatch):
+def test_an_interrupted_figure_has_no_sheet_of_before(folder, capsys, monkeypatch):
     command = f"figure content photo.png -o out --layers conv1_1,conv2_1 {OPTIONS}"
     assert call(capsys, command)[0] == 0
+    Path("out/conv1_1.png").unlink()
     fail_at(monkeypatch, "conv1_1", KeyboardInterrupt())
-    status, _, err = call(capsys, f"{command} --tv 2")
-    assert (status, err.count("0 of 2 cells")) == (130, 1)
-    assert sorted(os.listdir("out")) == ["conv1_1.png", "conv2_1.png"]
+    status, _, err = call(capsys, command)
+    assert (status, err.count("1 of 2 cells")) == (130, 1)
+    assert os.listdir("out") == ["conv2_1.png"]
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
@@ -520,6 +544,9 @@ def test_weights_that_are_replaced_are_loaded_again(folder, tiny_weights):
     ns.content_figure("photo.png", "out", layers=["conv1_1"], **QUICK)
     changed = {name: (1.5 * weight, bias) for name, (weight, bias) in tiny_weights.items()}
     ns.write_weights("tiny.h5", ns.WeightFile(changed))
+    with pytest.raises(ValueError, match="made with other settings"):
+        ns.content_figure("photo.png", "out", layers=["conv1_1"], **QUICK)
+    Path("out/conv1_1.png").unlink()
     assert ns.content_figure("photo.png", "out", layers=["conv1_1"], **QUICK).computed == 1
 
 

@@ -6,6 +6,7 @@ Exit status: 0 done, 1 the run failed, 2 the command was wrong, 130 interrupted 
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import Sequence
 
 from .._version import __version__
@@ -19,8 +20,13 @@ from .options import PROG
 
 def program() -> int:
     """The program ``nsnumpy``: `main` on the command line that it was started with, with the right BLAS kernel."""
-    restart_with_better_kernel()
-    return main()
+    try:
+        restart_with_better_kernel()
+        return main()
+    except KeyboardInterrupt:  # a second one, while the first one was dealt with
+        return 128 + signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is left to do needs no traceback
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -39,7 +39,8 @@ def add_commands(commands: Any) -> None:
     figure = commands.add_parser(
         "figure",
         help="make one of the paper's figures: pictures, a sheet with numbers, and what they show",
-        description="The paper's figures. The same command again computes only what is missing in FOLDER.",
+        description="The paper's figures. The same command again computes only what is missing in FOLDER; "
+        "with other settings it takes another folder.",
         allow_abbrev=False,
     )
     kinds = figure.add_subparsers(title="figures", required=True, metavar="FIGURE")

@@ -173,6 +173,18 @@ def read_cell(path: Path, key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
     return None
 
 
+def other_cell(path: Path) -> bool:
+    """Whether a picture is there that is whole: one that `read_cell` does not take is another cell's, or no cell's."""
+    try:
+        image = to_bytes(load_image(path))
+    except (PictureError, OSError):
+        return False
+    try:
+        return read_settings(path)[RECORD]["picture"] == digest(image)
+    except (PictureError, OSError, KeyError, TypeError):
+        return True
+
+
 def compute_cells(
     jobs: Sequence[Job],
     folder: Path,

@@ -25,7 +25,7 @@ from ..._version import __version__
 from ...files.images import Picture, save_image
 from ...files.writing import atomic_path, check_distinct, check_folder
 from ...machine import usable_cores
-from .cells import RECORD, Job, compute_cells, plain, read_cell
+from .cells import RECORD, Job, compute_cells, other_cell, plain, read_cell
 from .claims import Claim, FigureCell, content_claims, style_claims, tradeoff_claims
 from .contact import Sheet, most_detailed
 from .plan import FIGURE_LAYERS, FigurePlan, figure_files, plan_figure, settings_line
@@ -200,6 +200,7 @@ def _figure(
             made[job["name"]] = _filled(made[job["name"]], kept[0], kept[1] | job["names"])
         else:
             missing.append(job)
+    _check_ours(folder, [made[job["name"]].file for job in missing], sheet_path, json_path)
     if missing:  # what they say will no longer be so
         sheet_path.unlink(missing_ok=True)
         json_path.unlink(missing_ok=True)
@@ -219,9 +220,9 @@ def _figure(
     failures = compute_cells(missing, folder, processes=jobs, executor=executor, done=finish)
     cells = [replace(cell, error=failures.get(name, "")) for name, cell in made.items()]
     sheet, claims, region = _drawn(planned, cells)
-    save_image(sheet_path, np.asarray(sheet.image) / 255)
-    with atomic_path(json_path) as temporary:
+    with atomic_path(json_path) as temporary:  # before the sheet, which it tells to be a figure's
         temporary.write_text(json.dumps(_json(planned, cells, claims) | region, indent=1) + "\n", encoding="utf-8")
+    save_image(sheet_path, np.asarray(sheet.image) / 255)
     return Figure(kind, folder, sheet_path, json_path, cells, claims, len(missing) - len(failures))
 
 
@@ -236,6 +237,25 @@ def _check_not_anothers(folder: Path, planned: FigurePlan) -> None:
     ours = {name: planned.names[name] for name in planned.pictures}
     if kind != planned.kind or (names != ours and pictures != planned.digests):
         raise ValueError(f"{folder}: holds the {kind} figure of {' and '.join(names.values())}; choose another folder")
+
+
+def _check_ours(folder: Path, missing: Sequence[str], sheet: Path, record: Path) -> None:
+    """ValueError if a file that would be replaced is no figure's, or a cell that was made with other settings."""
+    if sheet.exists() and not record.exists():
+        raise ValueError(f"{sheet}: is there, and not of a figure; choose another folder")
+    if record.exists():
+        try:
+            ours = "figure" in json.loads(record.read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError):
+            ours = False
+        if not ours:
+            raise ValueError(f"{record}: is there, and not of a figure; choose another folder")
+    others = [file for file in missing if other_cell(folder / file)]
+    if others:
+        raise ValueError(
+            f"{folder / others[0]}: is there, made with other settings or by someone else; choose another folder, or "
+            f"remove it{f' and {len(others) - 1} more like it' if len(others) > 1 else ''}"
+        )
 
 
 def _filled(cell: FigureCell, image: np.ndarray, record: dict[str, Any]) -> FigureCell:
