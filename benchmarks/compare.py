@@ -1,10 +1,12 @@
 """nsnumpy beside PyTorch on this machine's CPU: time, memory, accuracy; each layer beside the time of its products.
 
-    python benchmarks/compare.py [--quick] [--threads N] [--json FILE] [--readme]
+    python benchmarks/compare.py [--quick] [--threads N] [--json FILE]
+    python benchmarks/compare.py --readme
 
 The two sides run in turn, in processes of their own, on the same objective with the same weights (full-width VGG-19,
-random and calibrated as the built-in network's are). Writes benchmarks/results.json; --readme puts the table into
-README.md. Takes about half an hour on two cores, --quick a few minutes. Needs PyTorch: pip install '.[bench]'.
+random and calibrated as the built-in network's are). Writes benchmarks/results.json. Takes about half an hour on two
+cores, --quick a few minutes. Needs PyTorch: pip install '.[bench]'. --readme measures nothing: it puts that file's
+table into docs/benchmarks.md, and three rows of it into README.md.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from nsnumpy.workers import Workers
 HERE = Path(__file__).parent
 WIDTHS = (64, 128, 256, 512, 512)
 SIZES = ((256, 256), (512, 512), (387, 611), (1024, 1024))
+SHORT = ((512, 512), (1024, 1024))
 MARKS = ("<!-- benchmark: written by benchmarks/compare.py --readme -->", "<!-- end of benchmark -->")
 
 
@@ -232,10 +235,12 @@ def environment(threads: int) -> dict[str, Any]:
     }
 
 
-def table(results: dict[str, Any]) -> str:
-    """The results as a Markdown table."""
+def table(results: dict[str, Any], *, short: bool = False) -> str:
+    """The results as a Markdown table; the short one has the evaluations of `SHORT` and the memory alone."""
     rows = ["| | nsnumpy | PyTorch | ratio |", "|---|---|---|---|"]
     for row in results["evaluations"]:
+        if short and tuple(row["size"]) not in SHORT:
+            continue
         height, width = row["size"]
         sides = [
             f"{row[side]['median']:.2f} s ({row[side]['least']:.2f} to {row[side]['most']:.2f})"
@@ -248,6 +253,8 @@ def table(results: dict[str, Any]) -> str:
             f"| peak memory of the process, L-BFGS included, {width} x {height} | {row['nsnumpy'] / 1e9:.2f} GB "
             f"| {row['torch'] / 1e9:.2f} GB | {row['ratio']:.2f} |"
         )
+    if short:
+        return "\n".join(rows)
     if both := results.get("end_to_end"):
         own, torch = both["nsnumpy"]["lbfgs-device, box"], both["torch"][both["mark"]]
         height, width = both["size"]
@@ -269,6 +276,15 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
+def write_tables(results: dict[str, Any], root: Path) -> None:
+    """Put the tables between the marks of both pages."""
+    for name, short in (("README.md", True), ("docs/benchmarks.md", False)):
+        path = root / name
+        before, _, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
+        after = rest.partition(MARKS[1])[2]
+        path.write_text(f"{before}{MARKS[0]}\n{table(results, short=short)}\n{MARKS[1]}{after}", encoding="utf-8")
+
+
 def main() -> None:
     restart_with_better_kernel()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -276,8 +292,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="of three evaluations a side (2)")
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--json", type=Path, default=HERE / "results.json")
-    parser.add_argument("--readme", action="store_true")
+    parser.add_argument("--readme", action="store_true", help="only write the tables of results.json into the pages")
     arguments = parser.parse_args()
+    if arguments.readme:
+        write_tables(json.loads(arguments.json.read_text()), HERE.parent)
+        return
     threads = arguments.threads
     results: dict[str, Any] = {"environment": environment(threads)}
 
@@ -297,12 +316,7 @@ def main() -> None:
             keep("time_per_pixel_1024_over_256", large["nsnumpy"]["median"] / small["nsnumpy"]["median"] / 16)
             keep("memory", memory(weights, threads, (1024, 1024), large["torch_format"]))
             keep("end_to_end", end_to_end(weights, threads, (384, 384), 100, rows[512, 512]["torch_format"]))
-    text = table(results)
-    print(text)
-    if arguments.readme:
-        path = HERE.parent / "README.md"
-        before, rest = path.read_text().split(MARKS[0])
-        path.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+    print(table(results))
 
 
 def say(text: str) -> None:

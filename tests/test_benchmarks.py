@@ -48,6 +48,26 @@ def weights(tmp_path, tiny_weights):
     return str(tmp_path / "w.h5")
 
 
+@pytest.mark.parametrize(("name", "short"), [("README.md", True), ("docs/benchmarks.md", False)])
+def test_the_pages_tables_are_those_of_the_results(name, short):
+    compare, results = load("compare"), json.loads((FOLDER / "results.json").read_text())
+    shown = (FOLDER.parent / name).read_text().partition(compare.MARKS[0])[2].partition(compare.MARKS[1])[0]
+    assert shown == f"\n{compare.table(results, short=short)}\n"
+    assert len(compare.table(results, short=True).splitlines()) == 5  # two evaluations and the memory
+
+
+def test_the_tables_take_the_place_of_others_and_of_nothing_else(tmp_path):
+    compare, results = load("compare"), json.loads((FOLDER / "results.json").read_text())
+    (tmp_path / "docs").mkdir()
+    pages = [tmp_path / "README.md", tmp_path / "docs/benchmarks.md"]
+    for page in pages:
+        page.write_text(f"before\n{compare.MARKS[0]}\n| old |\n{compare.MARKS[1]}\nafter\n")
+    compare.write_tables(results, tmp_path)
+    for page, short in zip(pages, (True, False), strict=True):
+        whole = f"before\n{compare.MARKS[0]}\n{compare.table(results, short=short)}\n{compare.MARKS[1]}\nafter\n"
+        assert page.read_text() == whole
+
+
 @pytest.mark.parametrize("memory_format", ["channels_last", "contiguous_format"])
 def test_both_sides_have_one_objective(workers, weights, memory_format):
     pytest.importorskip("torch")

@@ -10,6 +10,7 @@ import re
 import pytest
 from pages import DOCS, README, blocks, broken_links, commands, links, missing_lines, parses, run, weights_commands
 
+import nsnumpy
 from nsnumpy import load_image, save_image
 from nsnumpy.cli import main
 from nsnumpy.workers import one_blas_thread
@@ -22,10 +23,16 @@ def page_name(page):
     return page.relative_to(README.parent).as_posix()
 
 
+IN_ORDER = ("errata", "mathematics", "tutorial")
+"""Pages whose blocks go on from each other; each block of the others stands for itself."""
+
+
 def run_page(page, after_block=lambda block, namespace: None):
     namespace = {"__name__": page.stem}
     with one_blas_thread:
         for block in blocks(page, "python"):
+            if page.stem not in IN_ORDER:
+                namespace = {"__name__": page.stem}
             run(page, block, namespace)
             after_block(block, namespace)
 
@@ -66,7 +73,7 @@ def test_its_commands_parse(page):
     assert all(parses(arguments, weights=True) for arguments in weights_commands(page))
 
 
-GUIDES = [README, *(page for page in DOCS if page.stem in ("choosing", "weights"))]
+GUIDES = [README, *(page for page in DOCS if page.stem in ("choosing", "conventions", "gpu", "runs", "weights"))]
 """Pages whose commands are for the reader's own pictures and networks, and for larger ones than a test has time for."""
 
 
@@ -101,7 +108,10 @@ def test_the_guides_commands_run(arguments, tmp_path, monkeypatch):
     for name, sample in (("photo.jpg", "sample:coast"), ("painting.jpg", "sample:starry")):
         save_image(name, load_image(sample, 96))
     there = ["builtin" if argument in ("vgg19", "network.h5", "mine.h5") else argument for argument in arguments]
-    assert main([*there, *MADE_SMALL.get(arguments[0], "").split()]) == 0
+    small = MADE_SMALL.get(arguments[0], "").split()
+    if "--resume" in there:
+        assert main([*("--checkpoint" if argument == "--resume" else argument for argument in there), *small]) == 0
+    assert main([*there, *small]) == 0
     if "-o" in there:
         assert (tmp_path / there[there.index("-o") + 1]).exists()
 
@@ -119,8 +129,10 @@ def test_it_hides_no_code(page):
 
 def test_the_pages_are_there_and_say_what_they_should():
     by_name = {page.stem: page for page in DOCS}
-    assert {"README", "errata", "mathematics", "tutorial"} <= by_name.keys()
+    assert {"README", "api", "design", "errata", "mathematics", "tutorial"} <= by_name.keys()
     assert all(page.name in links(by_name["README"]) for page in DOCS if page.stem != "README")
+    names = re.findall(r"`(\w+)`", by_name["api"].read_text())
+    assert sorted(names) == sorted(set(nsnumpy.__all__) - {"__version__"})  # each once
     assert [page.stem for page in QUOTING] == ["mathematics"]
     quoted = {block.quoted for block in blocks(by_name["mathematics"])}
     assert quoted > {

@@ -58,7 +58,7 @@ def _tool(alpha: float, beta: float, tv: float = 0.0, **layers: tuple[str, ...])
 # (docs/choosing.md says why); alpha/beta of "paper" is the paper's. The others are the tools' own, for VGG-19 as it
 # was published; where a tool's total variation is another function than ours, its weight is 0. (titu1994 has conv5_2,
 # of VGG-16, for its content, and names conv4_2 as the other choice.)
-# The reference, "paper", is driven by scipy's L-BFGS-B; "relative" by ours, for its time and memory (see the README).
+# The reference, "paper", is driven by scipy's L-BFGS-B; "relative" by ours, as docs/benchmarks.md says why.
 # A tool's name stands for what is minimised, not for how (Torch's L-BFGS in five, scipy's in two, Adam in one): ours.
 BY_CONVENTION: dict[str, dict[str, dict[str, Any]]] = {
     "relative": _defaults(20.0, (60.0, 10.0, 1.0), content_layers=("conv3_2", "conv4_2")),
