@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -193,6 +194,13 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray, settings: Mappin
         options["pnginfo"].add_itxt(SETTINGS_KEY, json.dumps(settings))
     with atomic_path(path) as temporary:
         _from_array(image).save(temporary, kind, **options)
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """An image ``(H, W, 3)``, RGB, as the bytes of a PNG file; values outside [0, 1] are clipped."""
+    written = io.BytesIO()
+    _from_array(image).save(written, "PNG")
+    return written.getvalue()
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
