@@ -48,6 +48,13 @@ def folder(tmp_path, monkeypatch, picture, tiny_weights):
     return tmp_path
 
 
+def test_a_figure_shows_its_sheet_in_a_notebook(folder):
+    figure = ns.content_figure("photo.png", "made", layers=["conv1_1"], **QUICK)
+    assert figure._repr_png_() == figure.sheet.read_bytes()
+    figure.sheet.unlink()
+    assert figure._repr_png_() is None
+
+
 PLANNED = re.compile(r"\A\d+ x \d+: \d+ cells?(, \d+ kept from before)?(: at most about \d+ (s|min) and .* memory)?\n")
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from nsnumpy import PictureError, load_image, read_settings, sample_names, save_image
-from nsnumpy.files.images import fit_image
+from nsnumpy.files.images import fit_image, png_bytes
 
 rng = np.random.default_rng(3)
 RGB = (rng.random((20, 30, 3)) * 255).astype(np.uint8)
@@ -33,6 +33,10 @@ def test_files_go_out_and_come_back(tmp_path, suffix):
 def test_values_are_rounded_and_clipped(tmp_path):
     save_image(tmp_path / "a.png", np.array([[[-0.5, 0.4999 / 255, 0.5001 / 255], [1.7, 1.0, 254.4 / 255]]]))
     assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[[0, 0, 1], [255, 255, 254]]]
+
+
+def test_the_bytes_of_a_png_are_those_pixels():
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png_bytes(FLOAT)))), RGB)
 
 
 def test_settings_travel_in_a_png(tmp_path):

@@ -1,6 +1,7 @@
 """A run's steps, driven by whoever wants them; its pictures, read once."""
 
 import contextlib
+import io
 import shutil
 
 import numpy as np
@@ -32,6 +33,12 @@ def steps_of(run, count=10**6):
 
 def losses(history):
     return [line["loss"] for line in history]
+
+
+def test_a_result_shows_its_picture_in_a_notebook(tiny_vgg, pictures):
+    result = transfer(**pictures, vgg=tiny_vgg(), **SMALL)
+    shown = Image.open(io.BytesIO(result._repr_png_()))
+    assert np.array_equal(np.asarray(shown), np.rint(result.image * 255))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -9,13 +9,13 @@ import argparse
 import signal
 from collections.abc import Sequence
 
-from .._version import __version__
 from ..backend import DeviceError
 from ..files.decode import sample_names
 from ..machine import restart_with_better_kernel
 from . import figure, run, study
 from .command import Parser, run_program
 from .options import PROG
+from .version import Version
 
 
 def program() -> int:
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"A picture is a file or a bundled one: {', '.join('sample:' + name for name in sample_names())}.",
         allow_abbrev=False,
     )
-    made.add_argument("--version", action="version", version=f"{PROG} {__version__}")
+    made.add_argument("--version", action=Version)
     commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for part in (run, study, figure):
         part.add_commands(commands)

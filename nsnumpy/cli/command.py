@@ -40,6 +40,12 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+def examples(*commands: str) -> dict[str, Any]:
+    """Of a parser: what stands below its help."""
+    lines = "\n".join(f"  {command}" for command in commands)
+    return {"epilog": f"examples:\n{lines}", "formatter_class": argparse.RawDescriptionHelpFormatter}
+
+
 def _meant(given: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(given, list(known), 1)
     return f"; did you mean {close[0]}?" if close else ""

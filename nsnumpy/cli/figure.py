@@ -17,7 +17,7 @@ from ..run.settings import Settings
 from ..study.figure.claims import REFUTED, FigureCell
 from ..study.figure.figure import Figure, check_figure_folder, content_figure, style_figure, tradeoff_figure
 from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE
-from .command import duration, os_error, plural, say, tell
+from .command import duration, examples, os_error, plural, say, tell
 from .options import PROG, add_settings, layer, non_negative, positive
 
 _PICTURES = {"content": ("photo",), "style": ("painting",), "tradeoff": ("photo", "painting")}
@@ -30,6 +30,11 @@ _HELP = {
     "content": "make PHOTO again from what single layers know of it",
     "style": "make PAINTING's style again from growing sets of layers",
     "tradeoff": "PHOTO in the style of PAINTING: a row per set of style layers, a column per alpha/beta",
+}
+_EXAMPLES = {
+    "content": "sample:coast",
+    "style": "sample:starry",
+    "tradeoff": "sample:coast sample:starry --ratios 0.001,0.01,0.1",
 }
 _METAVARS = {"photo": "PHOTO", "painting": "PAINTING"}
 
@@ -46,7 +51,15 @@ def add_commands(commands: Any) -> None:
     kinds = figure.add_subparsers(title="figures", required=True, metavar="FIGURE")
     for kind, help in _HELP.items():
         description = f"{help[0].upper()}{help[1:]}. Writes sheet.png, figure.json and each picture into FOLDER."
-        command = kinds.add_parser(kind, help=help, description=description, allow_abbrev=False)
+        pictures = " ".join(_METAVARS[name] for name in _PICTURES[kind])
+        command = kinds.add_parser(
+            kind,
+            help=help,
+            description=description,
+            usage=f"%(prog)s {pictures} -o FOLDER [options]",
+            allow_abbrev=False,
+            **examples(f"nsnumpy figure {kind} {_EXAMPLES[kind]} -o {kind}/"),
+        )
         for name in _PICTURES[kind]:
             command.add_argument(name, metavar=_METAVARS[name], help=f"the {name}")
         command.add_argument("-o", "--output", metavar="FOLDER", required=True, help="made if it does not exist")

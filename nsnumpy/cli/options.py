@@ -14,6 +14,10 @@ from ..optimize import canonical_optimizer
 from ..run.settings import BY_CONVENTION, CHOICES, USE_CASES, Settings
 
 PROG = "nsnumpy"
+_FIRST = (
+    "size", "beta", "tv", "scales", "style_size", "iterations", "init", "content_layers", "style_layers",
+)  # fmt: skip
+"""The settings that one turns first; the others stand below them."""
 
 
 def natural(text: str) -> int:
@@ -113,8 +117,12 @@ def add_settings(
     name: str,
     without: Collection[str] = (),
     defaults: Mapping[str, Any] | None = None,
-) -> None:
-    """The options that decide what is computed; `without` some settings, or with other `defaults` for some."""
+) -> argparse._ArgumentGroup:
+    """The options that decide what is computed; `without` some settings, or with other `defaults` for some.
+
+    Returns the group of those that are seldom turned.
+    """
+    more = command.add_argument_group("more options")
     shown_defaults = replace(USE_CASES[name].defaults, **defaults or {})
     for setting in fields(Settings):
         if name in setting.metadata["only"] and setting.name not in without:
@@ -125,7 +133,7 @@ def add_settings(
                 alike = len(set(values.values())) == 1
                 named = "; ".join(f"{convention}: {value}" for convention, value in values.items())
                 shown = f" ({values['relative'] if alike else named})"
-            command.add_argument(
+            (command if setting.name in _FIRST else more).add_argument(
                 f"--{setting.name.replace('_', '-')}",
                 default=default,
                 help=setting.metadata["help"] + shown,
@@ -137,8 +145,9 @@ def add_settings(
         default=BUILTIN,
         help=f"weight file, or the name of a fetched one, or {BUILTIN_NAMES} ({BUILTIN})",
     )
-    command.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
-    command.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (float32)")
+    more.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
+    more.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (float32)")
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
-    command.add_argument("--tf32", action="store_true", help="gpu: faster products of float32, factors of 11 bits")
-    command.add_argument("--threads", metavar="N", type=positive, help="threads of the CPU (all usable cores)")
+    more.add_argument("--tf32", action="store_true", help="gpu: faster products of float32, factors of 11 bits")
+    more.add_argument("--threads", metavar="N", type=positive, help="threads of the CPU (all usable cores)")
+    return more

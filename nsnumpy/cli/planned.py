@@ -1,10 +1,11 @@
-"""What is said of what a run will take."""
+"""What is said of what a run will take, and of what it took."""
 
 from __future__ import annotations
 
 import argparse
 
 from ..run.plan import Plan
+from ..run.results import Result
 from .command import duration, plural
 
 
@@ -37,3 +38,14 @@ def mend(planned: Plan, arguments: argparse.Namespace) -> str:
     if planned.largest_size and getattr(arguments, "scales", None):
         made += ", and --scales up to it"
     return made
+
+
+def summary_line(output: str, result: Result) -> str:
+    """What was made."""
+    height, width = result.image.shape[:2]
+    last = result.history[-1]
+    first = next(line for line in result.history if line["size"] == last["size"])
+    return (
+        f"{output}: {width} x {height}, {plural(last['iteration'], 'iteration')} in {last['seconds']:.1f} s, "
+        f"loss {first['loss']:.4g} -> {result.settings['loss']:.4g}"
+    )

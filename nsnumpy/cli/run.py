@@ -25,22 +25,40 @@ from ..run.run import Run
 from ..run.settings import INITS, USE_CASES, Settings, settings_of
 from ..study.report.report import Frames, check_report, write_report
 from ..vgg import VGG
-from .command import one_line, os_error, plural, say, tell
+from .command import examples, one_line, os_error, plural, say, tell
 from .options import PROG, add_settings, layer, positive
-from .planned import does_not_fit, mend, planned_line
+from .planned import does_not_fit, mend, planned_line, summary_line
 from .watch import watching
 
 
 def add_commands(commands: Any) -> None:
     """transfer, texture, reconstruct and plan."""
-    command = _add_run(commands, "transfer", "paint CONTENT in the style of STYLE")
+    command = _add_run(
+        commands,
+        "transfer",
+        "paint CONTENT in the style of STYLE",
+        "nsnumpy transfer sample:coast sample:starry -o out.png",
+        "nsnumpy transfer photo.jpg painting.jpg -o out.png --size 800 --beta 60",
+        "nsnumpy transfer photo.jpg painting.jpg -o out.png --checkpoint run.h5 --report run.html",
+    )
     command.add_argument("content", metavar="CONTENT", help="the picture to paint")
     command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
 
-    command = _add_run(commands, "texture", "make a new picture in the style of STYLE")
+    command = _add_run(
+        commands,
+        "texture",
+        "make a new picture in the style of STYLE",
+        "nsnumpy texture sample:glass -o out.png",
+        "nsnumpy texture painting.jpg -o out.png --size 800 --seed 1",
+    )
     command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
 
-    command = _add_run(commands, "reconstruct", "make CONTENT again from what one layer knows of it")
+    command = _add_run(
+        commands,
+        "reconstruct",
+        "make CONTENT again from what one layer knows of it",
+        "nsnumpy reconstruct sample:coast -o out.png --layer conv3_1",
+    )
     command.add_argument("content", metavar="CONTENT", help="the picture to reconstruct")
     command.add_argument("--layer", metavar="NAME", default="conv4_2", type=layer, help="the layer (conv4_2)")
 
@@ -48,7 +66,9 @@ def add_commands(commands: Any) -> None:
         "plan",
         help="say what a transfer would take, and whether it fits",
         description="The memory and the time that `nsnumpy transfer` would take with the same options.",
+        usage="%(prog)s CONTENT STYLE [options]",
         allow_abbrev=False,
+        **examples("nsnumpy plan photo.jpg painting.jpg --size 2048"),
     )
     command.add_argument("content", metavar="CONTENT", help="the picture to paint")
     command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
@@ -56,15 +76,22 @@ def add_commands(commands: Any) -> None:
     command.set_defaults(run=_run_plan, use_case="transfer")
 
 
-def _add_run(commands: Any, name: str, help: str) -> argparse.ArgumentParser:
+def _add_run(commands: Any, name: str, help: str, *shown: str) -> argparse.ArgumentParser:
     """A command that makes a picture: its settings come from `Settings`, the rest is the same for all."""
-    command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False)
+    command = commands.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}.",
+        usage=f"%(prog)s {' '.join(picture.upper() for picture in USE_CASES[name].pictures)} -o OUT [options]",
+        allow_abbrev=False,
+        **examples(*shown),
+    )
     command.add_argument("-o", "--output", metavar="OUT", required=True, help="the result: png, jpg, webp or tif")
-    add_settings(command, name)
+    more = add_settings(command, name)
     command.add_argument("--save-every", metavar="K", type=positive, help="write OUT-00050.png, ... every K iterations")
-    command.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per iteration to FILE")
+    more.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per iteration to FILE")
     command.add_argument("--checkpoint", metavar="FILE", type=Path, help="keep the run in FILE, to go on from")
-    command.add_argument(
+    more.add_argument(
         "--checkpoint-every", metavar="K", type=positive, default=EVERY, help=f"after how many iterations ({EVERY})"
     )
     command.add_argument(
@@ -74,8 +101,8 @@ def _add_run(commands: Any, name: str, help: str) -> argparse.ArgumentParser:
         help="go on from FILE, with the same pictures and options (more --iterations, perhaps), and keep the run there",
     )
     command.add_argument("--report", metavar="FILE", type=Path, help="write a page about the run to FILE (.html)")
-    command.add_argument("--no-clobber", action="store_true", help="replace no file that is there")
-    command.add_argument("--force", action="store_true", help="run even if memory will not suffice")
+    more.add_argument("--no-clobber", action="store_true", help="replace no file that is there")
+    more.add_argument("--force", action="store_true", help="run even if memory will not suffice")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
     command.set_defaults(run=_make, use_case=name)
     return command
@@ -179,7 +206,7 @@ def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Chec
         there = next((path for path in (kept, arguments.resume) if path and path.is_file()), None)
         saved = _save(result, Path(arguments.output), there)
         if saved and not arguments.quiet:
-            tell(_summary(arguments.output, result))
+            tell(summary_line(arguments.output, result))
         if result.stopped:
             how = f": {mend(planned or given.plan(arguments), arguments)}" if result.out_of_memory else ""
             holds = f"; {arguments.output} holds the best picture so far" if saved else ""
@@ -319,16 +346,6 @@ def _run_plan(arguments: argparse.Namespace) -> int:
     if not planned.fits:
         _say(f"error: {does_not_fit(planned, arguments)}")
     return int(not planned.fits)
-
-
-def _summary(output: str, result: Result) -> str:
-    height, width = result.image.shape[:2]
-    last = result.history[-1]
-    first = next(line for line in result.history if line["size"] == last["size"])
-    return (
-        f"{output}: {width} x {height}, {plural(last['iteration'], 'iteration')} in {last['seconds']:.1f} s, "
-        f"loss {first['loss']:.4g} -> {result.settings['loss']:.4g}"
-    )
 
 
 def _say(text: str) -> None:

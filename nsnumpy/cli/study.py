@@ -20,7 +20,7 @@ from ..run.settings import BY_CONVENTION
 from ..study.carry import carry_weights, convention_factors
 from ..study.prove import run_checks
 from ..vgg import VGG
-from .command import say
+from .command import examples, say
 from .options import PROG, layers, natural, non_negative, positive
 
 _WEIGHTS = ("alpha", "beta", "tv")
@@ -33,6 +33,7 @@ def add_commands(commands: Any) -> None:
         help="prove every gradient: adjoint identities and central differences, float64",
         description="One row per op and loss, and for the whole map from pixels to loss; exit status 1 if one fails.",
         allow_abbrev=False,
+        **examples("nsnumpy gradcheck --seed 3"),
     )
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (cpu)")
     command.add_argument("--seed", type=natural, default=0, help="of the random inputs (0)")
@@ -42,8 +43,12 @@ def add_commands(commands: Any) -> None:
         "conventions",
         help="say what each loss convention makes of the paper's losses, and carry weights from one to another",
         description="A table of each convention's factors of the paper's losses, for a network and a size; or, with "
-        "--from and --to, the options that give with one convention the loss that the weights give with the other.",
+        "--from and --to,\nthe options that give with one convention the loss that the weights give with the other.",
         allow_abbrev=False,
+        **examples(
+            "nsnumpy conventions --size 640x480",
+            "nsnumpy conventions photo.jpg painting.jpg --from jcjohnson --to relative --beta 200",
+        ),
     )
     command.add_argument("content", metavar="CONTENT", nargs="?", help="the picture to paint; relative needs it")
     command.add_argument("style", metavar="STYLE", nargs="?", help="the picture whose style to take")

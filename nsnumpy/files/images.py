@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -218,7 +219,15 @@ def _text_in(image: Image.Image) -> str | None:
     comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
     if isinstance(comment, bytes):
         marked = comment.removeprefix(_ASCII).decode("ascii", errors="replace")
-    return marked.removeprefix(f"{SETTINGS_KEY}: ") if isinstance(marked, str) else None
+    prefix = f"{SETTINGS_KEY}: "
+    return marked.removeprefix(prefix) if isinstance(marked, str) and marked.startswith(prefix) else None
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """An image ``(H, W, 3)``, RGB, as the bytes of a PNG file; values outside [0, 1] are clipped."""
+    written = io.BytesIO()
+    _from_array(image).save(written, "PNG")
+    return written.getvalue()
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .._version import __version__
 from ..backend import Array, to_host
-from ..files.images import save_image
+from ..files.images import png_bytes, save_image
 from ..optimize import Ended, Ending
 from ..vgg import VGG
 
@@ -90,6 +90,10 @@ class Result(Ended):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the image, as `save_image`; a PNG carries the settings."""
         save_image(path, self.image, self.settings)
+
+    def _repr_png_(self) -> bytes:
+        """The image, for a notebook."""
+        return png_bytes(self.image)
 
 
 Callback = Callable[[Progress], object]

@@ -65,6 +65,10 @@ class Figure:
         """Of the cells that could not be made: their names, and why not."""
         return {cell.name: cell.error for cell in self.cells if cell.error}
 
+    def _repr_png_(self) -> bytes | None:
+        """The sheet, for a notebook; None if its file is no longer there."""
+        return self.sheet.read_bytes() if self.sheet.is_file() else None
+
 
 def content_figure(
     photo: Picture,
@@ -149,9 +153,8 @@ def tradeoff_figure(
 
     Claims: in each row, as alpha / beta falls, the content error rises and the style error falls.
 
-    Parameters, returns and errors as for `style_figure`. beta is the convention's default, alpha is ratio * beta.
-    ratios : numbers, or None
-        None takes `RATIOS`, by the convention.
+    Parameters, returns and errors as for `style_figure`, and ratios: numbers, or None, which takes `RATIOS`, by the
+    convention. beta is the convention's default, alpha is ratio times beta.
     """
     pictures = {"content": photo, "style": painting}
     return _figure("tradeoff", pictures, folder, layers, ratios, callback, **options)
