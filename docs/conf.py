@@ -43,13 +43,18 @@ default_role = "py:obj"  # a docstring's `name` is a link where there is somethi
 autodoc_typehints = "none"  # the signature has them in the source, the docstring has the shapes
 autodoc_member_order = "bysource"
 napoleon_use_rtype = False
-napoleon_use_ivar = True  # an attribute in the list that its class has, not an entry of its own
+napoleon_custom_sections = [("Attributes", "returns_style")]  # a list, not an entry of its own for each
 html_theme = "furo"
 html_title = "nsnumpy"
 html_copy_source = False
 html_math_renderer = "mathml"
 pygments_style = "default"
 suppress_warnings = ["myst.header"]
+
+STYLE = """<style>
+math { font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", math; }
+table:has(td img) { table-layout: fixed; width: 100%; }
+</style>"""
 
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)#]+)(#[^)]*)?\)")
 _FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
@@ -146,6 +151,10 @@ def _source_pages(app: Any) -> Any:
         yield f"source/{name}", {"title": name, "body": f"<h1>{name}</h1>{code}"}, "page.html"
 
 
+def _style(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    context["metatags"] = context.get("metatags", "") + STYLE
+
+
 def _finish(app: Any, failure: Exception | None) -> None:
     if failure is None:
         shutil.copy(Path(app.outdir) / "README.html", Path(app.outdir) / "index.html")
@@ -155,6 +164,7 @@ def _finish(app: Any, failure: Exception | None) -> None:
 def setup(app: Any) -> dict[str, Any]:
     app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
     app.connect("source-read", _read)
+    app.connect("html-page-context", _style)
     app.connect("html-collect-pages", _source_pages)
     app.connect("build-finished", _finish)
     return {"parallel_read_safe": True}

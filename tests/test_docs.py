@@ -8,7 +8,19 @@ import importlib
 import re
 
 import pytest
-from pages import DOCS, README, blocks, broken_links, commands, links, missing_lines, parses, run, weights_commands
+from pages import (
+    DOCS,
+    README,
+    ROOT,
+    blocks,
+    broken_links,
+    commands,
+    links,
+    missing_lines,
+    parses,
+    run,
+    weights_commands,
+)
 
 import nsnumpy
 from nsnumpy import load_image, save_image
@@ -116,7 +128,7 @@ def test_the_guides_commands_run(arguments, tmp_path, monkeypatch):
         assert (tmp_path / there[there.index("-o") + 1]).exists()
 
 
-@pytest.mark.parametrize("page", EVERY, ids=page_name)
+@pytest.mark.parametrize("page", [*EVERY, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=page_name)
 def test_its_links_lead_somewhere(page):
     assert broken_links(page) == []
 

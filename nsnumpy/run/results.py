@@ -48,7 +48,7 @@ class Progress:
 
     @property
     def image(self) -> np.ndarray:
-        """The picture so far: ``(H, W, 3)`` float32 in [0, 1], a copy."""
+        """The picture so far, a copy, ``(H, W, 3)`` float32 in [0, 1]."""
         return to_image(self.x)
 
     def record(self) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Figure:
 
     @property
     def failures(self) -> dict[str, str]:
-        """Of the cells that could not be made: their names, and why not."""
+        """The names of the cells that could not be made, and why not."""
         return {cell.name: cell.error for cell in self.cells if cell.error}
 
     def _repr_png_(self) -> bytes | None:
