@@ -38,7 +38,7 @@ source_suffix = {".md": "markdown"}
 exclude_patterns = ["samples"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
-myst_url_schemes = {"http": None, "https": None, "source": "source/{{path}}.html", "file": "{{path}}"}
+myst_url_schemes = {"http": None, "https": None, "source": "source/{{path}}.html", "site": "{{path}}"}
 default_role = "py:obj"  # a docstring's `name` is a link where there is something to link to
 autodoc_typehints = "none"  # the signature has them in the source, the docstring has the shapes
 autodoc_member_order = "bysource"
@@ -112,7 +112,7 @@ def _read(app: Any, page: str, source: list[str]) -> None:
         source[0] = re.sub(r"^.*`\w+`(?:, `\w+`)*$", lambda found: _documented(found[0]), source[0], flags=re.M)
     if page == "tutorial":
         title, _, rest = source[0].partition("\n")
-        source[0] = f"{title}\n\n[This page as a notebook](file:tutorial.ipynb)\n{rest}"
+        source[0] = f"{title}\n\n[This page as a notebook](site:tutorial.ipynb)\n{rest}"
 
 
 def _mathml(translator: Any, node: nodes.Element) -> None:

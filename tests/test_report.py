@@ -18,7 +18,7 @@ from PIL import Image
 from nsnumpy import Frames, Progress, ReportError, load_image, reconstruct, texture, transfer, write_report
 from nsnumpy.cli import main
 from nsnumpy.files.weights import WeightFile, write_weights
-from nsnumpy.losses import gram_matrix
+from nsnumpy.losses import STYLE_STATISTICS, gram_matrix
 from nsnumpy.machine import peak_memory
 from nsnumpy.optimize import Ending
 from nsnumpy.study.report.page import result_line
@@ -267,6 +267,14 @@ def test_several_styles_and_other_statistics(matplotlib, network, pictures, tmp_
     expected = 255 * (1 + np.sign(C) * np.sqrt(np.abs(C) / limit)) / 2
     assert np.abs(np.asarray(Image.open(io.BytesIO(png)), dtype=float) - expected[np.ix_(order, order)]).max() < 1
     assert " and ".join(p.name for p, _ in styles) in " ".join(page.texts["h1"])
+
+
+def test_a_new_statistic_needs_nothing_of_the_report(matplotlib, network, pictures, tmp_path, monkeypatch):
+    monkeypatch.setitem(STYLE_STATISTICS, "another", STYLE_STATISTICS["covariance"])
+    result = texture(pictures[1], vgg=network, size=32, iterations=1)
+    result.settings["style_statistics"] = "another"
+    write_report(tmp_path / "run.html", result, vgg=network, style=pictures[1])
+    assert "The style: what is compared" in (tmp_path / "run.html").read_text(encoding="utf-8")
 
 
 def test_colours_reach_from_the_least_to_the_limit(matplotlib):

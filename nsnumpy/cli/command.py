@@ -40,15 +40,40 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def examples(*commands: str) -> dict[str, Any]:
+def examples(*commands: str, above: str = "") -> dict[str, Any]:
     """Of a parser: what stands below its help."""
-    lines = "\n".join(f"  {command}" for command in commands)
-    return {"epilog": f"examples:\n{lines}", "formatter_class": argparse.RawDescriptionHelpFormatter}
+    lines = "\n".join([*([above, ""] if above else []), "examples:", *(f"  {command}" for command in commands)])
+    return {"epilog": lines, "formatter_class": argparse.RawDescriptionHelpFormatter}
 
 
 def _meant(given: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(given, list(known), 1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+class CommandError(ValueError):
+    """A command that is wrong, known before it is run: the exit status is 2."""
+
+
+@contextmanager
+def checking() -> Iterator[None]:
+    """What is wrong with the files and the settings that a command names, as a `CommandError`."""
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(os_error(error)) from error
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def to_the_end(main: Callable[[], int]) -> int:
+    """A program's exit status; a second Ctrl-C, while the first one is dealt with or Python ends, has no traceback."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_program(
@@ -136,6 +161,9 @@ def _run(
     except OSError as error:
         say(program, f"error: {os_error(error)}")
         return 1
+    except CommandError as error:
+        say(program, f"error: {one_line(error)}")
+        return 2
     except (ValueError, ArithmeticError, *failures) as error:
         say(program, f"error: {one_line(error)}")
         return 1

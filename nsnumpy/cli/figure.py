@@ -17,7 +17,7 @@ from ..run.settings import Settings
 from ..study.figure.claims import REFUTED, FigureCell
 from ..study.figure.figure import Figure, check_figure_folder, content_figure, style_figure, tradeoff_figure
 from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE
-from .command import duration, examples, os_error, plural, say, tell
+from .command import checking, duration, examples, plural, say, tell
 from .options import PROG, add_settings, layer, non_negative, positive
 
 _PICTURES = {"content": ("photo",), "style": ("painting",), "tradeoff": ("photo", "painting")}
@@ -45,8 +45,9 @@ def add_commands(commands: Any) -> None:
         "figure",
         help="make one of the paper's figures: pictures, a sheet with numbers, and what they show",
         description="The paper's figures. The same command again computes only what is missing in FOLDER; "
-        "with other settings it takes another folder.",
+        "with other settings it\ntakes another folder.",
         allow_abbrev=False,
+        **examples(*(f"nsnumpy figure {kind} {given} -o {kind}/" for kind, given in _EXAMPLES.items())),
     )
     kinds = figure.add_subparsers(title="figures", required=True, metavar="FIGURE")
     for kind, help in _HELP.items():
@@ -102,15 +103,9 @@ def _ratios(text: str) -> list[float]:
 
 def _run(arguments: argparse.Namespace) -> int:
     kind, given = arguments.kind, vars(arguments)
-    try:
+    with checking():
         check_tf32(arguments.tf32, arguments.device, arguments.dtype)
         folder = check_figure_folder(arguments.output)
-    except ValueError as error:
-        _say(f"error: {error}")
-        return 2
-    except OSError as error:
-        _say(f"error: {os_error(error)}")
-        return 2
     settings = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
     options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads", "jobs")}
     options |= {name: given[name] for name in ("layers", "ratios") if name in given}

@@ -25,7 +25,7 @@ from ..run.run import Run
 from ..run.settings import INITS, USE_CASES, Settings, settings_of
 from ..study.report.report import Frames, check_report, write_report
 from ..vgg import VGG
-from .command import examples, one_line, os_error, plural, say, tell
+from .command import checking, examples, one_line, os_error, plural, say, tell
 from .options import PROG, add_settings, layer, positive
 from .planned import does_not_fit, mend, planned_line, summary_line
 from .watch import watching
@@ -166,19 +166,13 @@ class _Given:
 def _make(arguments: argparse.Namespace) -> int:
     """Run a use case under a progress bar, and write what it makes."""
     with contextlib.ExitStack() as locks:
-        try:
+        with checking():
             _check_settings(arguments)
             kept = _check_files(arguments)
             for path, doing in ((kept, "is kept there"), (arguments.log, "has its log there")):
                 if path:
                     locks.enter_context(locked(path, doing))
             resume = read_checkpoint(arguments.resume) if arguments.resume else None
-        except ValueError as error:
-            _say(f"error: {error}")
-            return 2
-        except OSError as error:
-            _say(f"error: {os_error(error)}")
-            return 2
         return _make_checked(arguments, kept, resume)
 
 
@@ -200,7 +194,7 @@ def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Chec
         return 1
     result, vgg = made
     if result.interrupted and result.history[-1]["iteration"] == 0:
-        _say(f"{result.stopped}; that is no better than nothing, and {arguments.output} was not written")
+        _say(f"{result.stopped}; there is nothing to keep yet, and {arguments.output} was not written")
         return 128 + signal.SIGINT
     with uninterrupted():
         there = next((path for path in (kept, arguments.resume) if path and path.is_file()), None)
@@ -239,6 +233,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _check_settings(arguments: argparse.Namespace) -> None:
     """ValueError if a setting cannot be, or does nothing."""
+    check_tf32(arguments.tf32, arguments.device, arguments.dtype)
     name, settings = arguments.use_case, _settings(arguments)
     s = settings_of(name, **settings).completed(name)
     of_methods = {"lr": ("sgd", "adam"), "momentum": ("sgd",)}
@@ -249,7 +244,6 @@ def _check_settings(arguments: argparse.Namespace) -> None:
 
 def _check_files(arguments: argparse.Namespace) -> Path | None:
     """The file to keep the run in, if any; ValueError or OSError if a file cannot be written, or is named twice."""
-    check_tf32(arguments.tf32, arguments.device, arguments.dtype)
     output = check_output(arguments.output)
     kept: Path | None = arguments.checkpoint or arguments.resume
     if arguments.log:
@@ -332,14 +326,10 @@ def _report(arguments: argparse.Namespace, given: _Given, result: Result, vgg: V
 
 
 def _run_plan(arguments: argparse.Namespace) -> int:
-    try:
-        check_tf32(arguments.tf32, arguments.device, arguments.dtype)
-    except ValueError as error:
-        _say(f"error: {error}")
-        return 2
+    with checking():
+        _check_settings(arguments)
     names = ("content", "style", "weights", "pooling", "dtype", "threads", "device", "tf32")
-    names = (*names, *(f.name for f in fields(Settings) if "transfer" in f.metadata["only"]))
-    planned = plan("transfer", **{name: getattr(arguments, name) for name in names})
+    planned = plan("transfer", **{name: getattr(arguments, name) for name in names}, **_settings(arguments))
     print(planned_line(planned))
     for name, size in planned.parts.items():
         print(f"  {name:10}{size / 1e6:8.0f} MB")

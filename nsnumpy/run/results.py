@@ -88,7 +88,7 @@ class Result(Ended):
     ending: Ending = field(default_factory=Ending)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the image, as `save_image`; a PNG carries the settings."""
+        """Write the image with the settings, as `save_image`."""
         save_image(path, self.image, self.settings)
 
     def _repr_png_(self) -> bytes:

@@ -66,12 +66,25 @@ _ABOUT = {
 }
 
 
+_OTHER = _About(
+    "what is compared",
+    "Matrix",
+    "the one of filters <var>i</var> and <var>j</var> in the first of the statistics",
+    more=", and of the other statistics, which are not shown",
+    style="of the style",
+    result="of the result",
+    scale="linear in the square root, with white at zero",
+    signed=True,
+)
+"""Of statistics that nothing is said of above: a new term needs no change here."""
+
+
 def style_section(settings: Mapping[str, Any], shown: Sequence[Matrices]) -> str:
     """The matrices of each style layer as HTML, or nothing if there are none."""
     if not shown:
         return ""
     weights, several = settings["style_layers"], len(style_names(settings)) > 1
-    about = _ABOUT[settings["style_statistics"]]
+    about = _ABOUT.get(settings["style_statistics"], _OTHER)
     parts = "".join(_layer(matrices, weights[matrices.layer], about) for matrices in shown)
     mean = " The style's is the mean of the pictures', by their weights, which has the least loss." if several else ""
     return f"""<section>
