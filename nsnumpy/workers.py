@@ -6,13 +6,16 @@ its time waiting; and where other programs run as well, its waiting threads woul
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import math
 import os
+import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -140,8 +143,80 @@ class Blocks(Sequence[tuple[int, int]]):
         return -(-self._length // self._count)
 
 
+class _Shared:
+    """Jobs that a thread shares out among itself and its helpers: each takes the next one when it has done one.
+
+    All that waits here waits for a queue, whose lock is C's. Ctrl-C may come between any two steps of the main thread,
+    and a lock that Python code takes, as that of a `concurrent.futures.Future`, may then stay locked for ever.
+    """
+
+    def __init__(self, function: Callable[[Any, Scratch], Any], jobs: Iterable[Any]) -> None:
+        self._function: Any = function
+        self._waiting = deque(enumerate(jobs))
+        self._results: list[Any] = [None] * len(self._waiting)
+        self._done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._at_work: deque[None] = deque()
+        self._floating_point = np.geterr()  # it belongs to a thread
+
+    def run(self, helpers: queue.SimpleQueue, count: int, scratch: Scratch) -> list[Any]:
+        """All results; helpers, as many as `count`, are called by the queue that they wait at."""
+        error = None
+        left = len(self._results)
+        try:
+            for _ in range(count):
+                helpers.put(self._help)
+            for k, job in self._next():
+                self._results[k] = self._function(job, scratch)
+                left -= 1
+            for _ in range(left):
+                if (error := self._done.get()) is not None:
+                    raise error
+            return self._results
+        except BaseException:  # Ctrl-C, too: leave no thread at work on arrays that the caller gives up
+            self._waiting.clear()
+            while self._at_work:
+                time.sleep(1e-3)
+            raise
+        finally:
+            self._function = error = None  # a helper that comes too late, and an error, are not to hold arrays
+
+    def _help(self, scratch: Scratch) -> None:
+        self._at_work.append(None)  # before it takes a job: once none is left to take, who is not here has none
+        try:
+            with np.errstate(**self._floating_point):
+                for k, job in self._next():
+                    self._results[k] = self._function(job, scratch)
+                    self._done.put(None)
+        except BaseException as error:
+            self._done.put(error)
+        finally:
+            self._at_work.pop()
+
+    def _next(self) -> Iterator[tuple[int, Any]]:
+        while True:
+            try:
+                taken = self._waiting.popleft()
+            except IndexError:
+                return
+            yield taken
+
+
+def _serve(helpers: queue.SimpleQueue) -> None:
+    """A helper's life: until it is called with None."""
+    limit_openmp()
+    scratch = Scratch()
+    while (help := helpers.get()) is not None:
+        help(scratch)
+        del help  # which may be the last to know of large arrays
+
+
+def _dismiss(helpers: queue.SimpleQueue, count: int) -> None:
+    for _ in range(count):
+        helpers.put(None)
+
+
 class Workers:
-    """A number of threads with their scratch memory.
+    """A number of threads with their scratch memory: the one that calls, and its helpers.
 
     Parameters
     ----------
@@ -162,7 +237,7 @@ class Workers:
             raise ValueError(f"threads is 1 or more, not {threads}")
         self.block_bytes = block_bytes
         self._local = threading.local()
-        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+        self._helpers: queue.SimpleQueue | None = None
         self._process = os.getpid()
         self._lock = threading.Lock()
 
@@ -182,35 +257,24 @@ class Workers:
         with one_blas_thread:
             if self.threads == 1 or len(jobs) == 1:
                 return [function(job, self._scratch()) for job in jobs]
-            state = np.geterr()  # it belongs to a thread
-
-            def work(job: Job) -> Done:
-                with np.errstate(**state):
-                    return function(job, self._scratch())
-
-            pool = self._running_pool()
-            futures: list[concurrent.futures.Future] = []
-            try:
-                for job in jobs:
-                    futures.append(pool.submit(work, job))
-                return [future.result() for future in futures]
-            except BaseException:  # Ctrl-C, too: leave no thread at work on arrays that the caller gives up
-                for future in futures:
-                    future.cancel()
-                concurrent.futures.wait(futures)
-                raise
+            count = min(self.threads, len(jobs)) - 1
+            return _Shared(function, jobs).run(self._waiting_helpers(), count, self._scratch())
 
     @classmethod
     def on(cls, xp: ModuleType, threads: int | None = None) -> Workers:
         """The workers for arrays of namespace xp: on a GPU it is one thread that launches large pieces of work."""
         return cls(threads) if xp is np else cls(1, DEVICE_BLOCK_BYTES)
 
-    def _running_pool(self) -> concurrent.futures.ThreadPoolExecutor:
+    def _waiting_helpers(self) -> queue.SimpleQueue:
+        """The queue that they wait at to be called."""
         with self._lock:
-            if self._pool is None or self._process != os.getpid():  # a forked process has no threads but its own
-                self._process = os.getpid()
-                self._pool = concurrent.futures.ThreadPoolExecutor(self.threads, "nsnumpy", limit_openmp)
-            return self._pool
+            if self._helpers is None or self._process != os.getpid():  # a forked process has no threads but its own
+                helpers: queue.SimpleQueue = queue.SimpleQueue()
+                for number in range(1, self.threads):
+                    threading.Thread(target=_serve, args=(helpers,), name=f"nsnumpy-{number}", daemon=True).start()
+                weakref.finalize(self, _dismiss, helpers, self.threads - 1)
+                self._process, self._helpers = os.getpid(), helpers
+            return self._helpers
 
     def _scratch(self) -> Scratch:
         if not hasattr(self._local, "scratch"):

@@ -1,6 +1,8 @@
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -28,7 +30,7 @@ def test_results_come_in_order_and_every_thread_helps():
 
     assert Workers(3).map(job, range(12)) == [n * n for n in range(12)]
     assert len(seen) == 3
-    assert threading.get_ident() not in seen
+    assert threading.get_ident() in seen
 
 
 def test_one_thread_is_the_calling_thread():
@@ -131,6 +133,53 @@ def test_an_error_is_raised_once_no_thread_is_at_work_any_more():
         Workers(2).map(job, range(50))
     assert running == []
     assert len(ran) < 10  # the others were called off
+
+
+INTERRUPTED = """
+import sys
+
+from nsnumpy.workers import Workers
+
+busy = []
+
+def job(n, scratch):
+    busy.append(n)
+    busy.remove(n)
+    return n
+
+def interrupt_at(step):
+    left = [step]
+
+    def profile(frame, event, _):
+        if event in ("call", "c_return"):  # where Python looks for signals
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+
+    return profile
+
+workers = Workers(2)
+workers.map(job, range(4))
+interrupted = step = 0
+while interrupted == step:
+    step += 1
+    sys.setprofile(interrupt_at(step))
+    try:
+        workers.map(job, range(4))
+    except KeyboardInterrupt:
+        interrupted += 1
+    finally:
+        sys.setprofile(None)
+    assert not busy, step
+    assert workers.map(job, range(4)) == [0, 1, 2, 3], step
+print(interrupted)
+"""
+
+
+def test_ctrl_c_at_any_step_leaves_no_thread_at_work_and_none_waiting():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) > 20
 
 
 def test_a_network_has_the_threads_that_were_asked_for(tiny_weights, monkeypatch):
