@@ -1,64 +1,28 @@
-"""Neural style transfer (Gatys, Ecker, Bethge 2015) from scratch on NumPy and CuPy, every gradient by hand."""
+"""Neural style transfer (Gatys, Ecker, Bethge 2015) from scratch on NumPy and CuPy, every gradient by hand.
 
-from ._version import __version__
-from .architecture import Preprocessing, layer_names
-from .backend import DeviceError, get_xp
-from .files.decode import PictureError, sample_names
-from .files.images import load_image, read_settings, save_image
-from .files.weights import WeightFile, WeightFileError, load_vgg, read_weights, write_weights
-from .gradcheck import KinkError, check_adjoint, check_gradient
-from .objective import Objective
-from .optimize import minimize
-from .run.plan import Plan, plan
-from .run.results import Progress, Result
-from .run.run import Run
-from .run.settings import Settings
-from .study.carry import carry_weights
-from .study.figure.claims import Claim, FigureCell
-from .study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
-from .study.report.report import Frames, ReportError, write_report
-from .transfer import reconstruct, texture, transfer
-from .vgg import VGG
+The public names are those of `nsnumpy.api`, which is loaded when one of them is asked for. So the command line, which
+needs few of them, can answer Ctrl-C before NumPy is loaded.
+"""
 
-__all__ = [
-    "VGG",
-    "Claim",
-    "DeviceError",
-    "Figure",
-    "FigureCell",
-    "Frames",
-    "KinkError",
-    "Objective",
-    "PictureError",
-    "Plan",
-    "Preprocessing",
-    "Progress",
-    "ReportError",
-    "Result",
-    "Run",
-    "Settings",
-    "WeightFile",
-    "WeightFileError",
-    "__version__",
-    "carry_weights",
-    "check_adjoint",
-    "check_gradient",
-    "content_figure",
-    "get_xp",
-    "layer_names",
-    "load_image",
-    "load_vgg",
-    "minimize",
-    "plan",
-    "read_settings",
-    "read_weights",
-    "reconstruct",
-    "sample_names",
-    "save_image",
-    "style_figure",
-    "texture",
-    "tradeoff_figure",
-    "transfer",
-    "write_report",
-    "write_weights",
-]
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from .api import *  # noqa: F403
+    from .api import __all__ as __all__
+
+
+def __getattr__(name: str) -> Any:
+    if name == "api":  # Python's question before it imports the module
+        raise AttributeError(name)
+    from . import api
+
+    globals().update({public: getattr(api, public) for public in api.__all__}, __all__=api.__all__)
+    if name not in globals():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__getattr__("__all__")]

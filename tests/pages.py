@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nsnumpy.cli import parser
+from nsnumpy.cli.main import parser
 from weights_tools.cli import _parser as weights_parser
 
 ROOT = Path(__file__).parent.parent

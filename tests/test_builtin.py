@@ -16,7 +16,7 @@ from nsnumpy import (
     transfer,
     write_weights,
 )
-from nsnumpy.cli import main
+from nsnumpy.cli.main import main
 from nsnumpy.files.weight_sources import BUILTINS, BUNDLED, find_weights
 from nsnumpy.study.figure.plan import plan_figure, settings_line
 from weights_tools.cli import main as tools

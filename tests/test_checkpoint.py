@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 import nsnumpy as ns
-from nsnumpy.cli import main
+from nsnumpy.cli.main import main
 from nsnumpy.files import checkpoint as checkpoints
 from nsnumpy.files.checkpoint import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
 from nsnumpy.optimize import OPTIMIZERS
@@ -506,7 +506,7 @@ def test_a_file_that_cannot_grow_does_not_end_the_run(folder):
     command = f"transfer photo.png painting.png -o out.png {QUICK} --quiet --checkpoint run.h5 --checkpoint-every 1"
     code = (
         f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, {resource.RLIM_INFINITY})); "
-        f"from nsnumpy.cli import main; sys.exit(main({command.split()!r}))"
+        f"from nsnumpy.cli.main import main; sys.exit(main({command.split()!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from nsnumpy import Settings, WeightFile, load_image, read_settings, write_weights
-from nsnumpy.cli import main, parser
+from nsnumpy.cli.main import main, parser
 from nsnumpy.cli.watch import watching
 from nsnumpy.files.writing import locked
 from nsnumpy.losses import STYLE_STATISTICS

@@ -8,7 +8,7 @@ import pytest
 
 from nsnumpy import Objective, carry_weights, check_gradient, conventions, load_image, transfer, write_weights
 from nsnumpy.backend import to_host
-from nsnumpy.cli import main, parser
+from nsnumpy.cli.main import main, parser
 from nsnumpy.conventions import CONVENTIONS
 from nsnumpy.files.weights import WeightFile, load_vgg, read_network
 from nsnumpy.objective import layer_weights

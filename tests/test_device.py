@@ -15,7 +15,7 @@ import pytest
 import nsnumpy as ns
 from nsnumpy import convolution
 from nsnumpy.backend import DeviceError, asarray, to_host
-from nsnumpy.cli import main
+from nsnumpy.cli.main import main
 from nsnumpy.files.random_network import random_weights
 from nsnumpy.ops.fast.device import source
 from nsnumpy.run import budget

@@ -24,7 +24,7 @@ from pages import (
 
 import nsnumpy
 from nsnumpy import load_image, save_image
-from nsnumpy.cli import main
+from nsnumpy.cli.main import main
 from nsnumpy.workers import one_blas_thread
 
 EVERY = [README, *DOCS]

@@ -9,7 +9,7 @@ from test_download import _no_proxy, server  # noqa: F401
 from weight_writers import FIXTURES, small_network
 
 from nsnumpy import load_vgg, read_weights
-from nsnumpy.cli import main as nsnumpy_main
+from nsnumpy.cli.main import main as nsnumpy_main
 from nsnumpy.files.weight_sources import cache_folder
 from weights_tools import FetchError, fetch, published
 from weights_tools.cli import main

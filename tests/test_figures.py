@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import nsnumpy as ns
-from nsnumpy.cli import main
+from nsnumpy.cli.main import main
 from nsnumpy.study.figure import cells as cells_module
 from nsnumpy.study.figure.claims import (
     Claim,

@@ -17,14 +17,15 @@ SAMPLES = {path.relative_to(CLONE).as_posix(): path for path in (CLONE / "docs/s
 
 # A folder may import its own modules and those of the folders before it: the algorithm, what is kept in files, runs of
 # it, the use cases, what is studied with them, and the command line. Not one of a hundred names stands here.
-CORE, ORDER = "", ("", "files", "run", "transfer", "study", "cli", "__init__")
+CORE, ORDER = "", ("", "files", "run", "use_cases", "study", "cli", "__init__")
 
 
 def rank(name: str) -> int:
     """The place of a module's folder in that order; the top-level files are the algorithm, with ops."""
     first = name.partition("/")[0]
     if "/" not in name:
-        return ORDER.index({"transfer": "transfer", "__init__": "__init__", "__main__": "__init__"}.get(name, CORE))
+        public = dict.fromkeys(("api", "__init__", "__main__"), "__init__")
+        return ORDER.index((public | {"use_cases": "use_cases"}).get(name, CORE))
     return ORDER.index(CORE if first == "ops" else first)
 
 
@@ -77,15 +78,15 @@ def test_a_breach_of_these_rules_is_found(monkeypatch, tmp_path):
     with pytest.raises(AssertionError):
         test_no_imports_run_in_a_circle()
     assert rank("files/images") > rank("vgg") == rank("ops/fast/winograd")
-    assert rank("vgg") < rank("run/run") < rank("transfer") < rank("study/prove") < rank("cli/run") < rank("__main__")
-    assert {"run/run", "run/results"} <= internal("transfer")
+    assert rank("vgg") < rank("run/run") < rank("use_cases") < rank("study/prove") < rank("cli/run") < rank("__main__")
+    assert {"run/run", "run/results"} <= internal("use_cases")
 
 
 def test_the_algorithm_stands_alone_at_the_top():
-    top = {name for name in MODULES if "/" not in name} - {"__init__", "__main__", "_version"}
+    top = {name for name in MODULES if "/" not in name} - {"__init__", "__main__", "_version", "api"}
     assert top == {
         "architecture", "backend", "conventions", "convolution", "descent", "gradcheck", "lbfgs", "lbfgsb", "losses",
-        "machine", "objective", "optimize", "targets", "transfer", "variable", "vgg", "workers",
+        "machine", "objective", "optimize", "targets", "use_cases", "variable", "vgg", "workers",
     }  # fmt: skip
 
 

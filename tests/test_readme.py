@@ -6,7 +6,7 @@ import pytest
 from pages import README, blocks, broken_links, commands, links, parses, run, weights_commands
 
 from nsnumpy import sample_names
-from nsnumpy.cli import parser
+from nsnumpy.cli.main import parser
 
 TEXT = README.read_text()
 COMMANDS, WEIGHTS_COMMANDS = commands(README), weights_commands(README)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from nsnumpy import Frames, Progress, ReportError, load_image, reconstruct, texture, transfer, write_report
-from nsnumpy.cli import main
+from nsnumpy.cli.main import main
 from nsnumpy.files.weights import WeightFile, write_weights
 from nsnumpy.losses import STYLE_STATISTICS, gram_matrix
 from nsnumpy.machine import peak_memory

@@ -10,7 +10,7 @@ from PIL import Image
 
 import nsnumpy as ns
 from nsnumpy import Objective, Run, transfer
-from nsnumpy.cli import main
+from nsnumpy.cli.main import main
 from nsnumpy.files import weights as weights_module
 from nsnumpy.files.images import Source, image_shape
 from nsnumpy.optimize import OPTIMIZERS

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nsnumpy import Objective, WeightFile, plan, read_settings, texture, transfer, write_weights
-from nsnumpy.cli import main
+from nsnumpy.cli.main import main
 from nsnumpy.files.images import fit_image
 from nsnumpy.optimize import Descent
 from nsnumpy.run.inputs import scales_of

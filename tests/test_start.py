@@ -1,10 +1,14 @@
 """What a new process imports, and when."""
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
+from pages import ROOT
+
+import nsnumpy
 
 
 def run(code):
@@ -13,12 +17,46 @@ def run(code):
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("start", ["import nsnumpy", "from nsnumpy.cli import main, parser; parser()"])
+@pytest.mark.parametrize("start", ["import nsnumpy; nsnumpy.transfer", "from nsnumpy.cli.main import parser; parser()"])
 def test_what_takes_long_to_load_is_loaded_when_it_is_needed(start):
     """scipy alone takes longer than NumPy and this package together."""
     loaded = run(f"{start}; import sys; print(*sys.modules)")
     assert "numpy" in loaded
-    assert not {"scipy", "matplotlib", "cupy", "torch"} & set(loaded)
+    assert not {"scipy", "h5py", "tqdm", "matplotlib", "cupy", "torch"} & set(loaded)
+
+
+@pytest.mark.parametrize("start", ["nsnumpy", "nsnumpy.cli", "nsnumpy; dir(nsnumpy.__version__)"])
+def test_nothing_is_loaded_before_it_is_asked_for(start):
+    assert not {"numpy", "argparse", "nsnumpy.api"} & set(run(f"import {start}; import sys; print(*sys.modules)"))
+
+
+def test_the_public_names_are_there_whoever_asks_first():
+    for first in ("from nsnumpy.use_cases import transfer", "from nsnumpy import *", "import nsnumpy.ops", "pass"):
+        code = f"{first}; import nsnumpy as ns; print(callable(ns.transfer), ns.ops.__name__, 'plan' in dir(ns))"
+        assert run(code) == ["True", "nsnumpy.ops", "True"], first
+    with pytest.raises(AttributeError, match="module 'nsnumpy' has no attribute 'transfers'"):
+        nsnumpy.transfers  # noqa: B018
+    with pytest.raises(ImportError):
+        from nsnumpy import transfers  # noqa: F401
+
+
+@pytest.mark.parametrize("program", ["nsnumpy", "weights_tools"])
+def test_ctrl_c_while_the_program_is_loaded_has_no_traceback(program, tmp_path):
+    """In the middle of an import of NumPy's, which takes its time here."""
+    (tmp_path / "numpy.py").write_text("import time\nprint(flush=True)\ntime.sleep(60)\n")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    process = subprocess.Popen(
+        [sys.executable, "-m", program, "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (-signal.SIGINT, "", "")
 
 
 def test_scipys_own_blas_has_one_thread_though_it_came_late():

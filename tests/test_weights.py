@@ -1,5 +1,6 @@
 """The weight file goes out and comes back, and what is no weight file is told so in one line."""
 
+import shutil
 from dataclasses import replace
 
 import h5py
@@ -304,3 +305,36 @@ def test_a_failed_write_leaves_nothing(tmp_path, file):
     with pytest.raises(ValueError, match="conv2_1: missing"):
         write_weights(tmp_path / "w.h5", replace(file, weights=weights))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["conv1_1", "conv1_1/weight", "conv1_1/bias"])
+@pytest.mark.parametrize("link", [h5py.ExternalLink("other.h5", "/conv1_1"), h5py.SoftLink("/conv1_2")])
+def test_a_link_out_of_the_file_is_not_followed(tiny_weights, tmp_path, name, link):
+    path = tmp_path / "w.h5"
+    shutil.copy(tiny_weights, path)
+    shutil.copy(tiny_weights, tmp_path / "other.h5")
+    with h5py.File(path, "a") as h5:
+        del h5[name]
+        h5[name] = link
+    for read in (read_weights, load_vgg):
+        with pytest.raises(WeightFileError, match=rf"w\.h5: {name}: a link to somewhere else"):
+            read(path)
+
+
+def test_values_out_of_the_file_are_not_read(tiny_weights, tmp_path):
+    path, secret = tmp_path / "w.h5", tmp_path / "secret"
+    shutil.copy(tiny_weights, path)
+    with h5py.File(path, "a") as h5:
+        weight = h5["conv1_1/weight"][()]
+        weight.tofile(secret)
+        del h5["conv1_1/weight"]
+        h5.create_dataset("conv1_1/weight", weight.shape, "f4", external=[(str(secret), 0, weight.nbytes)])
+    with pytest.raises(WeightFileError, match="conv1_1/weight: its values are in another file"):
+        load_vgg(path)
+    layout = h5py.VirtualLayout(weight.shape, "f4")
+    layout[...] = h5py.VirtualSource(str(tiny_weights), "conv1_1/weight", weight.shape)
+    with h5py.File(path, "a") as h5:
+        del h5["conv1_1/weight"]
+        h5.create_virtual_dataset("conv1_1/weight", layout)
+    with pytest.raises(WeightFileError, match="conv1_1/weight: its values are in another file"):
+        load_vgg(path)

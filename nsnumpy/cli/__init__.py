@@ -1,55 +1,23 @@
 """The command line: what `nsnumpy` is called with, and its exit status. Only this folder prints.
 
-Exit status: 0 done, 1 the run failed, 2 the command was wrong; 130, 143 and 129 interrupted (Ctrl-C, TERM, HUP), with
-the best picture so far written.
+What takes long to load is imported inside the function: Ctrl-C meanwhile ends the program without a word.
 """
 
-from __future__ import annotations
-
-import argparse
-from collections.abc import Sequence
-
-from ..backend import DeviceError
-from ..files.decode import sample_names
-from ..machine import restart_with_better_kernel
-from . import figure, run, study
-from .command import Parser, examples, run_program, to_the_end
-from .options import PROG
-from .version import Version
+import signal
 
 
 def program() -> int:
     """The program ``nsnumpy``: `main` on the command line that it was started with, with the right BLAS kernel."""
+    hear_no_ctrl_c_yet()
+    from ..machine import restart_with_better_kernel
+    from .command import to_the_end
+    from .main import main
+
     restart_with_better_kernel()
     return to_the_end(main)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status; `argv` is `sys.argv` without the program's name."""
-    return run_program(
-        PROG,
-        parser,
-        argv,
-        interrupted="interrupted before there was a picture; nothing was written",
-        out_of_memory="choose a smaller --size",
-        failures=(DeviceError,),
-    )
-
-
-def parser() -> argparse.ArgumentParser:
-    """All commands with their options."""
-    made = Parser(
-        prog=PROG,
-        description="Neural style transfer (Gatys, Ecker, Bethge 2015), every gradient written by hand.",
-        allow_abbrev=False,
-        **examples(
-            "nsnumpy transfer sample:coast sample:starry -o out.png",
-            "nsnumpy transfer --help",
-            above=f"A picture is a file or a bundled one:\n{', '.join('sample:' + name for name in sample_names())}.",
-        ),
-    )
-    made.add_argument("--version", action=Version)
-    commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for part in (run, study, figure):
-        part.add_commands(commands)
-    return made
+def hear_no_ctrl_c_yet() -> None:
+    """Until a program deals with it, Ctrl-C ends it as the system does, with no traceback; who ignores it, does."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

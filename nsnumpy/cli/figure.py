@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from tqdm import tqdm
-
 from ..architecture import layer_names
 from ..backend import check_tf32
 from ..run.plan import Plan, plan
@@ -102,6 +100,8 @@ def _ratios(text: str) -> list[float]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm  # not before it is needed: it takes long to load
+
     kind, given = arguments.kind, vars(arguments)
     with checking():
         check_tf32(arguments.tf32, arguments.device, arguments.dtype)

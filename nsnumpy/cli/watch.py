@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ..files.images import save_image
 from ..files.writing import atomic_path, numbered_path
 from ..run.results import Progress
@@ -44,6 +42,8 @@ def watching(
     also : a further callback, or None
     quiet : bool
     """
+    from tqdm import tqdm  # not before it is needed: it takes long to load
+
     before = earlier[-1]["iteration"] if earlier else 0
     with tqdm(
         initial=before,

@@ -17,11 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import h5py
 import numpy as np
 
 from ..backend import Array, asarray, to_host
 from ..optimize import canonical_optimizer
+from .hdf5 import open_hdf5, own_dataset
 from .writing import atomic_path, check_folder
 
 FORMAT, VERSION = "nsnumpy checkpoint", 1
@@ -148,7 +148,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     record["state"] = _replaced(checkpoint.state, lambda value: hasattr(value, "dtype"), number)
     text, hosted = json.dumps(record), [to_host(array) for array in arrays]
     # Through a file of Python's, since HDF5 does not tell plainly of a disk that is full.
-    with atomic_path(Path(path)) as temporary, temporary.open("wb+") as file, h5py.File(file, "w") as h5:
+    with atomic_path(Path(path)) as temporary, temporary.open("wb+") as file, open_hdf5(file, "w") as h5:
         h5.attrs["format"], h5.attrs["version"] = FORMAT, VERSION
         h5.attrs["sha256"] = digest(text, *hosted)
         h5["record"] = text
@@ -168,13 +168,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; leave it out to begin anew")
     try:
-        with h5py.File(path) as h5:
+        with open_hdf5(path) as h5:
             if h5.attrs.get("format") != FORMAT:
                 raise CheckpointError(f"{path}: not a checkpoint of nsnumpy")
             if h5.attrs.get("version") != VERSION:
                 raise CheckpointError(f"{path}: a checkpoint of another version of nsnumpy; begin anew")
-            text = h5["record"].asstr()[()]
-            arrays = [h5[f"arrays/{i}"][()] for i in range(len(h5["arrays"]))]
+            text = own_dataset(h5, "record").asstr()[()]
+            arrays = [own_dataset(h5, f"arrays/{i}")[()] for i in range(len(h5["arrays"]))]
             if h5.attrs["sha256"] != digest(text, *arrays):
                 raise ValueError("its contents have changed")
         record = json.loads(text)
@@ -222,7 +222,7 @@ def check_checkpoint(path: Path) -> None:
 def is_checkpoint(path: Path) -> bool:
     """Whether the file keeps a run, this version's or another's."""
     try:
-        with h5py.File(path) as h5:
+        with open_hdf5(path) as h5:
             return h5.attrs.get("format") == FORMAT
     except (OSError, RuntimeError):
         return False

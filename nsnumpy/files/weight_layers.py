@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import h5py
 import numpy as np
 
+from .hdf5 import own_dataset
 from .quantize import LEVELS, dequantize, quantize
+
+if TYPE_CHECKING:
+    import h5py
 
 _MOST_GAIN = (
     8  # by compression: floats and what is in 8 bits do not shrink as far, and no file that claims it is believed
@@ -71,9 +74,7 @@ _TYPES = {"floats": "efdg", "floats or int8": "efdgb", "float32": "f"}
 
 
 def _dataset(h5: h5py.File, name: str, expected: str) -> h5py.Dataset:
-    dataset = h5.get(name)
-    if not isinstance(dataset, h5py.Dataset):
-        raise ValueError(f"{name} is missing")
+    dataset = own_dataset(h5, name)
     if dataset.dtype.char not in _TYPES[expected]:
         raise ValueError(f"{name}: {expected} expected, {dataset.dtype} given")
     return dataset

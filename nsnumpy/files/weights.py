@@ -15,9 +15,8 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import h5py
 import numpy as np
 
 from ..architecture import (
@@ -33,10 +32,14 @@ from ..architecture import (
 from ..backend import device_namespace
 from ..machine import warn_of_kernel
 from ..vgg import VGG
+from .hdf5 import open_hdf5
 from .random_network import PREPROCESSING, random_network, random_network_filters
 from .weight_layers import Layer, open_layer, read_layer, write_layer
 from .weight_sources import BUILTIN, BUILTIN_RANDOM, WeightFileError, find_weights
 from .writing import atomic_path, check_folder
+
+if TYPE_CHECKING:
+    import h5py
 
 DTYPES = ("int8", "float16", "float32", "float64")  # in which weights are stored, the narrowest first
 _CONVERT = "`python -m weights_tools convert` makes one of a file of another tool"
@@ -170,7 +173,7 @@ def write_weights(path: str | os.PathLike[str], file: WeightFile, dtype: str = "
         raise ValueError(f"unknown dtype {dtype!r}: choose from {', '.join(DTYPES)}")
     check_weights(file.weights, file.architecture)
     check_folder(Path(path))
-    with atomic_path(Path(path)) as temporary, h5py.File(temporary, "w") as h5:
+    with atomic_path(Path(path)) as temporary, open_hdf5(temporary, "w") as h5:
         h5.attrs["format_version"] = 2 if dtype == "int8" else 1
         for name, value in _attributes(file).items():
             h5.attrs[name] = value
@@ -221,7 +224,7 @@ def read_network(
 def _with_file(source: str | os.PathLike[str], read: Callable[[h5py.File], Content]) -> Content:
     path = find_weights(source)
     try:
-        with h5py.File(path) as h5:
+        with open_hdf5(path) as h5:
             return read(h5)
     except (OSError, RuntimeError) as error:  # h5py's errors about broken or foreign files
         raise WeightFileError(f"{path}: not a readable HDF5 file ({_first_line(error)}); {_CONVERT}") from error
@@ -255,8 +258,9 @@ def _layers(h5: h5py.File) -> tuple[str, dict[str, Layer]]:
             f"weight file of version {np.asarray(version).tolist()!r}; this nsnumpy reads versions 1 and 2"
         )
     architecture = _text(h5, "architecture", ARCHITECTURES)
-    names = [name for name in layer_names(architecture) if name in h5]
-    names += [name for name in h5 if name not in names]
+    held = list(h5)
+    names = [name for name in layer_names(architecture) if name in held]
+    names += [name for name in held if name not in names]
     layers = {name: open_layer(h5, name, version) for name in names}
     check_shapes({name: layer[:2] for name, layer in layers.items()}, architecture)  # before memory is taken for them
     for name, (_, bias, scale) in layers.items():

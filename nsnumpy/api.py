@@ -1,0 +1,64 @@
+"""The public names: what `import nsnumpy as ns` gives."""
+
+from ._version import __version__
+from .architecture import Preprocessing, layer_names
+from .backend import DeviceError, get_xp
+from .files.decode import PictureError, sample_names
+from .files.images import load_image, read_settings, save_image
+from .files.weights import WeightFile, WeightFileError, load_vgg, read_weights, write_weights
+from .gradcheck import KinkError, check_adjoint, check_gradient
+from .objective import Objective
+from .optimize import minimize
+from .run.plan import Plan, plan
+from .run.results import Progress, Result
+from .run.run import Run
+from .run.settings import Settings
+from .study.carry import carry_weights
+from .study.figure.claims import Claim, FigureCell
+from .study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
+from .study.report.report import Frames, ReportError, write_report
+from .use_cases import reconstruct, texture, transfer
+from .vgg import VGG
+
+__all__ = [
+    "VGG",
+    "Claim",
+    "DeviceError",
+    "Figure",
+    "FigureCell",
+    "Frames",
+    "KinkError",
+    "Objective",
+    "PictureError",
+    "Plan",
+    "Preprocessing",
+    "Progress",
+    "ReportError",
+    "Result",
+    "Run",
+    "Settings",
+    "WeightFile",
+    "WeightFileError",
+    "__version__",
+    "carry_weights",
+    "check_adjoint",
+    "check_gradient",
+    "content_figure",
+    "get_xp",
+    "layer_names",
+    "load_image",
+    "load_vgg",
+    "minimize",
+    "plan",
+    "read_settings",
+    "read_weights",
+    "reconstruct",
+    "sample_names",
+    "save_image",
+    "style_figure",
+    "texture",
+    "tradeoff_figure",
+    "transfer",
+    "write_report",
+    "write_weights",
+]
