@@ -568,3 +568,13 @@ def test_sigkill_at_random_moments(folder, request, method):
 def test_the_readme_names_the_options():
     text = (Path(__file__).parent.parent / "README.md").read_text()
     assert re.search(r"--checkpoint \S+.*\n?.*--resume", text)
+
+
+def test_no_values_of_another_file_are_read(folder):
+    assert main(f"transfer photo.png painting.png -o out.png {QUICK} --quiet --checkpoint run.h5".split()) == 0
+    shutil.copy("run.h5", "other.h5")
+    with h5py.File("run.h5", "a") as h5:
+        del h5["arrays/0"]
+        h5["arrays/0"] = h5py.ExternalLink("other.h5", "/arrays/0")
+    with pytest.raises(CheckpointError, match=r"run\.h5: .*arrays/0: a link to somewhere else"):
+        read_checkpoint("run.h5")

@@ -1,6 +1,5 @@
 """The weight file goes out and comes back, and what is no weight file is told so in one line."""
 
-import shutil
 from dataclasses import replace
 
 import h5py
@@ -309,10 +308,10 @@ def test_a_failed_write_leaves_nothing(tmp_path, file):
 
 @pytest.mark.parametrize("name", ["conv1_1", "conv1_1/weight", "conv1_1/bias"])
 @pytest.mark.parametrize("link", [h5py.ExternalLink("other.h5", "/conv1_1"), h5py.SoftLink("/conv1_2")])
-def test_a_link_out_of_the_file_is_not_followed(tiny_weights, tmp_path, name, link):
+def test_a_link_out_of_the_file_is_not_followed(file, tmp_path, name, link):
     path = tmp_path / "w.h5"
-    shutil.copy(tiny_weights, path)
-    shutil.copy(tiny_weights, tmp_path / "other.h5")
+    write_weights(path, file)
+    write_weights(tmp_path / "other.h5", file)
     with h5py.File(path, "a") as h5:
         del h5[name]
         h5[name] = link
@@ -321,9 +320,10 @@ def test_a_link_out_of_the_file_is_not_followed(tiny_weights, tmp_path, name, li
             read(path)
 
 
-def test_values_out_of_the_file_are_not_read(tiny_weights, tmp_path):
-    path, secret = tmp_path / "w.h5", tmp_path / "secret"
-    shutil.copy(tiny_weights, path)
+def test_values_out_of_the_file_are_not_read(file, tmp_path):
+    path, secret, other = tmp_path / "w.h5", tmp_path / "secret", tmp_path / "other.h5"
+    write_weights(path, file)
+    write_weights(other, file)
     with h5py.File(path, "a") as h5:
         weight = h5["conv1_1/weight"][()]
         weight.tofile(secret)
@@ -332,7 +332,7 @@ def test_values_out_of_the_file_are_not_read(tiny_weights, tmp_path):
     with pytest.raises(WeightFileError, match="conv1_1/weight: its values are in another file"):
         load_vgg(path)
     layout = h5py.VirtualLayout(weight.shape, "f4")
-    layout[...] = h5py.VirtualSource(str(tiny_weights), "conv1_1/weight", weight.shape)
+    layout[...] = h5py.VirtualSource(str(other), "conv1_1/weight", weight.shape)
     with h5py.File(path, "a") as h5:
         del h5["conv1_1/weight"]
         h5.create_virtual_dataset("conv1_1/weight", layout)
