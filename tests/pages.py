@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nsnumpy.cli.main import parser
-from weights_tools.cli import _parser as weights_parser
+from weights_tools.cli import parser as weights_parser
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

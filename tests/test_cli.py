@@ -23,6 +23,7 @@ from nsnumpy.cli.watch import watching
 from nsnumpy.files.writing import locked
 from nsnumpy.losses import STYLE_STATISTICS
 from nsnumpy.variable import VARIABLES
+from weights_tools.cli import parser as tools_parser
 
 
 @pytest.fixture
@@ -562,19 +563,29 @@ def commands(made=None, names=()):
             yield from commands(below, (*names, name))
 
 
-@pytest.mark.parametrize(("names", "command"), [pytest.param(*each, id=" ".join(each[0])) for each in commands()])
-def test_help_is_two_screens_and_its_examples_can_be_typed(names, command, monkeypatch):
+PROGRAMS = {"nsnumpy": parser, "python -m weights_tools": tools_parser}
+
+
+@pytest.mark.parametrize(
+    ("program", "names", "command"),
+    [
+        pytest.param(program, *each, id=" ".join([program, *each[0]]))
+        for program, made in PROGRAMS.items()
+        for each in commands(made())
+    ],
+)
+def test_help_is_two_screens_and_its_examples_can_be_typed(program, names, command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     text = command.format_help()
     assert len(text.splitlines()) <= 80
     examples = text.partition("\nexamples:\n")[2].splitlines()
     assert examples
     for line in examples:
-        program, *words = shlex.split(line)
-        assert program == "nsnumpy"
-        assert tuple(words[: len(names)]) == names
+        typed = next(known for known in PROGRAMS if line.strip().startswith(known))
+        words = shlex.split(line.replace(typed, "", 1).partition(" > ")[0])
+        assert not names or (typed, tuple(words[: len(names)])) == (program, names)
         with suppress(SystemExit) if "--help" in words else nullcontext():
-            parser().parse_args(words)
+            PROGRAMS[typed]().parse_args(words)
 
 
 def test_version_tells_what_a_report_about_a_fault_needs(capsys, monkeypatch):

@@ -181,7 +181,7 @@ def test_networks_of_different_layers_and_widths():
     wide = WeightFile(small_network(widths=(5, 4, 4, 4, 4)), preprocessing=CONVENTIONS["caffe"])
     comparison = compare(network(), wide)
     assert not comparison.same
-    assert comparison.verdict.endswith("conv1_1 first")
+    assert comparison.verdict.endswith("conv1_1 first, with 4 filters in A and 5 in B")
     assert compare(network(), WeightFile({})).verdict == "not the same network: no layer in common"
 
 

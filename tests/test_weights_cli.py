@@ -251,9 +251,9 @@ def test_compare_says_no_with_its_exit_status(capsys):
         ("convert", 2, "the following arguments are required: FILE, -o/--output"),
         ("convert missing.pth -o w.h5", 1, "missing.pth: no such weight file"),
         ("convert FIXTURES/named.pth -o no/w.h5", 1, "the folder no does not exist; make it first"),
-        ("convert FIXTURES/named.pth -o .", 1, "is a folder; name a file in it"),
+        ("convert FIXTURES/named.pth -o .", 2, "a name in .h5 or .hdf5 expected"),
         ("convert FIXTURES -o w.h5", 1, "a folder; name the file in it"),
-        ("convert FIXTURES/named.pth -o FIXTURES/named.pth", 1, "named twice in this command"),
+        ("convert FIXTURES/keras2.h5 -o FIXTURES/keras2.h5", 1, "named twice in this command"),
         ("convert FIXTURES/named.pth -o w.h5 --mean 1,2", 2, "three numbers expected"),
         ("convert FIXTURES/named.pth -o w.h5 --std 1,0,1", 2, "three numbers above 0 expected"),
         ("convert FIXTURES/named.pth -o w.h5 --scale -1", 2, "a number above 0 expected"),
@@ -297,4 +297,38 @@ def test_it_runs_as_a_module_without_any_framework():
     run = [sys.executable, "-c", code, *(str(FIXTURES / name) for name in names)]
     assert subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()[-1] == "[]"
     run = [sys.executable, "-m", "weights_tools", "--version"]
-    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout.startswith("weights_tools 0.")
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout.startswith("nsnumpy  0.")
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "weights.npz", "weights", "weights.h5.jpg"])
+def test_what_is_written_has_the_name_of_what_it_is(capsys, name):
+    Path(name).write_bytes(b"precious")
+    for command in (["convert", "x.pth"], ["normalize", "x.h5", "p.png"], ["compress", "x", "p"], ["train", "p"]):
+        with pytest.raises(SystemExit, match="2"):
+            main([*command, "-o", name])
+        assert f"what is written is HDF5: a name in .h5 or .hdf5 expected; '{name}' given" in capsys.readouterr().err
+    assert Path(name).read_bytes() == b"precious"
+
+
+def test_what_a_file_says_is_shown_and_not_obeyed_by_the_terminal(capsys):
+    write_weights("w.h5", WeightFile(small_network(), source="\x1b[2Jgone\n\x07", license="\x1b]0;title\x07"))
+    assert main(["inspect", "w.h5"]) == 0
+    out = capsys.readouterr().out
+    assert "  source      \\x1b[2Jgone \\x07\n" in out
+    assert "  license     \\x1b]0;title\\x07\n" in out
+    assert out.replace("\n", "").isprintable()
+    with h5py.File("w.h5", "a") as h5:
+        h5.attrs["pooling"] = "\x1b[2J"
+    assert main(["inspect", "w.h5"]) == 1
+    err = capsys.readouterr().err
+    assert "\\x1b[2J" in err
+    assert err.removesuffix("\n").isprintable()
+
+
+def test_compare_says_that_the_widths_differ(capsys):
+    write_weights("a.h5", WeightFile(small_network()))
+    write_weights("b.h5", WeightFile(small_network(widths=(3, 4, 5, 6, 7))))  # one more in every layer
+    assert main(["compare", "a.h5", "b.h5"]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[-1] == "not the same network: 16 of 16 layers differ, conv1_1 first, with 2 filters in A and 3 in B"
+    assert out[3].endswith("differs: 2 filters in A, 3 in B")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -18,27 +17,27 @@ import numpy as np
 from tqdm import tqdm
 
 from nsnumpy import load_image, write_weights
-from nsnumpy._version import __version__
 from nsnumpy.architecture import POOLINGS
 from nsnumpy.backend import DeviceError
-from nsnumpy.cli.command import Parser, run_program
+from nsnumpy.cli.command import Parser, examples, one_line, run_program
+from nsnumpy.cli.version import Version
 from nsnumpy.files.weight_sources import BUILTIN_NAMES, BUILTIN_RANDOM, BUNDLED, cache_folder, find_weights
 from nsnumpy.files.weights import DTYPES, read_weights
 from nsnumpy.files.writing import check_distinct, check_folder
 
 from .compare import SAME, compare
-from .compress.cli import add_compress, run_compress
+from .compress.cli import PICTURES, add_compress, run_compress
 from .convert import NONE, Found, Overrides, describe, read_any, rounding_error
 from .download import checksums
 from .fetch import FetchError, fetch
 from .networks import Weights
 from .normalize import mean_activations, normalize
+from .options import add_output, add_overrides, overrides, size
 from .published import COLLECTIONS, PUBLISHED
 from .states import TrainingError
-from .train.cli import add_train, run_train
+from .train.cli import DATA, add_train, run_train
 
 PROG = "weights_tools"
-MOST_PIXELS = 2048  # of a picture's long side: 1.5 GB of features in the first layer of a full-width VGG
 _NAMED = f"or the name of a fetched one, or {BUILTIN_NAMES}"
 
 
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; `argv` is `sys.argv` without the program's name."""
     return run_program(
         PROG,
-        _parser,
+        parser,
         argv,
         interrupted="interrupted; nothing was written, and what was downloaded so far is kept for the next time",
         out_of_memory="the file is larger than this machine can hold",
@@ -54,17 +53,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    made = Parser(
         prog=f"python -m {PROG}",
         description="VGG weight files for nsnumpy: fetched, converted, looked into, compressed, trained. No framework "
         "is needed, and nothing in a file is ever run.",
         allow_abbrev=False,
+        **examples(
+            "python -m weights_tools fetch vgg19",
+            "python -m weights_tools inspect vgg19",
+            "nsnumpy transfer sample:coast sample:starry --weights vgg19 -o out.png",
+        ),
     )
-    parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    made.add_argument("--version", action=Version)
+    commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    command = _add(commands, "fetch", _run_fetch, "download a published weight file, check and convert it")
+    command = _add(
+        commands,
+        "fetch",
+        _run_fetch,
+        "download a published weight file, check and convert it",
+        "fetch",
+        "fetch vgg19",
+        above=f"The weight file goes to {cache_folder()}, under NAME.h5. A proxy is taken from the environment: "
+        "http_proxy, https_proxy, no_proxy.",
+    )
     command.add_argument("name", metavar="NAME", nargs="?", help="which; without it, the known ones are listed")
     command.add_argument("--offline", action="store_true", help="take only what was downloaded before")
     command.add_argument(
@@ -73,118 +87,93 @@ def _parser() -> argparse.ArgumentParser:
         help="fetch it again, even if a file of unpublished checksum has changed",
     )
     command.add_argument("--keep", action="store_true", help="keep the downloaded file, too")
-    command.epilog = (
-        f"The weight file goes to {cache_folder()}, under NAME.h5. A proxy is taken from the environment: http_proxy, "
-        "https_proxy, no_proxy."
+
+    command = _add(
+        commands,
+        "convert",
+        _run_convert,
+        "read a weight file of any known format, write nsnumpy's",
+        "convert vgg19-dcbb9e9d.pth -o vgg19.h5",
+        "convert my_vgg.npz -o my_vgg.h5 --bgr --scale 255 --mean 103.939,116.779,123.68 --dtype float16",
     )
-
-    command = _add(commands, "convert", _run_convert, "read a weight file of any known format, write nsnumpy's")
     command.add_argument("file", metavar="FILE", help=f".pth, .h5, .mat, .caffemodel, .onnx, .npy, ...; {_NAMED}")
-    _add_output(command)
-    _add_overrides(command)
+    add_output(command)
+    add_overrides(command)
 
-    command = _add(commands, "inspect", _run_inspect, "say what a weight file holds")
+    command = _add(
+        commands,
+        "inspect",
+        _run_inspect,
+        "say what a weight file holds",
+        "inspect builtin",
+        "inspect vgg19.h5 --picture sample:coast",
+    )
     command.add_argument("file", metavar="FILE", help=f"a weight file of any known format; {_NAMED}")
     command.add_argument("--picture", metavar="P", help="print each layer's mean activation for this picture, too")
-    command.add_argument("--size", type=_size, metavar="PIXELS", default=384, help="long side of the picture (384)")
+    command.add_argument("--size", type=size, metavar="PIXELS", default=384, help="long side of the picture (384)")
     command.add_argument("--pooling", choices=POOLINGS, default="avg", help="for the picture (avg)")
-    _add_overrides(command)
+    add_overrides(command)
 
-    command = _add(commands, "compare", _run_compare, "say whether two weight files hold the same network")
-    command.epilog = (
-        f"Exit status: 0 the same, 1 not. Layers that differ by less than {SAME:g}, or by "
-        "no more than rounding to 8 bits, are taken for the same."
+    command = _add(
+        commands,
+        "compare",
+        _run_compare,
+        "say whether two weight files hold the same network",
+        "compare vgg19-dcbb9e9d.pth vgg19.h5",
+        above=f"Exit status: 0 the same, 1 not. Layers that differ by less than {SAME:g}, or by no more than rounding "
+        "to 8 bits, are taken for the same.",
     )
     command.add_argument("a", metavar="A", help=f"a weight file of any known format; {_NAMED}")
     command.add_argument("b", metavar="B", help="the other one")
 
-    command = _add(commands, "normalize", _run_normalize, "rescale each filter to a mean activation of 1 over pictures")
+    command = _add(
+        commands,
+        "normalize",
+        _run_normalize,
+        "rescale each filter to a mean activation of 1 over pictures",
+        "normalize vgg19.h5 photos/*.jpg -o normalized.h5",
+    )
     command.add_argument("file", metavar="FILE", help=f"a weight file of any known format; {_NAMED}")
     command.add_argument("pictures", metavar="PICTURE", nargs="+", help="photographs: a dozen or more, of many kinds")
-    command.add_argument("--size", type=_size, metavar="PIXELS", default=384, help="long side of the pictures (384)")
+    command.add_argument("--size", type=size, metavar="PIXELS", default=384, help="long side of the pictures (384)")
     command.add_argument("--pooling", choices=POOLINGS, default="avg", help="with which the means are taken (avg)")
-    _add_output(command)
-    _add_overrides(command)
+    add_output(command)
+    add_overrides(command)
 
-    command = _add(commands, "compress", _run_compress, "make a narrow network that paints like a wide one")
+    command = _add(
+        commands,
+        "compress",
+        _run_compress,
+        "make a narrow network that paints like a wide one",
+        "compress vgg16 photos/ -o half.h5",
+        "compress vgg16 photos/ -o small.h5 --width 3/8 --refine 1000 --log small.jsonl",
+        above=PICTURES,
+    )
     add_compress(command)
-    _add_overrides(command)
+    add_overrides(command)
 
-    add_train(_add(commands, "train", run_train, "train a network for painting"))
-    return parser
+    add_train(
+        _add(
+            commands,
+            "train",
+            run_train,
+            "train a network for painting",
+            "train pictures.h5 -o net.h5 --log net.jsonl",
+            "train pictures/ -o plain.h5 --radius 0",
+            above=DATA,
+        )
+    )
+    return made
 
 
-def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False)
+def _add(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, *lines: str, above: str = ""
+) -> argparse.ArgumentParser:
+    below = examples(*(f"python -m {PROG} {line}" for line in lines), above=above)
+    description = f"{help[0].upper()}{help[1:]}."
+    command = commands.add_parser(name, help=help, description=description, allow_abbrev=False, **below)
     command.set_defaults(run=run)
     return command
-
-
-def _add_output(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "-o", "--output", metavar="OUT", type=Path, required=True, help="the weight file to write, .h5"
-    )
-    command.add_argument("--dtype", choices=DTYPES, help="how to store the weights (what holds them exactly)")
-
-
-def _add_overrides(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("what the file does not say, or says wrongly")
-    order = group.add_mutually_exclusive_group()
-    order.add_argument("--bgr", dest="order", action="store_const", const="BGR", help="the network expects BGR")
-    order.add_argument("--rgb", dest="order", action="store_const", const="RGB", help="the network expects RGB")
-    group.add_argument(
-        "--scale", type=_positive, metavar="S", help="of its pixels: 1 or 255; std is 1 then, without --std"
-    )
-    group.add_argument("--mean", type=_three, metavar="M,M,M", help="subtracted; in the network's order and scale")
-    group.add_argument("--std", type=_three_positive, metavar="S,S,S", help="divided by; in the same order and scale")
-    group.add_argument("--axes", type=_axes, metavar="AXES", help="of its weights: OIHW, HWIO, ...")
-    group.add_argument("--rotated", action="store_const", const=True, help="its kernels are turned by 180 degrees")
-
-
-def _size(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_PIXELS:
-        raise argparse.ArgumentTypeError(f"1 to {MOST_PIXELS} pixels expected; {text!r} given")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"a number expected; {text!r} given")
-    return value
-
-
-def _positive(text: str) -> float:
-    if (value := _number(text)) <= 0:
-        raise argparse.ArgumentTypeError(f"a number above 0 expected; {text!r} given")
-    return value
-
-
-def _three(text: str) -> tuple[float, ...]:
-    values = tuple(_number(part) for part in text.split(","))
-    if len(values) != 3:
-        raise argparse.ArgumentTypeError(f"three numbers expected, as 103.9,116.8,123.7; {text!r} given")
-    return values
-
-
-def _three_positive(text: str) -> tuple[float, ...]:
-    values = _three(text)
-    if min(values) <= 0:
-        raise argparse.ArgumentTypeError(f"three numbers above 0 expected; {text!r} given")
-    return values
-
-
-def _axes(text: str) -> str:
-    if sorted(text.upper()) != sorted("HWIO"):
-        raise argparse.ArgumentTypeError(f"the letters O, I, H and W in some order expected; {text!r} given")
-    return text.upper()
-
-
-def _overrides(arguments: argparse.Namespace) -> Overrides:
-    return Overrides(**{name: getattr(arguments, name) for name in Overrides.__dataclass_fields__})
 
 
 def _run_fetch(arguments: argparse.Namespace) -> int:
@@ -226,7 +215,7 @@ def _progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
 
 def _run_convert(arguments: argparse.Namespace) -> int:
     _check_output(arguments, [arguments.file])
-    found = _read(arguments.file, _overrides(arguments))
+    found = _read(arguments.file, overrides(arguments))
     write_weights(arguments.output, found.file, arguments.dtype or found.dtype)
     _print_found(arguments.output, found)
     _print_rounding(found.file.weights, arguments.dtype)
@@ -247,7 +236,7 @@ def _print_found(path: Path, found: Found) -> None:
 
 def _print_notes(found: Found) -> None:
     for note in found.notes:
-        print(f"  note: {note}")
+        print(f"  note: {one_line(note)}")
 
 
 def _count(number: int, thing: str) -> str:
@@ -261,7 +250,7 @@ def _print_rounding(weights: Weights, dtype: str | None) -> None:
 
 
 def _run_inspect(arguments: argparse.Namespace) -> int:
-    found = _read(arguments.file, _overrides(arguments))
+    found = _read(arguments.file, overrides(arguments))
     file = found.file
     means = {}
     if arguments.picture:
@@ -279,8 +268,8 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
         "pixels": describe(file.preprocessing),
         "pooling": f"{file.pooling}, as trained",
         "normalized": "yes: each filter's mean activation was made 1" if file.normalized else "no, or not known to be",
-        "source": f"{file.source}{f' (SHA-256 {file.sha256})' if file.sha256 not in ('', sha256) else ''}",
-        "license": file.license or "not known",
+        "source": one_line(f"{file.source}{f' (SHA-256 {file.sha256})' if file.sha256 not in ('', sha256) else ''}"),
+        "license": one_line(file.license) or "not known",
     }
     for name, fact in facts.items():
         print(f"  {name:12}{fact}")
@@ -323,6 +312,7 @@ def _run_compare(arguments: argparse.Namespace) -> int:
     print("  layer    difference, relative")
     for layer in comparison.layers:
         words = "differs" if layer.reordering is None else layer.reordering or "the same"
+        words += f": {layer.widths[0]} filters in A, {layer.widths[1]} in B" if layer.widths else ""
         words += ", rounded to 8 bits" if layer.rounded else ""
         print(f"  {layer.layer:9}{layer.error:9.1e}  {words}")
     if comparison.missing:
@@ -332,14 +322,14 @@ def _run_compare(arguments: argparse.Namespace) -> int:
 
 
 def _run_compress(arguments: argparse.Namespace) -> int:
-    found = _read(arguments.teacher, _overrides(arguments))
+    found = _read(arguments.teacher, overrides(arguments))
     _print_notes(found)
     return run_compress(arguments, found.file)
 
 
 def _run_normalize(arguments: argparse.Namespace) -> int:
     _check_output(arguments, [arguments.file, *arguments.pictures])
-    found = _read(arguments.file, _overrides(arguments))
+    found = _read(arguments.file, overrides(arguments))
     _print_notes(found)
     pictures = (
         load_image(picture, arguments.size) for picture in tqdm(arguments.pictures, unit="picture", disable=None)

@@ -23,6 +23,8 @@ class Agreement:
     layer : str
     reordering : str or None
         What has to be done to B's weight, in words; "" if nothing; None if nothing helps.
+    widths : tuple of int, or None
+        A's filters and B's, where they are not as many.
     error : float
         Relative difference then: the largest of four, rms and greatest, of weights and of biases.
     rounded : bool
@@ -33,6 +35,7 @@ class Agreement:
     reordering: str | None
     error: float
     rounded: bool = False
+    widths: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,8 @@ def _compare_layer(
     """The layer's agreement, and the factors of its features in B over those in A, given those of its input."""
     weight, bias = (array.astype(np.float64) for array in a)
     in_8_bits = any(np.array_equal(w, rounded(w, "int8")) for w in (a[0], b[0]))
-    best, best_factors = Agreement(name, None, np.inf), np.ones(len(bias))
+    widths = (len(bias), len(b[1])) if len(bias) != len(b[1]) else None
+    best, best_factors = Agreement(name, None, np.inf, widths=widths), np.ones(len(bias))
     for words, candidate in _reorderings(b[0], first=name == "conv1_1"):
         if candidate.shape != weight.shape or b[1].shape != bias.shape:
             continue
@@ -177,9 +181,13 @@ def _difference(array: np.ndarray, reference: np.ndarray) -> float:
 def _verdict(a: WeightFile, b: WeightFile, layers: list[Agreement], scaled: bool, gain_fits: bool) -> tuple[str, bool]:
     if not layers:
         return "not the same network: no layer in common", False
-    different = [layer.layer for layer in layers if layer.reordering is None]
+    different = [layer for layer in layers if layer.reordering is None]
     if different:
-        return f"not the same network: {len(different)} of {len(layers)} layers differ, {different[0]} first", False
+        widths = different[0].widths
+        first = f"{different[0].layer} first" + (
+            f", with {widths[0]} filters in A and {widths[1]} in B" if widths else ""
+        )
+        return f"not the same network: {len(different)} of {len(layers)} layers differ, {first}", False
     moved = [layer for layer in layers if layer.reordering not in ("", REVERSED)]
     if moved:
         how = f"{moved[0].layer}: {moved[0].reordering}"

@@ -11,8 +11,10 @@ import difflib
 import io
 import os
 import re
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,7 +44,9 @@ class Parser(argparse.ArgumentParser):
 
 def examples(*commands: str, above: str = "") -> dict[str, Any]:
     """Of a parser: what stands below its help."""
-    lines = "\n".join([*([above, ""] if above else []), "examples:", *(f"  {command}" for command in commands)])
+    width = shutil.get_terminal_size().columns - 2  # as argparse's own
+    told = [*(textwrap.fill(line, width) for line in above.splitlines()), ""] if above else []
+    lines = "\n".join([*told, "examples:", *(f"  {command}" for command in commands)])
     return {"epilog": lines, "formatter_class": argparse.RawDescriptionHelpFormatter}
 
 
@@ -185,7 +189,9 @@ def os_error(error: OSError) -> str:
 
 
 def one_line(message: Any) -> str:
-    return " ".join(str(message).split())
+    """In one line, and without what a terminal would obey instead of showing it: it may be out of a file."""
+    text = " ".join(str(message).split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def duration(seconds: float) -> str:
@@ -199,7 +205,7 @@ def plural(count: int, thing: str) -> str:
 def say(program: str, text: str) -> None:
     """A line on standard error, as far as there is one."""
     with suppress(OSError):
-        print(f"{program}: {text}", file=sys.stderr, flush=True)
+        print(f"{program}: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def tell(text: str) -> None:

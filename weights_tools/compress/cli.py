@@ -26,6 +26,7 @@ from nsnumpy.files.weights import DTYPES
 from nsnumpy.files.writing import check_distinct, check_folder
 from nsnumpy.workers import Workers
 
+from ..options import weight_file
 from ..states import TrainingError, load_groups
 from ..train.cli import share
 from .closed_form import BATCH, LEAST_CROPS, LayerError, compress, held_out
@@ -36,19 +37,20 @@ from .refine import Recipe, Refiner, Report, vgg_of
 _SAVE_SECONDS = 300
 _LEAST_SIDE = 64  # of the crops: conv5_1 has 4 x 4 positions there
 _DEFAULT = Recipe(steps=0)
+PICTURES = (
+    "PICTURES: folders of pictures, or HDF5 files with datasets jpeg (or webp, png: the encoded pictures end to "
+    "end) and offset (where each begins, and the end). Some hundred photographs of many kinds, 192 pixels or more. "
+    "The same bits for the same options, on one machine with as many --threads. While it refines, Ctrl-C keeps a "
+    "checkpoint, OUT.checkpoint; the same command with --resume goes on from it, exactly."
+)
+"""What is said below the options."""
 
 
 def add_compress(command: argparse.ArgumentParser) -> None:
     """The options of `compress`, but for those that say what the teacher's file does not."""
-    command.epilog = (
-        "PICTURES: folders of pictures, or HDF5 files with datasets jpeg (or webp, png: the encoded pictures end to "
-        "end) and offset (where each begins, and the end). Some hundred photographs of many kinds, 192 pixels or more. "
-        "The same bits for the same options, on one machine with as many --threads. While it refines, Ctrl-C keeps a "
-        "checkpoint, OUT.checkpoint; the same command with --resume goes on from it, exactly."
-    )
     command.add_argument("teacher", metavar="TEACHER", help="a VGG's weight file of any known format, or its name")
     command.add_argument("pictures", metavar="PICTURES", nargs="+", type=Path, help="photographs, see below")
-    command.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the weight file, .h5")
+    command.add_argument("-o", "--output", metavar="OUT", type=weight_file, required=True, help="the weight file, .h5")
     command.add_argument(
         "--width",
         type=_widths,

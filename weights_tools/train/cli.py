@@ -26,6 +26,7 @@ from nsnumpy.files.weights import DTYPES
 from nsnumpy.files.writing import check_distinct, check_folder
 
 from ..normalize import normalize
+from ..options import weight_file
 from .classifier import network_layers
 from .data import DataError, open_pictures, read_pictures
 from .trainer import Recipe, Report, Stage, Trainer, TrainingError, load_state
@@ -34,17 +35,18 @@ CALIBRATION = 400  # pictures over which the mean activations are taken
 _CALIBRATION_SIZE = 384  # their greatest long side
 _SAVE_SECONDS = 300
 _DEFAULT = Recipe()
+DATA = (
+    "DATA: an HDF5 file with datasets webp (or jpeg, png: the encoded pictures end to end), offset (where each "
+    "begins, and the end) and label; or a folder with a folder of pictures for each class. Ctrl-C keeps a "
+    "checkpoint, OUT.checkpoint; the same command with --resume goes on from it, exactly."
+)
+"""What is said below the options."""
 
 
 def add_train(command: argparse.ArgumentParser) -> None:
     """The options of `train`."""
-    command.epilog = (
-        "DATA: an HDF5 file with datasets webp (or jpeg, png: the encoded pictures end to end), offset (where each "
-        "begins, and the end) and label; or a folder with a folder of pictures for each class. Ctrl-C keeps a "
-        "checkpoint, OUT.checkpoint; the same command with --resume goes on from it, exactly."
-    )
     command.add_argument("data", metavar="DATA", type=Path, help="labelled pictures, see below")
-    command.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the weight file, .h5")
+    command.add_argument("-o", "--output", metavar="OUT", type=weight_file, required=True, help="the weight file, .h5")
     command.add_argument("--width", type=share, metavar="W", default="3/8", help="of VGG-19's filters (3/8)")
     command.add_argument(
         "--last", type=_last, metavar="LAYER", default=_DEFAULT.last, help="the deepest convolution (conv5_1)"

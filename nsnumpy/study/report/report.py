@@ -1,6 +1,6 @@
 """A report about one run: a page in one file, with its pictures, its losses and its Gram matrices.
 
-Matplotlib is needed, and imported here only when a report is asked for: ``pip install 'nsnumpy[report]'``.
+Matplotlib is needed, and imported here only when a report is asked for.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def check_report(path: str | os.PathLike[str]) -> Path:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise ReportError("a report needs matplotlib: pip install 'nsnumpy[report]'") from error
+        raise ReportError("a report needs matplotlib: pip install matplotlib") from error
     return path
 
 
