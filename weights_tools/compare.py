@@ -183,11 +183,9 @@ def _verdict(a: WeightFile, b: WeightFile, layers: list[Agreement], scaled: bool
         return "not the same network: no layer in common", False
     different = [layer for layer in layers if layer.reordering is None]
     if different:
-        widths = different[0].widths
-        first = f"{different[0].layer} first" + (
-            f", with {widths[0]} filters in A and {widths[1]} in B" if widths else ""
-        )
-        return f"not the same network: {len(different)} of {len(layers)} layers differ, {first}", False
+        first, widths = different[0].layer, different[0].widths
+        why = f", with {widths[0]} filters in A and {widths[1]} in B" if widths else ""
+        return f"not the same network: {len(different)} of {len(layers)} layers differ, {first} first{why}", False
     moved = [layer for layer in layers if layer.reordering not in ("", REVERSED)]
     if moved:
         how = f"{moved[0].layer}: {moved[0].reordering}"
