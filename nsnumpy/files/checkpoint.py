@@ -12,7 +12,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,6 +57,8 @@ class Checkpoint:
         Why scales before ended early.
     state : dict
         `Iterate.state`. A run that goes on from it takes the arrays with it, and leaves this empty.
+    command : dict
+        What the command line was told that made it, JSON-serialisable; empty for a run from Python.
     """
 
     settings: Mapping[str, Any]
@@ -66,11 +68,26 @@ class Checkpoint:
     counts: list[int]
     stops: list[str]
     state: dict[str, Any] = field(repr=False)
+    command: dict[str, Any] = field(default_factory=dict)
 
     @property
     def iteration(self) -> int:
         """How many iterations ran, at all scales."""
         return self.history[-1]["iteration"]
+
+    def iterations_left(self, asked: list[int]) -> list[int]:
+        """How many a run that goes on has at each scale: what ran, where the scale is done.
+
+        Raises
+        ------
+        CheckpointError
+            If fewer are asked for than are done.
+        """
+        done = [*self.counts, self.state["iteration"]]
+        if any(few < many for few, many in zip(asked, done, strict=False)):
+            few, many = (", ".join(map(str, numbers)) for numbers in (asked, done))
+            raise CheckpointError(f"{many} iterations are done, and {few} were asked for: ask for more, or begin anew")
+        return [*self.counts, *asked[len(self.counts) :]]
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """CheckpointError if a run of these settings is not this one; a warning if only its rounding may differ."""
@@ -97,19 +114,23 @@ class Keeper:
     path : path
     every : int
         After how many iterations.
+    command : dict
+        To keep with each, see `Checkpoint`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], every: int = EVERY) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], every: int = EVERY, command: Mapping[str, Any] | None = None
+    ) -> None:
         if every < 1:
             raise ValueError(f"checkpoint_every is 1 or more, not {every}")
-        self.path, self.every = Path(path), every
+        self.path, self.every, self.command = Path(path), every, dict(command or {})
         self._last: Checkpoint | None = None
         self._warned = False
         check_checkpoint(self.path)
 
     def offer(self, checkpoint: Checkpoint) -> None:
         """Write it, if it is time, or if there is none yet."""
-        self._last = checkpoint
+        self._last = replace(checkpoint, command=self.command or checkpoint.command)
         if checkpoint.iteration % self.every == 0 or not self.path.exists():
             self.flush()
 
@@ -143,7 +164,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
             arrays.append(array)
         return {"array": known}
 
-    names = ("settings", "history", "seconds", "scale", "counts", "stops")
+    names = ("settings", "history", "seconds", "scale", "counts", "stops", "command")
     record = {name: getattr(checkpoint, name) for name in names}
     record["state"] = _replaced(checkpoint.state, lambda value: hasattr(value, "dtype"), number)
     text, hosted = json.dumps(record), [to_host(array) for array in arrays]

@@ -39,11 +39,12 @@ class Run:
         The network; None takes the built-in one. See `load_vgg`.
     layer : str, or None
         Of a reconstruction: conv4_2 unless given.
-    checkpoint : path, or None
+    checkpoint : path, Keeper, or None
         A file to keep the run in, written anew every `checkpoint_every` iterations and when it ends.
     checkpoint_every : int
     resume : path, Checkpoint, or None
-        Such a file, to go on from: with the same pictures, network and settings; only `iterations` may be others. The
+        Such a file, to go on from: with the same pictures, network and settings; only `iterations` may be others, those
+        of the file unless given, and not fewer than are done. The
         optimizers of this package go on as if they had never stopped, with the same numbers (on the same machine, with
         as many threads); scipy's from the same pixels with a fresh memory, and a warning.
     **settings
@@ -82,7 +83,7 @@ class Run:
         *,
         vgg: VGG | None = None,
         layer: str | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | Keeper | None = None,
         checkpoint_every: int = EVERY,
         resume: str | os.PathLike[str] | Checkpoint | None = None,
         **settings: Any,
@@ -110,7 +111,7 @@ class Run:
         self._objective: Objective | None = None
         self._descent: Descent | None = None  # of the scale that it is at
         self.settings = self._record(use_case, {"layer": layer} if use_case == "reconstruct" else {})
-        self._keeper = None if checkpoint is None else Keeper(checkpoint, checkpoint_every)
+        self._keeper = Keeper(checkpoint, checkpoint_every) if isinstance(checkpoint, str | os.PathLike) else checkpoint
         self._resumed = None if resume is None else self._resume(resume)
         if self._keeper and self._resumed and not self._keeper.path.exists():
             self._keeper.offer(self._resumed)
@@ -144,10 +145,10 @@ class Run:
             self._note(change)
         state = checkpoint.state
         self._image, self._loss, self._counts = to_image(state["best"]), state["lowest"], list(checkpoint.counts)
-        ran = [*self._counts, max(state["iteration"], self.iterations[checkpoint.scale])]
-        if ran != self.iterations[: len(ran)]:  # not asked for now: but this is what ran
-            self.iterations = ran + self.iterations[len(ran) :]
-            self.settings["iterations"] = self.iterations if len(self.iterations) > 1 else self.iterations[0]
+        s = self.s if self.s.iterations is not None else replace(self.s, iterations=checkpoint.settings["iterations"])
+        if (left := checkpoint.iterations_left(s.iterations_at(self.scales))) != self.iterations:
+            self.iterations = left
+            self.settings["iterations"] = left if len(left) > 1 else left[0]
         if self.s.optimizer == "scipy":
             warnings.warn(
                 "scipy's L-BFGS-B does not give its memory away: the run goes on from the same pixels with a fresh one",

@@ -1,0 +1,78 @@
+"""What a command need not say again: it is in the run that it goes on with (--resume), or in a result (--like)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..files.checkpoint import Checkpoint
+from ..files.decode import at_home
+from ..files.images import read_settings
+from ..run.settings import Settings
+
+_READ = ("content", "style", "init", "weights")  # each may also be a name
+_WRITTEN = ("output", "log", "report")
+_OF_ONE_COMMAND = ("run", "use_case", "resume", "checkpoint", "like", "no_clobber", "force", "quiet")
+
+
+def leave_open(command: argparse.ArgumentParser) -> None:
+    """Let the parser tell only what was said: `filled` adds the defaults, and asks for what must be there."""
+    defaults, needed = {}, {}
+    for action in sorted(command._actions, key=lambda action: len(action.option_strings)):
+        if action.default is argparse.SUPPRESS:  # --help
+            continue
+        if not action.option_strings:
+            action.nargs = "?"
+        elif action.required:
+            action.required = False
+        else:
+            defaults[action.dest] = action.default
+        if action.dest not in defaults:
+            needed[action.dest] = "/".join(action.option_strings) or str(action.metavar)
+        action.default = argparse.SUPPRESS
+    paths = [action.dest for action in command._actions if action.type is Path]
+    command.set_defaults(open=(defaults, needed, paths, f"see {command.prog} --help"))
+
+
+def filled(arguments: argparse.Namespace, resume: Checkpoint | None) -> argparse.Namespace:
+    """What was said, then what is remembered, then the defaults.
+
+    Raises
+    ------
+    ValueError
+        If a result's settings cannot be taken, or something is missing.
+    """
+    said = dict(vars(arguments))
+    defaults, needed, paths, see = said.pop("open")
+    remembered = {} if resume is None else {k: Path(v) if k in paths and v else v for k, v in resume.command.items()}
+    if "like" in said:
+        remembered = _of_result(said) | remembered
+    given = defaults | remembered | said
+    if missing := [name for dest, name in needed.items() if dest not in given]:
+        raise ValueError(f"the following arguments are required: {', '.join(missing)} ({see})")
+    return argparse.Namespace(**given)
+
+
+def to_remember(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `filled` needs of a command, JSON-serialisable; it may be given in another folder then."""
+    kept = {name: value for name, value in vars(arguments).items() if name not in _OF_ONE_COMMAND}
+    files = [name for name in _READ if name in kept and os.path.exists(at_home(kept[name]))]
+    for name in (*files, *(name for name in _WRITTEN if kept[name])):
+        kept[name] = os.path.abspath(at_home(kept[name]))
+    return kept
+
+
+def _of_result(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a result carries, as far as they go with what is said."""
+    record = read_settings(said["like"])
+    if record.get("command") != said["use_case"]:
+        raise ValueError(f"{said['like']}: made by {record.get('command')}: its settings are not {said['use_case']}'s")
+    names = [f.name for f in fields(Settings) if said["use_case"] in f.metadata["only"]]
+    names += ["layer", "weights", "pooling", "dtype", "tf32"]
+    if record["size"] is None or said.get("size", record["size"]) != record["size"] or "scales" in said:
+        names = [name for name in names if name not in ("scales", "iterations")]  # they were that size's
+    return {name: record[name] for name in names if name in record}
