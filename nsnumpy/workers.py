@@ -29,7 +29,15 @@ Job = TypeVar("Job")
 Done = TypeVar("Done")
 
 BLOCK_BYTES = 8 << 20  # of scratch memory for a block; on several processors 4 to 32 MiB made no difference
+MOST_THREADS = 1024
 DEVICE_BLOCK_BYTES = 256 << 20  # the same on a GPU, which wants its work in few large pieces
+
+
+def check_threads(threads: int) -> int:
+    """The same; ValueError if so many cannot be."""
+    if not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads is 1 to {MOST_THREADS}, not {threads}")
+    return threads
 
 
 class Scratch:
@@ -228,13 +236,11 @@ class Workers:
     Raises
     ------
     ValueError
-        If threads is less than 1.
+        If threads is less than 1, or more than `MOST_THREADS`.
     """
 
     def __init__(self, threads: int | None = None, block_bytes: int = BLOCK_BYTES) -> None:
-        self.threads = usable_cores() if threads is None else threads
-        if self.threads < 1:
-            raise ValueError(f"threads is 1 or more, not {threads}")
+        self.threads = usable_cores() if threads is None else check_threads(threads)
         self.block_bytes = block_bytes
         self._local = threading.local()
         self._helpers: queue.SimpleQueue | None = None
@@ -270,8 +276,9 @@ class Workers:
         with self._lock:
             if self._helpers is None or self._process != os.getpid():  # a forked process has no threads but its own
                 helpers: queue.SimpleQueue = queue.SimpleQueue()
-                for number in range(1, self.threads):
-                    threading.Thread(target=_serve, args=(helpers,), name=f"nsnumpy-{number}", daemon=True).start()
+                with contextlib.suppress(RuntimeError):  # where the system gives no more, fewer will do
+                    for number in range(1, self.threads):
+                        threading.Thread(target=_serve, args=(helpers,), name=f"nsnumpy-{number}", daemon=True).start()
                 weakref.finalize(self, _dismiss, helpers, self.threads - 1)
                 self._process, self._helpers = os.getpid(), helpers
             return self._helpers

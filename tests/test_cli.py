@@ -73,7 +73,7 @@ def test_plan_says_what_a_transfer_would_take(folder, capsys):
     assert list(parts) == ["program", "weights", "scratch", "targets", "features", "optimizer"]
     assert set(parts.values()) == {"MB"}
     status, _, err = call(capsys, "plan photo.png painting.jpg --size 15 --weights tiny.h5")
-    assert (status, err.count("\n")) == (1, 1)
+    assert (status, err.count("\n")) == (2, 1)
     assert "the result would be 15 x 12 pixels, and the deepest layer needs 16: take size 21 or more" in err
 
 
@@ -196,7 +196,7 @@ def test_intermediate_pictures(folder, capsys):
         ("transfer photo.png painting.jpg -o out.png --momentum 1.5", 2, "momentum is a number from 0 to below 1"),
         (
             "transfer photo.png painting.jpg -o out.png --init random",
-            1,
+            2,
             "init 'random': choose noise, content, style, or",
         ),
         ("transfer photo.png painting.jpg -o .", 2, ".: cannot tell the format"),
@@ -218,24 +218,24 @@ def test_intermediate_pictures(folder, capsys):
         ("transfer photo.png painting.jpg -o out.png --style-layers conv1_1,relu1_1", 2, "conv1_1 is named twice"),
         (
             "transfer photo.png painting.jpg -o out.png --style-size 16",
-            1,
+            2,
             "pixels, and the deepest layer needs 16: take style size",
         ),
         ("transfer photo.png painting.jpg -o out.png --size 9000000000", 1, "choose --size"),
         ("transfer photo.png painting.jpg -o out.png --style-size 9000000000", 1, "choose a smaller --style-size"),
-        ("transfer nobody.png painting.jpg -o out.png", 1, "nobody.png: no such file"),
-        ("transfer sample:nobody painting.jpg -o out.png", 1, "sample:nobody: no such sample; choose from "),
-        ("transfer photo.png tiny.h5 -o out.png", 1, "tiny.h5: not a picture that can be read"),
-        ("transfer photo.png painting.jpg -o out.png --weights photo.png", 1, "photo.png: not a readable HDF5 file"),
-        ("transfer photo.png painting.jpg -o out.png --weights none.h5", 1, "none.h5: no such weight file"),
-        ("transfer photo.png painting.jpg -o out.png --size 15", 1, "the result would be 15 x 12 pixels"),
+        ("transfer nobody.png painting.jpg -o out.png", 2, "nobody.png: no such file"),
+        ("transfer sample:nobody painting.jpg -o out.png", 2, "sample:nobody: no such sample; choose from "),
+        ("transfer photo.png tiny.h5 -o out.png", 2, "tiny.h5: not a picture that can be read"),
+        ("transfer photo.png painting.jpg -o out.png --weights photo.png", 2, "photo.png: not a readable HDF5 file"),
+        ("transfer photo.png painting.jpg -o out.png --weights none.h5", 2, "none.h5: no such weight file"),
+        ("transfer photo.png painting.jpg -o out.png --size 15", 2, "the result would be 15 x 12 pixels"),
         (
             "transfer photo.png painting.jpg -o out.png --style-layers conv5_3",
-            1,
+            2,
             "conv5_3: this network ends at conv5_1",
         ),
-        ("transfer photo.png painting.jpg -o out.png --init nobody.png", 1, "nobody.png: no such file"),
-        ("texture painting.jpg -o out.png --init content", 1, "there is no content picture here"),
+        ("transfer photo.png painting.jpg -o out.png --init nobody.png", 2, "nobody.png: no such file"),
+        ("texture painting.jpg -o out.png --init content", 2, "there is no content picture here"),
         ("transfer photo.png painting.jpg -o out.png --tv 1e308", 1, "the loss is not finite"),
     ],
 )
@@ -323,7 +323,7 @@ def test_a_converged_run_is_told_and_done(folder, capsys):
 def test_an_old_log_outlives_a_run_that_never_began(folder, capsys):
     Path("run.jsonl").write_text("precious")
     status, _, _ = call(capsys, f"transfer nobody.png painting.jpg -o out.png {QUICK} --log run.jsonl")
-    assert status == 1
+    assert status == 2
     assert Path("run.jsonl").read_text() == "precious"
 
 
@@ -605,3 +605,18 @@ def test_version_tells_what_a_report_about_a_fault_needs(capsys, monkeypatch):
     monkeypatch.setattr("nsnumpy.cli.version._PACKAGES", ("numpy", "nosuch"))
     status, out, _ = call(capsys, "--version")
     assert (status, out.count("nosuch missing"), out.count("no driver")) == (0, 1, 1)
+
+
+def test_too_many_threads_are_what_is_blamed(folder, capsys, monkeypatch):
+    command = "transfer photo.png painting.jpg -o out.png --weights tiny.h5 --size 64"
+    assert call(capsys, f"{command} --threads 9999") == (2, "", "nsnumpy: error: threads is 1 to 1024, not 9999\n")
+    monkeypatch.setattr("nsnumpy.cli.planned.usable_cores", lambda: 2)
+    monkeypatch.setattr(sys.modules["nsnumpy.run.plan"], "available_bytes", lambda: 50_000_000)
+    status, out, err = call(capsys, f"{command} --threads 900")
+    assert (status, out) == (1, "")
+    assert "choose --threads 2, as many as there are cores, or fewer" in err
+
+
+def test_checkpoint_every_without_a_checkpoint_is_told(folder, capsys):
+    command = f"transfer photo.png painting.jpg -o out.png {QUICK} --checkpoint-every 5"
+    assert call(capsys, command) == (2, "", "nsnumpy: error: --checkpoint-every: no --checkpoint to write is named\n")

@@ -9,6 +9,7 @@ import pytest
 from nsnumpy import Objective, carry_weights, check_gradient, conventions, load_image, transfer, write_weights
 from nsnumpy.backend import to_host
 from nsnumpy.cli.main import main, parser
+from nsnumpy.cli.remembered import filled
 from nsnumpy.conventions import CONVENTIONS
 from nsnumpy.files.weights import WeightFile, load_vgg, read_network
 from nsnumpy.objective import layer_weights
@@ -365,7 +366,7 @@ def test_what_is_printed_can_be_pasted(tiny_file, capsys, source, target):
     assert status == 0
     assert err.startswith("nsnumpy: note: for a tiny.h5 at 48 x 36; filters: ")
     assert len(out.splitlines()) == 1
-    pasted = parser().parse_args(shlex.split(f"transfer {pictures} -o out.png {out}"))
+    pasted = filled(parser().parse_args(shlex.split(f"transfer {pictures} -o out.png {out}")), None)
     assert (pasted.convention, pasted.size, pasted.weights) == (target, 48, "a tiny.h5")
     assert (pasted.style_size, pasted.pooling) == ((60, "max") if more else (None, "avg"))
     vgg = load_vgg(pasted.weights, pooling=pasted.pooling)
@@ -384,7 +385,7 @@ def test_without_pictures_the_size_is_a_square_or_both_sides(tiny_file, capsys):
     command = f"--from jcjohnson --to paper {tiny_file}"
     for size, shape, side in (("", (512, 512), 512), ("--size 64", (64, 64), 64), ("--size 48x64", (64, 48), 64)):
         status, out, _ = call(capsys, f"{command} {size}")
-        pasted = parser().parse_args(shlex.split(f"transfer a b -o out.png {out}"))
+        pasted = filled(parser().parse_args(shlex.split(f"transfer a b -o out.png {out}")), None)
         expected = carry_weights("jcjohnson", "paper", read_network("a tiny.h5"), shape, alpha=5, beta=100, tv=1e-3)
         assert (status, pasted.size) == (0, side)
         assert [pasted.alpha, pasted.beta, pasted.tv] == pytest.approx(

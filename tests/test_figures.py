@@ -175,7 +175,7 @@ def test_scipy_drives_the_figures_unless_told_otherwise(folder, capsys, conventi
 
 def test_the_loss_and_its_terms_are_the_pictures(folder):
     """The lowest of the last scale; here neither the last of that scale nor the lowest of all."""
-    settings = {"size": 40, "scales": (20, 40), "iterations": (20, 1), "optimizer": "adam", "lr": 0.07}
+    settings = {"size": 40, "scales": (24, 40), "iterations": (28, 1), "optimizer": "adam", "lr": 0.05}
     layers = LAYERS[:2]
     Image.open("painting.png").crop((0, 0, 40, 30)).save("small.png")  # which is not resized first
     (_, cell) = ns.style_figure("small.png", "out", layers=layers, weights="tiny.h5", threads=1, **settings).cells
@@ -185,7 +185,7 @@ def test_the_loss_and_its_terms_are_the_pictures(folder):
     assert min(line["loss"] for line in alone.history) < 0.5 * best["loss"] < 0.25 * at_end[-1]["loss"]
     assert cell.loss == pytest.approx(best["loss"], rel=1e-3)
     assert cell.terms == pytest.approx(best["terms"], rel=1e-3)
-    assert cell.iterations == 21
+    assert cell.iterations == 29
 
 
 def test_cells_are_kept_and_numbers_do_not_depend_on_it(folder):
@@ -466,12 +466,12 @@ def test_an_interrupt_within_a_cell_does_not_keep_it(folder, monkeypatch):
         ("figure tradeoff photo.png painting.png -o out --alpha 3", 2, "unrecognized arguments: --alpha 3"),
         ("figure tradeoff photo.png painting.png -o out --ratios 1,-1", 2, "0 or more, expected; '-1' given"),
         ("figure tradeoff photo.png painting.png -o out --ratios 1,1.0", 2, "each number once expected"),
-        ("figure content nobody.png -o out", 1, "nobody.png: no such file"),
-        ("figure content photo.png -o out --weights none.h5", 1, "none.h5: no such weight file"),
-        ("figure content photo.png -o out --size 15", 1, "pixels, and the deepest layer needs 16: take size"),
-        ("figure content photo.png -o out --layers conv5_3", 1, "conv5_3: this network ends at conv5_1"),
+        ("figure content nobody.png -o out", 2, "nobody.png: no such file"),
+        ("figure content photo.png -o out --weights none.h5", 2, "none.h5: no such weight file"),
+        ("figure content photo.png -o out --size 15", 2, "pixels, and the deepest layer needs 16: take size"),
+        ("figure content photo.png -o out --layers conv5_3", 2, "conv5_3: this network ends at conv5_1"),
         ("figure content photo.png -o out --init nobody.png", 1, "nobody.png: no such file"),
-        ("figure content photo.png -o out --momentum 2", 1, "momentum is a number from 0 to below 1"),
+        ("figure content photo.png -o out --momentum 2", 2, "momentum is a number from 0 to below 1"),
         ("figure content photo.png -o . --init conv1_1.png", 1, "conv1_1.png: no such file"),
     ],
 )
@@ -507,7 +507,7 @@ def test_what_every_cell_would_fail_of_is_told_before_anything_is_touched(folder
     assert {"sheet.png", "figure.json"} < set(before)
     for output in ("new", "out"):
         status, out, err = call(capsys, f"{command} {options} -o {output}")
-        assert (status, out, err.count("\n")) == (1, "", 1)
+        assert (status, out, err.count("\n")) == (1 if "--init" in options else 2, "", 1)
         assert err.startswith("nsnumpy: error: ")
         assert message in err
     assert not Path("new").exists()

@@ -172,7 +172,7 @@ def test_each_further_style_adds_its_gram_matrices_to_the_targets():
         ({"use_case": "texture", "content": "sample:coast"}, "texture takes a style picture"),
         ({"use_case": "texture", "style": "sample:coast", "pooling": "median"}, "unknown pooling 'median'"),
         ({"use_case": "texture", "style": "sample:coast", "dtype": "int8"}, "unknown dtype 'int8'"),
-        ({"use_case": "texture", "style": "sample:coast", "threads": 0}, "threads is 1 or more, not 0"),
+        ({"use_case": "texture", "style": "sample:coast", "threads": 0}, "threads is 1 to 1024, not 0"),
     ],
 )
 def test_what_cannot_be_planned_is_named(arguments, message):

@@ -248,5 +248,5 @@ def test_the_default_is_the_cores_that_the_process_may_use(monkeypatch, tmp_path
         assert usable_cores() == expected
     monkeypatch.setattr(machine, "Path", lambda _: tmp_path / "none")
     assert usable_cores() == 6
-    with pytest.raises(ValueError, match="threads is 1 or more, not 0"):
+    with pytest.raises(ValueError, match="threads is 1 to 1024, not 0"):
         Workers(0)

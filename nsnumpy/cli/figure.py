@@ -110,7 +110,8 @@ def _run(arguments: argparse.Namespace) -> int:
     options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads", "jobs")}
     options |= {name: given[name] for name in ("layers", "ratios") if name in given}
     pictures = [given[name] for name in _PICTURES[kind]]
-    planned = None if arguments.quiet else _plan(arguments, settings)
+    with checking():
+        planned = None if arguments.quiet else _plan(arguments, settings)
     stand: list[int] = []
     with tqdm(
         unit="cell",

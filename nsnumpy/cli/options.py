@@ -28,6 +28,11 @@ def positive(text: str) -> int:
     return _integer(text, 1)
 
 
+def pixels(text: str) -> int | None:
+    """A picture's long side; None for its own."""
+    return None if text == "own" else positive(text)
+
+
 def _integer(text: str, least: int) -> int:
     try:
         value = int(text)
@@ -86,7 +91,7 @@ def layers(text: str) -> dict[str, float | None]:
 
 
 _ARGUMENTS: dict[str, dict[str, Any]] = {
-    "size": {"type": positive, "metavar": "PIXELS"},
+    "size": {"type": pixels, "metavar": "PIXELS"},
     "style_size": {"type": positive, "metavar": "PIXELS"},
     "scales": {"type": _positives, "metavar": "PIXELS,..."},
     "iterations": {"type": _naturals, "metavar": "N"},

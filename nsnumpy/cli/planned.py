@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..machine import usable_cores
 from ..run.plan import Plan
 from ..run.results import Result
 from .command import duration, plural
@@ -32,6 +33,8 @@ def mend(planned: Plan, arguments: argparse.Namespace) -> str:
     """What would fit."""
     if planned.fits:
         return "choose a smaller --size"
+    if (arguments.threads or 0) > usable_cores():
+        return f"choose --threads {usable_cores()}, as many as there are cores, or fewer"
     if not planned.largest_size and getattr(arguments, "style_size", None):
         return "choose a smaller --style-size"
     made = f"choose --size {planned.largest_size} or less" if planned.largest_size else "no size would fit"

@@ -184,17 +184,21 @@ def _make(arguments: argparse.Namespace) -> int:
 
 
 def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Checkpoint | None) -> int:
-    given = _Given.read(arguments)
-    planned = None if arguments.force and arguments.quiet else given.plan(arguments)
+    with checking():
+        given = _Given.read(arguments)
+        planned = None if arguments.force and arguments.quiet else given.plan(arguments)
     if planned and not planned.fits and not arguments.force:
         _say(f"error: {does_not_fit(planned, arguments)}; or --force to try all the same")
         return 1
     if not arguments.quiet:
         tell(planned_line(planned))
+        for note in planned.notes:
+            _say(f"note: {note}")
         if resume:
             tell(f"{arguments.resume}: goes on after {plural(resume.iteration, 'iteration')}")
     frames = Frames() if arguments.report else None
-    inputs = given.fit(arguments, begins=resume is None)
+    with checking():
+        inputs = given.fit(arguments, begins=resume is None)
     made = _run(arguments, given, inputs, kept, resume, frames)
     if isinstance(made, str):
         _say(f"error: out of memory; {mend(planned or given.plan(arguments), arguments)} ({made})")
@@ -253,6 +257,8 @@ def _check_files(arguments: argparse.Namespace) -> Path | None:
     """The file to keep the run in, if any; ValueError or OSError if a file cannot be written, or is named twice."""
     output = check_output(arguments.output)
     kept: Path | None = arguments.checkpoint or arguments.resume
+    if arguments.checkpoint_every != EVERY and not kept:
+        raise ValueError("--checkpoint-every: no --checkpoint to write is named")
     if arguments.log:
         check_folder(arguments.log)
     if arguments.report:
@@ -334,9 +340,11 @@ def _report(arguments: argparse.Namespace, given: _Given, result: Result, vgg: V
 def _run_plan(arguments: argparse.Namespace) -> int:
     with checking():
         _check_settings(arguments)
-    names = ("content", "style", "weights", "pooling", "dtype", "threads", "device", "tf32")
-    planned = plan("transfer", **{name: getattr(arguments, name) for name in names}, **_settings(arguments))
+        names = ("content", "style", "weights", "pooling", "dtype", "threads", "device", "tf32")
+        planned = plan("transfer", **{name: getattr(arguments, name) for name in names}, **_settings(arguments))
     print(planned_line(planned))
+    for note in planned.notes:
+        _say(f"note: {note}")
     for name, size in planned.parts.items():
         print(f"  {name:10}{size / 1e6:8.0f} MB")
     if not planned.fits:

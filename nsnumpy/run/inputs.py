@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from .settings import INITS, USE_CASES, Settings
 
 Styles = Picture | Sequence[tuple[Picture, float]]
 """One picture, or several with their weights."""
+SHORT_SIDE = 16  # least one of a style picture, unless its size is given: conv5_1 has one position there
 Scale = dict[str, int | None]
 """Long sides: "result", and of each style picture by its name; None is a picture's own size."""
 
@@ -171,11 +173,23 @@ def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[Scale]
         If the scales do not go with the size or the iterations.
     """
     result = fit_size(next(iter(shapes.values())), s.size)
-    style_size = s.style_size or s.size
-    styles = {name: fit_size(shape, style_size) for name, shape in shapes.items() if name != "content"}
-    sizes = s.sizes(max(result), (min(result), *map(min, styles.values())))
-    smaller = [
-        {name: max(1, round(max(style) * size / max(result))) for name, style in styles.items()} for size in sizes[:-1]
-    ]
-    coarse = [{"result": size, **sides} for size, sides in zip(sizes, smaller, strict=False)]
-    return [*coarse, {"result": s.size, **dict.fromkeys(styles, style_size)}]
+    styles = {name: shape for name, shape in shapes.items() if name != "content"}
+    asked = s.style_size or s.size
+    last = {name: asked if s.style_size else _long_enough(shape, asked) for name, shape in styles.items()}
+    sizes = s.sizes(max(result), min(result))
+    coarse: list[Scale] = []
+    for size in sizes[:-1]:
+        parts = {name: max(fit_size(shape, last[name])) * size / max(result) for name, shape in styles.items()}
+        coarse.append({"result": size} | {name: _long_enough(styles[name], round(n)) for name, n in parts.items()})
+    return [*coarse, {"result": s.size, **last}]
+
+
+def _long_enough(shape: tuple[int, int], side: int | None) -> int | None:
+    """The long side of a style picture: that one, or the least at which an elongated picture has its short side."""
+    return side if min(fit_size(shape, side)) >= SHORT_SIDE else side_for(shape, SHORT_SIDE)
+
+
+def side_for(shape: tuple[int, int], short_side: int) -> int:
+    """The least long side at which a picture of `shape` has a short side of so many pixels."""
+    sides = itertools.count((2 * short_side - 1) * max(shape) // (2 * min(shape)))  # where it rounds up to that
+    return next(side for side in sides if min(fit_size(shape, side)) >= short_side)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -15,9 +14,12 @@ from ..files.images import Picture, fit_size, image_shape
 from ..files.weight_sources import BUILTIN
 from ..files.weights import WeightFile, read_network
 from ..machine import available_bytes, resident_bytes, usable_cores
+from ..workers import check_threads
 from .budget import Run, measured_rates, run_memory, run_seconds
-from .inputs import Scale, Styles, pictures_of, scales_of, side_of
+from .inputs import Scale, Styles, pictures_of, scales_of, side_for, side_of
 from .settings import layers_of, settings_of
+
+ENLARGED = 1.5  # times the long side, from where on it is worth a note
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Plan:
         told.
     largest_size : int, or None
         If the run does not fit, the largest long side with which it would, 0 if there is none.
+    notes : list of str
+        What one may not have meant: pictures much enlarged, a style picture that is larger than was asked for.
     """
 
     size: tuple[int, int]
@@ -55,6 +59,7 @@ class Plan:
     total_seconds: float
     available_bytes: int | None
     largest_size: int | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def fits(self) -> bool:
@@ -98,8 +103,8 @@ def plan(
     """
     check_tf32(tf32, device, dtype)
     xp = device_namespace(device)
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads is 1 or more, not {threads}")
+    if threads is not None:
+        check_threads(threads)
     s = settings_of(use_case, **settings).completed(use_case)
     given = pictures_of(use_case, {"content": content, "style": style})
     network = weights if isinstance(weights, Network) else read_network(weights, pooling, dtype)
@@ -147,7 +152,20 @@ def plan(
 
         largest = _largest_size(needed, available, max(asked.size))
     sides = [max(run.size) for run in runs]
-    return Plan(asked.size, peak, parts, sides, sum(counts), each[-1], total, available, largest)
+    notes = _notes(scales[-1], shapes, s.style_size or s.size)
+    return Plan(asked.size, peak, parts, sides, sum(counts), each[-1], total, available, largest, notes)
+
+
+def _notes(scale: Scale, shapes: Mapping[str, tuple[int, int]], style_size: int | None) -> list[str]:
+    notes = []
+    for name, shape in shapes.items():
+        (height, width), (h, w) = shape, fit_size(shape, scale[side_of(name)])
+        becomes = f"the {name} picture, {width} x {height} pixels, becomes {w} x {h}"
+        if side_of(name) != "result" and max(h, w) > (style_size or max(shape)):
+            notes.append(f"{becomes}, so that its short side is enough for the network")
+        elif max(h, w) > ENLARGED * max(shape):
+            notes.append(f"{becomes}: a larger one has more to tell")
+    return notes
 
 
 def _check_sides(scale: Scale, shapes: Mapping[str, tuple[int, int]], least: int) -> None:
@@ -157,11 +175,7 @@ def _check_sides(scale: Scale, shapes: Mapping[str, tuple[int, int]], least: int
         side = side_of(name)
         height, width = fit_size(shape, scale[side])
         if min(height, width) < least:
-            size = next(
-                size
-                for size in itertools.count(least * max(shape) // min(shape))
-                if min(fit_size(shape, size)) >= least
-            )
+            size = side_for(shape, least)
             raise ValueError(
                 f"the {name} would be {width} x {height} pixels, and the deepest layer needs {least}: take "
                 f"{'size' if side == 'result' else 'style size'} {size} or more"

@@ -96,7 +96,7 @@ class Settings:
     `USE_CASES` holds the instance of each use case. ``field.metadata["help"]`` says what each setting means.
     """
 
-    size: int | None = _setting(512, "long side of the result in pixels")
+    size: int | None = _setting(512, "long side of the result in pixels; own: the picture's own (in Python, None)")
     scales: Sequence[int] | None = _setting(
         None,
         "long sides, coarse to fine, each begun with the enlarged result of the one before; the last is --size "
@@ -105,7 +105,10 @@ class Settings:
         ("transfer", "texture"),
     )
     style_size: int | None = _setting(
-        None, "long side of the style picture (as --size); smaller at smaller scales", ("transfer", "texture")
+        None,
+        "long side of the style picture (as --size, or longer where its short side would be too short); smaller at "
+        "smaller scales",
+        ("transfer", "texture"),
     )
     iterations: int | Sequence[int] | None = _setting(
         None,
@@ -183,15 +186,13 @@ class Settings:
         defaults = BY_CONVENTION[self.convention][use_case]
         return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
 
-    def sizes(self, long_side: int, short_sides: Sequence[float] = (math.inf,)) -> list[int]:
+    def sizes(self, long_side: int, short_side: float = math.inf) -> list[int]:
         """The long sides to work at, coarse to fine.
 
         Parameters
         ----------
-        long_side : int
-            Of the result.
-        short_sides : floats
-            Of the result and of the style picture: scales that are chosen here leave each enough for every layer.
+        long_side, short_side : int
+            Of the result; scales that are chosen here leave it enough for every layer.
 
         Raises
         ------
@@ -205,7 +206,7 @@ class Settings:
             sizes = [n for n in scales if n < long_side] + [long_side]
         else:
             sizes = [long_side]
-            while self._goes_on(sizes[0] / 2, sizes[0] / 2 / long_side * min(short_sides)):
+            while self._goes_on(sizes[0] / 2, sizes[0] / 2 / long_side * short_side):
                 sizes.insert(0, sizes[0] // 2)
         if len(_listed(self.iterations)) not in (1, len(sizes)):
             raise ValueError(
