@@ -125,10 +125,11 @@ def _start(s: Settings, names: Collection[str]) -> Source | None:
 
 def pictures_of(use_case: str, pictures: Mapping[str, Styles | None]) -> list[tuple[str, Picture, float]]:
     """The names, pictures and weights of all that the use case takes; ValueError if it is given others."""
-    taken, given = USE_CASES[use_case].pictures, [role for role, picture in pictures.items() if picture is not None]
+    taken = USE_CASES[use_case].pictures
+    given = {role: picture for role, picture in pictures.items() if picture is not None}
     if sorted(given) != sorted(taken):
         raise ValueError(f"{use_case} takes a {' and a '.join(taken)} picture")
-    return [named_picture for role in taken for named_picture in named(role, pictures[role])]
+    return [named_picture for role in taken for named_picture in named(role, given[role])]
 
 
 def named(role: str, given: Styles) -> list[tuple[str, Picture, float]]:
@@ -177,5 +178,5 @@ def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[Scale]
     smaller = [
         {name: max(1, round(max(style) * size / max(result))) for name, style in styles.items()} for size in sizes[:-1]
     ]
-    coarse = [{"result": size, **sides} for size, sides in zip(sizes, smaller, strict=False)]
+    coarse: list[Scale] = [{"result": size, **sides} for size, sides in zip(sizes, smaller, strict=False)]
     return [*coarse, {"result": s.size, **dict.fromkeys(styles, style_size)}]
