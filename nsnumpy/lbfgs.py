@@ -265,7 +265,7 @@ def _search(f: Function, start: Point, direction: Array, t: float, bounds: Bound
                 high = point
             else:
                 low = point
-        assert high is not None  # a first trial that is no bracket's end was returned
+        assert high is not None  # or the first trial was taken
         if abs(low.slope) * (high.t - low.t) <= noise:
             break  # what is left to win is less than what f is known to
         t = _between(low, high)

@@ -185,7 +185,7 @@ def _to_srgb(image: Image.Image, profile: bytes, name: object) -> Image.Image:
         elif space == "RGB" and image.mode == "L":
             image = image.convert("RGB")
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        assert converted is not None  # as it is for who wants the image itself changed
+        assert converted is not None  # as it is for a change in place
         return converted
     except (ImageCms.PyCMSError, OSError) as error:
         warnings.warn(f"{name}: its ICC profile cannot be used ({error}); taken as sRGB", stacklevel=2)

@@ -300,6 +300,7 @@ def _text(h5: h5py.File, name: str, choices: Iterable[str] = ()) -> str:
 
 
 def _numbers(h5: h5py.File, name: str, count: int) -> tuple[Any, ...]:
+    """An attribute that is `count` numbers, as so many floats."""
     value = np.asarray(_attribute(h5, name))
     if value.dtype.kind not in "biuf" or value.size != count:
         raise ValueError(f"attribute {name}: {count} number{'s'[: count - 1]} expected, {value.tolist()!r} given")
