@@ -129,7 +129,7 @@ class _Given:
     """
 
     settings: dict[str, Any]
-    layer: dict[str, str]
+    layer: dict[str, Any]
     sources: dict[str, Source]
     weights: WeightFile | Network
 
