@@ -5,7 +5,8 @@ from .architecture import Preprocessing, layer_names
 from .backend import DeviceError, get_xp
 from .files.decode import PictureError, sample_names
 from .files.images import load_image, read_settings, save_image
-from .files.weights import WeightFile, WeightFileError, load_vgg, read_weights, write_weights
+from .files.weight_sources import WeightFileError
+from .files.weights import WeightFile, load_vgg, read_weights, write_weights
 from .gradcheck import KinkError, check_adjoint, check_gradient
 from .objective import Objective
 from .optimize import minimize

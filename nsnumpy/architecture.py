@@ -141,11 +141,10 @@ def network_steps(architecture: str, layers: Sequence[str], pooling: str, *, fus
     names = layer_names(architecture)
     steps: list[Step] = []
     for name in names[: max(map(names.index, layers)) + 1]:
-        before = steps[-1] if steps else None
         if name.startswith("conv"):
             steps.append(Step(name, name, False))
-        elif fuse and pooling == "avg" and before.conv not in layers:
-            steps[-1] = Step(name, before.conv, True)
+        elif fuse and pooling == "avg" and (before := steps[-1].conv) not in layers:
+            steps[-1] = Step(name, before, True)
         else:
             steps.append(Step(name, "", True))
     return steps
@@ -251,5 +250,5 @@ def network_digest(weights: Mapping[str, tuple[Array, Array]], preprocessing: Pr
         for array in arrays:
             values = to_host(array).astype("<f4", order="C", copy=False)
             digest.update(repr(values.shape).encode())
-            digest.update(values)
+            digest.update(values.data)
     return digest.hexdigest()

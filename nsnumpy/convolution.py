@@ -93,7 +93,7 @@ class Patches:
     def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:
         return patches_relu_forward(x, *self.arrays, self._workers), x
 
-    def backward(self, gy: Array | None, x: Array, pool: bool, *adds: Callable) -> Array:
+    def backward(self, gy: Array | None, x: Array, pool: bool, *adds: Callable[..., None]) -> Array:
         return patches_relu_backward(gy, x, *self.arrays, adds, self._workers)
 
     @staticmethod
@@ -117,7 +117,8 @@ class Winograd:
         return y, (signs, x.shape[-3:-1])
 
     def backward(self, gy: Array, kept: Any, pool: bool) -> Array:
-        return winograd_relu_backward(gy, self.arrays[0], *kept, self._workers, pool=pool)
+        signs, size = kept
+        return winograd_relu_backward(gy, self.arrays[0], signs, size, self._workers, pool=pool)
 
     @staticmethod
     def takes(layer: Layer) -> Takes:
@@ -137,7 +138,7 @@ class Fastest:
     makes_again = False
 
     def __init__(self, weight: Array, bias: Array, workers: Workers) -> None:
-        self._ways = Winograd(weight, bias, workers), Direct(weight, bias, workers)
+        self._ways: list[Winograd | Direct] = [Winograd(weight, bias, workers), Direct(weight, bias, workers)]
         self.chosen: dict[tuple[tuple[int, ...], bool], Winograd | Direct] = {}
 
     def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:

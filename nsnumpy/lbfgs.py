@@ -31,7 +31,7 @@ REACH = 0.1  # how far the first step along the gradient moves a pixel at most; 
 STRETCH = 3.0  # how many times as long as the last one a step may be
 IDLE = 5  # iterations in a row that win nothing end a run
 
-Function = Callable[[Array], tuple]
+Function = Callable[[Array], tuple[Any, ...]]
 """Of x: its value, its gradient, and whatever else is known there, which the step that ends at x carries along."""
 Bounds = tuple[float, float] | None
 Curvature = tuple[float, float]
@@ -180,7 +180,7 @@ class LBFGS:
     def step(self, f: Function) -> str:
         """To the next iterate; returns "", or why there is none."""
 
-        def scaled(x: Array) -> tuple:
+        def scaled(x: Array) -> tuple[Any, ...]:
             loss, gradient, *details = f(x)
             return loss / self.unit, gradient / self.unit, details
 
@@ -265,6 +265,7 @@ def _search(f: Function, start: Point, direction: Array, t: float, bounds: Bound
                 high = point
             else:
                 low = point
+        assert high is not None  # or the first trial was taken
         if abs(low.slope) * (high.t - low.t) <= noise:
             break  # what is left to win is less than what f is known to
         t = _between(low, high)

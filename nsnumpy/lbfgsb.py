@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,11 +45,13 @@ class LBFGSB:
     """
 
     def __init__(self, x: np.ndarray, bounds: Bounds, memory: int) -> None:
-        self.x, self.loss, self.details = x, np.inf, ()
+        self.x, self.loss = x, np.inf
+        self.details: Sequence[Any] = ()
         self._bounds, self._memory = bounds, memory
         self._unit = 0.0
-        self._questions: queue.SimpleQueue = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue = queue.SimpleQueue()
+        self._next: tuple[float, np.ndarray] | None = None  # the answer that scipy waits for
+        self._questions: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="nsnumpy-scipy", daemon=True)
 
     @classmethod

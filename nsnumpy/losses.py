@@ -236,9 +236,11 @@ class Gram:
         return self._describe(G / s, m / s)
 
     def solve(self, sums: Sums, scale: float) -> tuple[Array, Array, tuple[Array, Array | None]]:
-        value, K, b = 0.0, 0.0, None
+        value, b = 0.0, None
+        K: Array = 0.0
+        G, m, s = sums[:3]
         for target, weight in self.targets:
-            v, k, c = self._compare(*sums[:3], target)
+            v, k, c = self._compare(G, m, s, target)
             value, K = value + weight * v, K + weight * k
             if c is not None:
                 b = weight * c if b is None else b + weight * c

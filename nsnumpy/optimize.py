@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -260,8 +260,8 @@ class Descent:
             load_scipy()
         self.f = f
         memory = MEMORY.get(self.method) if memory is None else memory
-        of_method = {"sgd": {"lr": lr, "momentum": momentum}, "adam": {"lr": lr}}.get(self.method, {"memory": memory})
-        self._options = of_method | {"bounds": bounds}
+        options: dict[str, dict[str, Any]] = {"sgd": {"lr": lr, "momentum": momentum}, "adam": {"lr": lr}}
+        self._options = options.get(self.method, {"memory": memory}) | {"bounds": bounds}
         self.iterations = -1  # the first iterate accepted is number 0
         self.best: Array | None = None
         self.lowest = np.inf
@@ -282,7 +282,7 @@ class Descent:
         remembers is dropped."""
         self._renew = True
 
-    def steps(self, iterations: int) -> Iterator[Iterate]:
+    def steps(self, iterations: int) -> Generator[Iterate, None, None]:
         """The start, unless it resumes, and each iterate after it, up to that many iterations in all.
 
         It may be left, and called again to go on; scipy's then begins with a fresh memory.
@@ -306,7 +306,7 @@ class Descent:
                     else:
                         why = self._at.step(self._evaluate)
                     iterate = None if why else self._accept()
-                if why:
+                if iterate is None:
                     text = f"no lower loss found after {self.iterations} of {iterations} iterations ({why})"
                     self.ending = Ending("no lower loss", text)
                     return
@@ -317,7 +317,7 @@ class Descent:
                 self._at.close()
                 self._at, self._start = None, self._at.x
 
-    def _evaluate(self, x: Array) -> tuple:
+    def _evaluate(self, x: Array) -> tuple[Any, ...]:
         loss, *others = self.f(x)
         if not np.isfinite(loss):
             raise FloatingPointError("the loss is not finite")

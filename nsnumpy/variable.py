@@ -37,7 +37,7 @@ class Pixels:
 VARIABLES: dict[str, Variable] = {"pixels": Pixels()}
 
 
-def through(variable: Variable, f: Callable[[Array], tuple]) -> Callable[[Array], tuple]:
+def through(variable: Variable, f: Callable[[Array], tuple[Any, ...]]) -> Callable[[Array], tuple[Any, ...]]:
     """f of the picture, (loss, gradient, ...), as a function of the variable."""
 
     def of_variable(v: Array) -> tuple[Any, ...]:

@@ -64,6 +64,10 @@ class Scratch:
         return memory[:size].reshape(shape)
 
 
+Helpers = queue.SimpleQueue[Callable[[Scratch], None] | None]
+"""The queue that helpers wait at to be called; None dismisses one."""
+
+
 @contextlib.contextmanager
 def _control_of_openblas() -> Iterator[None]:
     """Since 3.8, threadpoolctl ignores all threads but the first one that sets OpenBLAS's number, until that one ends.
@@ -128,7 +132,8 @@ if hasattr(os, "register_at_fork"):
 
 def limit_openmp() -> None:
     """Where BLAS is built on OpenMP, the number of its threads belongs to the thread that calls it."""
-    one_blas_thread.libraries.select(threading_layer="openmp").limit(limits=1)  # found already: `map` holds the context
+    assert one_blas_thread.libraries is not None  # found already: `map` holds the context
+    one_blas_thread.libraries.select(threading_layer="openmp").limit(limits=1)
 
 
 class Blocks(Sequence[tuple[int, int]]):
@@ -166,7 +171,7 @@ class _Shared:
         self._at_work: deque[None] = deque()
         self._floating_point = np.geterr()  # it belongs to a thread
 
-    def run(self, helpers: queue.SimpleQueue, count: int, scratch: Scratch) -> list[Any]:
+    def run(self, helpers: Helpers, count: int, scratch: Scratch) -> list[Any]:
         """All results; helpers, as many as `count`, are called by the queue that they wait at."""
         error = None
         left = len(self._results)
@@ -209,7 +214,7 @@ class _Shared:
             yield taken
 
 
-def _serve(helpers: queue.SimpleQueue) -> None:
+def _serve(helpers: Helpers) -> None:
     """A helper's life: until it is called with None."""
     limit_openmp()
     scratch = Scratch()
@@ -218,7 +223,7 @@ def _serve(helpers: queue.SimpleQueue) -> None:
         del help  # which may be the last to know of large arrays
 
 
-def _dismiss(helpers: queue.SimpleQueue, count: int) -> None:
+def _dismiss(helpers: Helpers, count: int) -> None:
     for _ in range(count):
         helpers.put(None)
 
@@ -243,7 +248,7 @@ class Workers:
         self.threads = usable_cores() if threads is None else check_threads(threads)
         self.block_bytes = block_bytes
         self._local = threading.local()
-        self._helpers: queue.SimpleQueue | None = None
+        self._helpers: Helpers | None = None
         self._process = os.getpid()
         self._lock = threading.Lock()
 
@@ -271,11 +276,11 @@ class Workers:
         """The workers for arrays of namespace xp: on a GPU it is one thread that launches large pieces of work."""
         return cls(threads) if xp is np else cls(1, DEVICE_BLOCK_BYTES)
 
-    def _waiting_helpers(self) -> queue.SimpleQueue:
+    def _waiting_helpers(self) -> Helpers:
         """The queue that they wait at to be called."""
         with self._lock:
             if self._helpers is None or self._process != os.getpid():  # a forked process has no threads but its own
-                helpers: queue.SimpleQueue = queue.SimpleQueue()
+                helpers: Helpers = queue.SimpleQueue()
                 with contextlib.suppress(RuntimeError):  # where the system gives no more, fewer will do
                     for number in range(1, self.threads):
                         threading.Thread(target=_serve, args=(helpers,), name=f"nsnumpy-{number}", daemon=True).start()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nsnumpy import Objective, carry_weights, check_gradient, conventions, load_image, transfer, write_weights
+from nsnumpy.architecture import Network
 from nsnumpy.backend import to_host
 from nsnumpy.cli.main import main, parser
 from nsnumpy.cli.remembered import filled
@@ -254,6 +255,9 @@ def test_what_cannot_be_carried_is_named(tiny_vgg, picture):
         carry_weights("mean", "paper", vgg, (32, 32))
     with pytest.raises(ValueError, match="constants of relative depend on the pictures: give a content and a style"):
         carry_weights("paper", "relative", vgg, (32, 32), style=picture(32, 32))
+    network = Network("vgg19", vgg.filters)
+    with pytest.raises(ValueError, match="constants of relative depend on the network's weights: give a VGG"):
+        carry_weights("paper", "relative", network, (32, 32), content=picture(32, 32), style=picture(32, 32))
     with pytest.raises(
         ValueError, match=r"content picture of shape \(32, 32, 3\) expected; content.shape=\(32, 30, 3\)"
     ):

@@ -106,7 +106,8 @@ def run_program(
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not fit the terminal's encoding
     with _ended_by_signals() as received:
-        status = _run(program, parser, argv, interrupted, out_of_memory, failures)
+        expected: tuple[type[Exception], ...] = (ValueError, ArithmeticError, *failures)
+        status = _run(program, parser, argv, interrupted, out_of_memory, expected)
         return 128 + received[0] if received and status == 128 + signal.SIGINT else status
 
 
@@ -168,7 +169,7 @@ def _run(
     except CommandError as error:
         say(program, f"error: {one_line(error)}")
         return 2
-    except (ValueError, ArithmeticError, *failures) as error:
+    except failures as error:
         say(program, f"error: {one_line(error)}")
         return 1
     except Exception as error:

@@ -23,6 +23,7 @@ def planned_line(planned: Plan) -> str:
 def does_not_fit(planned: Plan, arguments: argparse.Namespace) -> str:
     """Why it will not do, and what would."""
     height, width = planned.size
+    assert planned.available_bytes is not None  # or it would fit
     return (
         f"{width} x {height} would take about {planned.peak_bytes / 1e9:.2f} GB of memory, and "
         f"{planned.available_bytes / 1e9:.2f} GB are to be had: {mend(planned, arguments)}"

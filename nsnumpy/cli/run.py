@@ -129,7 +129,7 @@ class _Given:
     """
 
     settings: dict[str, Any]
-    layer: dict[str, str]
+    layer: dict[str, Any]
     sources: dict[str, Source]
     weights: WeightFile | Network
 
@@ -148,7 +148,9 @@ class _Given:
         return inputs
 
     def vgg(self, arguments: argparse.Namespace) -> VGG:
-        file, self.weights = self.weights, read_network(self.weights, arguments.pooling, arguments.dtype)
+        file = self.weights
+        assert isinstance(file, WeightFile)  # a run makes its network once
+        self.weights = read_network(file, arguments.pooling, arguments.dtype)
         return load_vgg(
             file,
             pooling=arguments.pooling,
@@ -159,14 +161,9 @@ class _Given:
         )
 
     def plan(self, arguments: argparse.Namespace) -> Plan:
-        return plan(
-            arguments.use_case,
-            **self.sources,
-            **self.layer,
-            **{name: getattr(arguments, name) for name in ("pooling", "dtype", "threads", "device", "tf32")},
-            weights=self.weights,
-            **self.settings,
-        )
+        given: dict[str, Any] = {**self.sources, **self.layer, **self.settings}
+        of_network = {name: getattr(arguments, name) for name in ("pooling", "dtype", "threads", "device", "tf32")}
+        return plan(arguments.use_case, weights=self.weights, **of_network, **given)
 
 
 def _make(arguments: argparse.Namespace) -> int:
@@ -190,7 +187,7 @@ def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Chec
     if planned and not planned.fits and not arguments.force:
         _say(f"error: {does_not_fit(planned, arguments)}; or --force to try all the same")
         return 1
-    if not arguments.quiet:
+    if planned and not arguments.quiet:
         tell(planned_line(planned))
         for note in planned.notes:
             _say(f"note: {note}")
@@ -264,7 +261,7 @@ def _check_files(arguments: argparse.Namespace) -> Path | None:
     if arguments.report:
         check_report(arguments.report)
     read = [getattr(arguments, name, None) for name in ("content", "style", "init", "weights")]
-    anew = kept and not (arguments.resume and arguments.resume.resolve() == kept.resolve())
+    anew = kept is not None and not (arguments.resume and arguments.resume.resolve() == kept.resolve())
     if anew and arguments.resume:
         read.append(arguments.resume)
     written = [path for path in (output, arguments.log, arguments.report) if path]
@@ -275,12 +272,12 @@ def _check_files(arguments: argparse.Namespace) -> Path | None:
     )
     if arguments.no_clobber:
         check_absent(written, numbered=output if arguments.save_every else None)
-    if anew:
+    if kept and anew:
         check_checkpoint(kept)
+        if is_checkpoint(kept):
+            raise ValueError(f"{kept}: keeps a run already: --resume {kept} goes on with it; or remove it")
     elif kept:
         check_folder(kept)
-    if anew and is_checkpoint(kept):
-        raise ValueError(f"{kept}: keeps a run already: --resume {kept} goes on with it; or remove it")
     return kept
 
 

@@ -108,13 +108,15 @@ def _run_conventions(arguments: argparse.Namespace) -> int:
     }
     size = arguments.size or 512
     network: VGG | Network
+    pictures: dict[str, Any] = {}
     if arguments.content:
         content = load_image(arguments.content, size)
         style = load_image(arguments.style, arguments.style_size or size)
-        network, pictures = load_vgg(arguments.weights, pooling=arguments.pooling), {"content": content, "style": style}
+        network = load_vgg(arguments.weights, pooling=arguments.pooling)
+        pictures = {"content": content, "style": style}
         height, width = content.shape[:2]
     else:
-        network, pictures = read_network(arguments.weights, arguments.pooling), {}
+        network = read_network(arguments.weights, arguments.pooling)
         height, width = size if isinstance(size, tuple) else (size, size)
     if source:
         weights = {name: getattr(arguments, name) for name in _WEIGHTS}

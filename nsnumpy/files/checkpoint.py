@@ -100,9 +100,9 @@ class Checkpoint:
                 thing = name.removesuffix("_sha256")
                 other = "another network" if thing == "weights" else f"another {thing} picture"
             raise CheckpointError(f"the checkpoint is of a run with {other}: give it the same, or begin anew")
-        other = [name for name in ROUNDING if ours.get(name) != theirs.get(name)]
-        if other:
-            was = ", ".join(f"{name} {theirs.get(name)}" for name in other)
+        differ = [name for name in ROUNDING if ours.get(name) != theirs.get(name)]
+        if differ:
+            was = ", ".join(f"{name} {theirs.get(name)}" for name in differ)
             warnings.warn(f"the run had {was}: it goes on, but not to the same last digits", stacklevel=5)
 
 
@@ -257,5 +257,5 @@ def digest(*values: str | np.ndarray) -> str:
             digest.update(value.encode())
         else:
             digest.update(f"{value.dtype} {value.shape}".encode())
-            digest.update(np.ascontiguousarray(value))
+            digest.update(np.ascontiguousarray(value).data)
     return digest.hexdigest()

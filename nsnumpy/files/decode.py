@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 SAMPLE_PREFIX = "sample:"
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
@@ -53,7 +53,7 @@ def reading(name: object) -> Iterator[None]:
         raise PictureError(f"{name}: is a folder, not a picture") from error
     except PermissionError as error:
         raise PictureError(f"{name}: may not be read by this user") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise PictureError(f"{name}: not a picture that can be read; use JPEG, PNG, WebP or TIFF") from error
     except Image.DecompressionBombError as error:
         raise PictureError(f"{name}: too many pixels; scale it down first") from error
@@ -108,7 +108,7 @@ def header_size(picture: str | os.PathLike[str]) -> tuple[int, int]:
             early = image.format == "PNG" and not _has_late_metadata(picture)
             exif = Image.Image.getexif(image) if early else image.getexif()
             # Pillow may have turned a TIFF's size already, which depends on its version; the file's own tags tell.
-            width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
+            width, height = (image.tag_v2[256], image.tag_v2[257]) if hasattr(image, "tag_v2") else image.size
             return (width, height) if exif.get(_ORIENTATION_TAG) in (5, 6, 7, 8) else (height, width)
 
 
@@ -135,7 +135,7 @@ def _open_sample(name: str) -> Image.Image:
 
 
 def _normalise(image: Image.Image, name: object) -> Image.Image:
-    turn = _ORIENTATIONS.get(image.getexif().get(_ORIENTATION_TAG))
+    turn = _ORIENTATIONS.get(image.getexif().get(_ORIENTATION_TAG, 1))
     if turn is not None:
         image = image.transpose(turn)
     profile = image.info.get("icc_profile")
@@ -184,7 +184,9 @@ def _to_srgb(image: Image.Image, profile: bytes, name: object) -> Image.Image:
             image = image.convert("L")
         elif space == "RGB" and image.mode == "L":
             image = image.convert("RGB")
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        assert converted is not None  # as it is for a change in place
+        return converted
     except (ImageCms.PyCMSError, OSError) as error:
         warnings.warn(f"{name}: its ICC profile cannot be used ({error}); taken as sRGB", stacklevel=2)
         return image

@@ -19,12 +19,13 @@ from .writing import atomic_path, check_folder
 SETTINGS_KEY = "nsnumpy"
 _ASCII = b"ASCII\0\0\0"  # as EXIF wants a comment begun
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-_SAVE_OPTIONS = {
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {"optimize": True},
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95, "method": 4},
     "TIFF": {"compression": "tiff_deflate"},
 }
+_Held = dict[int | tuple[int, int] | None, np.ndarray]
 
 
 class Source:
@@ -55,19 +56,25 @@ class Source:
 
     def __init__(self, picture: str | os.PathLike[str] | Image.Image | np.ndarray) -> None:
         self.name = picture_name(picture)
-        of_floats = isinstance(picture, np.ndarray) and picture.dtype.kind == "f"
-        self._whole = _check_array(picture) if of_floats else decode(picture)
-        self._held: dict[int | tuple[int, int] | None, np.ndarray] = {}
-        self.shape: tuple[int, int] = self._whole.shape[:2] if of_floats else self._whole.size[::-1]
+        self._whole: np.ndarray | Image.Image
+        self.shape: tuple[int, int]
+        if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
+            self._whole = _check_array(picture)
+            self.shape = self._whole.shape[:2]
+        else:
+            self._whole = decode(picture)
+            self.shape = self._whole.size[::-1]
+        self._held: _Held = {}
 
     def kept(self, sizes: Iterable[int | None], shapes: Iterable[tuple[int, int]] = ()) -> Source:
         """The same picture, held `at` these sizes and `fit` to these shapes alone.
 
         What is asked of it beside these is made from the largest of the sizes.
         """
-        at, fitted = {size: self.at(size) for size in sizes}, {shape: self.fit(shape) for shape in shapes}
+        at: _Held = {size: self.at(size) for size in sizes}
+        fitted: _Held = {shape: self.fit(shape) for shape in shapes}
         kept = copy.copy(self)
-        kept._held = {**at, **fitted}
+        kept._held = at | fitted
         for image in kept._held.values():
             image.flags.writeable = False
         kept._whole = max((at or fitted).values(), key=lambda image: image.size)
@@ -140,8 +147,7 @@ def load_image(picture: Picture, size: int | None = None) -> np.ndarray:
 
 def image_shape(picture: Picture) -> tuple[int, int]:
     """(H, W) of a picture as it was given; of a file, its header alone is read. Errors as `Source`."""
-    of_file = isinstance(picture, str | os.PathLike)
-    return header_size(picture) if of_file else opened(picture).shape
+    return header_size(picture) if isinstance(picture, str | os.PathLike) else opened(picture).shape
 
 
 def fit_size(shape: tuple[int, int], size: int | None) -> tuple[int, int]:
@@ -259,7 +265,7 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
         image.load()
         text = _text_in(image)
     try:
-        return json.loads(text)
+        return json.loads(text or "")
     except (TypeError, ValueError) as error:
         raise PictureError(
             f"{path}: no nsnumpy settings in this file; a picture that nsnumpy wrote carries them"

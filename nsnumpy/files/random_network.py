@@ -28,7 +28,8 @@ CALIBRATION = ("coast", "cutouts", "glass", "starry", "still-life")
 def random_network() -> Weights:
     """Its weights, conv1_1 to conv5_1: the same ones on every call."""
     widths = [round(full * WIDTH) for full, _ in ARCHITECTURES["vgg19"]]
-    pictures = [load_image(f"sample:{name}", 256) - np.float32(PREPROCESSING.mean) for name in CALIBRATION]
+    mean = np.array(PREPROCESSING.mean, np.float32)
+    pictures = [load_image(f"sample:{name}", 256) - mean for name in CALIBRATION]
     return calibrate(random_weights(widths, SEED), pictures)
 
 

@@ -274,7 +274,7 @@ def _read(h5: h5py.File) -> WeightFile:
     pooling = _text(h5, "pooling", POOLINGS)
     preprocessing = Preprocessing(
         _text(h5, "channel_order", ("RGB", "BGR")),
-        *_numbers(h5, "pixel_scale", 1),
+        _numbers(h5, "pixel_scale", 1)[0],
         _numbers(h5, "mean", 3),
         _numbers(h5, "std", 3),
     )
@@ -299,7 +299,8 @@ def _text(h5: h5py.File, name: str, choices: Iterable[str] = ()) -> str:
     return value
 
 
-def _numbers(h5: h5py.File, name: str, count: int) -> tuple[float, ...]:
+def _numbers(h5: h5py.File, name: str, count: int) -> tuple[Any, ...]:
+    """An attribute that is `count` numbers, as so many floats."""
     value = np.asarray(_attribute(h5, name))
     if value.dtype.kind not in "biuf" or value.size != count:
         raise ValueError(f"attribute {name}: {count} number{'s'[: count - 1]} expected, {value.tolist()!r} given")

@@ -57,12 +57,12 @@ def check_distinct(
     numbered : path, or None
         Beside it `numbered_path` names files that are to be written, too.
     """
-    read = [Path(path) for path in read]
+    others = [Path(path) for path in read]
     for path in written:
-        if any(_same(path, other) for other in (*written, *read) if other is not path):
+        if any(_same(path, other) for other in (*written, *others) if other is not path):
             raise ValueError(f"{path}: named twice in this command, once to be written; choose another name for it")
-    for path in (*written, *read) if numbered else ():
-        if _is_numbered(path, numbered) and path.resolve().parent == numbered.resolve().parent:
+    for path in (*written, *others):
+        if numbered and _is_numbered(path, numbered) and path.resolve().parent == numbered.resolve().parent:
             raise ValueError(f"{path}: a picture on the way to {numbered} would be written there; rename one of them")
 
 

@@ -127,10 +127,11 @@ def _start(s: Settings, names: Collection[str]) -> Source | None:
 
 def pictures_of(use_case: str, pictures: Mapping[str, Styles | None]) -> list[tuple[str, Picture, float]]:
     """The names, pictures and weights of all that the use case takes; ValueError if it is given others."""
-    taken, given = USE_CASES[use_case].pictures, [role for role, picture in pictures.items() if picture is not None]
+    taken = USE_CASES[use_case].pictures
+    given = {role: picture for role, picture in pictures.items() if picture is not None}
     if sorted(given) != sorted(taken):
         raise ValueError(f"{use_case} takes a {' and a '.join(taken)} picture")
-    return [named_picture for role in taken for named_picture in named(role, pictures[role])]
+    return [named_picture for role in taken for named_picture in named(role, given[role])]
 
 
 def named(role: str, given: Styles) -> list[tuple[str, Picture, float]]:
@@ -179,8 +180,10 @@ def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[Scale]
     sizes = s.sizes(max(result), min(result))
     coarse: list[Scale] = []
     for size in sizes[:-1]:
-        parts = {name: max(fit_size(shape, last[name])) * size / max(result) for name, shape in styles.items()}
-        coarse.append({"result": size} | {name: _long_enough(styles[name], round(n)) for name, n in parts.items()})
+        scale: Scale = {"result": size}
+        for name, shape in styles.items():
+            scale[name] = _long_enough(shape, round(max(fit_size(shape, last[name])) * size / max(result)))
+        coarse.append(scale)
     return [*coarse, {"result": s.size, **last}]
 
 

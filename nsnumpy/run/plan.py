@@ -112,6 +112,7 @@ def plan(
     content_layers, style_layers = layers_of(use_case, s, layer)
 
     def run(scale: Scale) -> Run:
+        assert s.optimizer is not None  # as in all settings that are complete
         result = fit_size(next(iter(shapes.values())), scale["result"])
         styles = [fit_size(shape, scale[name]) for name, shape in shapes.items() if name != "content"]
         return Run(

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -93,8 +93,9 @@ class Run:
         layer = layer or "conv4_2"
         self.s = settings_of(use_case, **settings).completed(use_case)
         self.began = time.perf_counter()
-        read = isinstance(pictures, Inputs)
-        self.inputs = pictures if read else Inputs(use_case, pictures, self.s, begins=resume is None)
+        if not isinstance(pictures, Inputs):
+            pictures = Inputs(use_case, pictures, self.s, begins=resume is None)
+        self.inputs = pictures
         self.vgg = vgg or load_vgg()
         self._content_layers, self._style_layers = layers_of(use_case, self.s, layer)
         self.scales = self.inputs.scales
@@ -116,7 +117,7 @@ class Run:
         if self._keeper and self._resumed and not self._keeper.path.exists():
             self._keeper.offer(self._resumed)
 
-    def _record(self, use_case: str, names: dict[str, str]) -> dict[str, Any]:
+    def _record(self, use_case: str, names: dict[str, Any]) -> dict[str, Any]:
         """What the run is of, and with; JSON-serialisable."""
         used = {f.name: getattr(self.s, f.name) for f in fields(self.s) if use_case in f.metadata["only"]}
         layered = [name for name in ("content_layers", "style_layers") if name in used]
@@ -185,7 +186,7 @@ class Run:
             self._ending = self._ended_by(error)
         return self.result()
 
-    def steps(self) -> Iterator[Progress]:
+    def steps(self) -> Generator[Progress, None, None]:
         """Each step as it is made: the start of each scale, and every iteration.
 
         Nothing is computed that was not asked for. Between two steps the run may be given other weights (`change`), or
@@ -202,30 +203,29 @@ class Run:
             self._ending = self._ended_by(error)
             raise
 
-    def _steps_of_a_scale(self, identity: dict[str, Any]) -> Iterator[Progress]:
+    def _steps_of_a_scale(self, identity: dict[str, Any]) -> Generator[Progress, None, None]:
         number = len(self._counts)
-        if self._descent is None:
-            self._begin(number)
+        descent = self._descent or self._begin(number)
         before = sum(self._counts)
         total = before + sum(self.iterations[number:])
-        for iterate in self._descent.steps(self.iterations[number]):
+        for iterate in descent.steps(self.iterations[number]):
             step = self._step(iterate, before, total)
             self.history.append(step.record())
             if self._keeper:
-                self._keep(identity, step, iterate)
+                self._keeper.offer(self._checkpoint(identity, step, iterate))
             del iterate
             yield step
             del step
         self._take()
-        if why := self._descent.ending.why:
+        if why := descent.ending.why:
             self._stops.append(why + self._where())
-        self._counts.append(self._descent.iterations)
+        self._counts.append(descent.iterations)
         self._descent = self._objective = None
 
-    def _keep(self, identity: dict[str, Any], step: Progress, iterate: Iterate) -> None:
+    def _checkpoint(self, identity: dict[str, Any], step: Progress, iterate: Iterate) -> Checkpoint:
         record = identity | ({"changes": self.changes[:]} if self.changes else {})
         done = len(self._counts), list(self._counts), list(self._stops)
-        self._keeper.offer(Checkpoint(record, self.history[:], step.seconds, *done, dict(iterate.state)))
+        return Checkpoint(record, self.history[:], step.seconds, *done, dict(iterate.state))
 
     def change(self, **weights: float) -> None:
         """Other weights alpha, beta or tv, from the next step on, which is to the same picture.
@@ -242,7 +242,8 @@ class Run:
         if unknown := [name for name in weights if name not in known]:
             raise ValueError(f"{unknown[0]}: not a weight of this run; it has {', '.join(known)}")
         at = self.history[-1]["iteration"] if self.history else 0
-        checked = replace(self.s, **weights)
+        settings: dict[str, Any] = weights
+        checked = replace(self.s, **settings)
         self._note({"iteration": at, **{name: getattr(checked, name) for name in weights}})
         self._changed = True
         if self._descent is not None:
@@ -265,17 +266,17 @@ class Run:
         if self._ending is None and len(self._counts) < len(self.scales):
             ending = Ending("left", f"left {self._when()}{self._where()}")
         why = [*self._stops, ending.why]
-        try:
-            if self._keeper:
+        if self._keeper:
+            try:
                 self._keeper.flush()
-        except KeyboardInterrupt:
-            why.append(f"interrupted while {self._keeper.path} was written")
-            ending = Ending("interrupted")
+            except KeyboardInterrupt:
+                why.append(f"interrupted while {self._keeper.path} was written")
+                ending = Ending("interrupted")
         settings = self.settings | {"loss": self._loss} | ({"changes": self.changes[:]} if self.changes else {})
         image = fit_image(self._image, self.inputs.size)
         return Result(image, list(self.history), settings, replace(ending, why="; ".join(filter(None, why))))
 
-    def _begin(self, number: int) -> None:
+    def _begin(self, number: int) -> Descent:
         """At this scale, from the result of the one before, or from where it was kept."""
         s, inputs, scale = self.s, self.inputs, self.scales[number]
         self._objective = Objective(
@@ -284,7 +285,7 @@ class Run:
             style=inputs.style(scale),
             alpha=1.0 if s.alpha is None else s.alpha,
             beta=1.0 if s.beta is None else s.beta,
-            tv=s.tv,
+            tv=s.tv or 0.0,
             content_layers=self._content_layers,
             style_layers=self._style_layers,
             convention=s.convention,
@@ -293,6 +294,7 @@ class Run:
         x = inputs.start(s) if self._image is None else fit_image(self._image, inputs.shape(scale))
         if s.optimizer != "scipy":  # it works on the host; the others follow the network to its device
             x = asarray(x, self.vgg.xp, self.vgg.dtype)
+        assert s.optimizer is not None  # as in all settings that are complete
         self._descent = Descent(
             through(self._variable, self._objective.evaluate),
             self._variable.of_picture(x),
@@ -305,6 +307,7 @@ class Run:
         )
         if taken and self._changed:  # since it was kept
             self._descent.renew()
+        return self._descent
 
     def _step(self, iterate: Iterate, before: int, total: int) -> Progress:
         terms, norms = iterate.details

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any
@@ -49,7 +49,7 @@ def _defaults(
     }
 
 
-def _tool(alpha: float, beta: float, tv: float = 0.0, **layers: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+def _tool(alpha: float, beta: float, tv: float = 0.0, **layers: Any) -> dict[str, dict[str, Any]]:
     """A tool's own weights; a reconstruction, whose content has weight 1, has the tv that goes with it."""
     return _defaults(beta, (tv, tv, tv / alpha), alpha, **layers)
 
@@ -81,7 +81,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def _setting(default: Any, help: str, only: tuple[str, ...] = _EVERY) -> Any:
@@ -167,12 +167,13 @@ class Settings:
             value = getattr(self, name)
             if value is None and name != "momentum":
                 continue
-            if not (isinstance(value, Real) and 0 <= value < math.inf):
+            if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
                 raise ValueError(f"{name} is a number, 0 or more; got {value!r}")
             self._set(name, float(value))
         if not self.momentum < 1:
             raise ValueError(f"momentum is a number from 0 to below 1; got {self.momentum!r}")
-        self._set("optimizer", canonical_optimizer(self.optimizer))
+        if self.optimizer is not None:
+            self._set("optimizer", canonical_optimizer(self.optimizer))
         for name, known in CHOICES.items():
             if (value := getattr(self, name)) not in (*known, *((None,) if name == "optimizer" else ())):
                 raise ValueError(f"unknown {name.replace('_', ' ')} {value!r}: choose from {', '.join(known)}")
@@ -221,7 +222,7 @@ class Settings:
         by_name = isinstance(self.init, str) and self.init in INITS
         return self.convention == "relative" and by_name and long_side >= COARSEST and short_side >= 32
 
-    def iterations_at(self, sizes: Sequence[int]) -> list[int]:
+    def iterations_at(self, sizes: Sized) -> list[int]:
         """How many iterations at each of the sizes."""
         if self.iterations is None:
             return [*[COARSE] * (len(sizes) - 1), FINEST] if len(sizes) > 1 else [ONE_SCALE]
@@ -248,7 +249,8 @@ def layers_of(use_case: str, s: Settings, layer: str) -> tuple[dict[str, float],
     """The layers of the content loss, and of the style loss, with their weights; `layer` is a reconstruction's."""
     content = {"transfer": s.content_layers, "reconstruct": {layer: 1.0}}.get(use_case)
     style = s.style_layers if "style" in USE_CASES[use_case].pictures else None
-    return tuple(layer_weights(layers, s.convention) if layers else {} for layers in (content, style))
+    of_content, of_style = (layer_weights(layers, s.convention) if layers else {} for layers in (content, style))
+    return of_content, of_style
 
 
 def settings_of(use_case: str, **changes: Any) -> Settings:

@@ -68,6 +68,8 @@ def convention_factors(
             raise ValueError(
                 f"the constants of {depends[0]} depend on the pictures: give a content and a style picture"
             )
+        if not isinstance(network, VGG):
+            raise ValueError(f"the constants of {depends[0]} depend on the network's weights: give a VGG")
         if content.shape != shape:
             raise ValueError(f"a content picture of shape {shape} expected; content.shape={content.shape}")
         P = content_target(network, content, names["content"]).features
@@ -119,7 +121,7 @@ def carry_weights(
     ValueError
         As `convention_factors`.
     """
-    pictures = {"content": content, "style": style}
+    pictures: dict[str, Any] = {"content": content, "style": style}
     layers = {"content_layers": _again(content_layers), "style_layers": _again(style_layers)}
     known = convention_factors([source], network, size, **layers, **pictures)[source]
     whole = {name: dict.fromkeys(layer_weights(given), 1.0) for name, given in layers.items()}

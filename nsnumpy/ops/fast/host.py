@@ -189,4 +189,6 @@ class _Seams:
             other = self._waiting.pop(key)
         n, row = key
         rows = gx[n, row : row + 2]
-        rows += (overhang if other is None else other)[: len(rows)]
+        added = overhang if other is None else other
+        assert added is not None  # of two stripes that meet, the upper one brings it
+        rows += added[: len(rows)]

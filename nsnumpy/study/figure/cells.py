@@ -232,7 +232,7 @@ def compute_cells(
                 finish(job, functools.partial(compute_cell, job))
             return failures
         with _processes(count) if executor is None else contextlib.nullcontext(executor) as pool:
-            futures: dict[concurrent.futures.Future, Job] = {}
+            futures: dict[concurrent.futures.Future[Any], Job] = {}
             try:
                 with uninterrupted([signal.SIGINT]):  # which the processes inherit that start here
                     futures |= {pool.submit(compute_cell, job): job for job in jobs}
@@ -265,10 +265,11 @@ def _processes(count: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
 def _begin_process() -> None:
     """Ctrl-C reaches every process of a terminal: this one leaves it to its parent, and ends when that has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process().sentinel
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # a process of a pool has one
 
     def follow() -> None:
-        multiprocessing.connection.wait([parent])
+        multiprocessing.connection.wait([parent.sentinel])
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()

@@ -82,9 +82,10 @@ class Series:
     @property
     def holds(self) -> bool | None:
         """Whether each number is above (below) the one before; None if one is missing, or there is but one."""
-        if None in self.values or len(self.values) < 2:
+        known = [value for value in self.values if value is not None]
+        if len(known) < max(2, len(self.values)):
             return None
-        return all(a < b if self.rises else a > b for a, b in pairwise(self.values))
+        return all(a < b if self.rises else a > b for a, b in pairwise(known))
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,14 @@ def content_claims(cells: Sequence[FigureCell]) -> list[Claim]:
 
 def style_claims(cells: Sequence[FigureCell]) -> list[Claim]:
     """Of reconstructions from growing sets of layers."""
-    series = []
-    for before, cell in pairwise(cells):
+
+    def fall(before: FigureCell, cell: FigureCell) -> Series:
         added = cell.layers[-1]
-        values = _values((before, cell), lambda cell, added=added: cell.numbers["style"][added])
-        series.append(Series(f"{added} added", values, rises=False))
-    return [Claim("The style error at a layer falls when that layer is added to the set", tuple(series))]
+        values = _values((before, cell), lambda cell: cell.numbers["style"][added])
+        return Series(f"{added} added", values, rises=False)
+
+    series = tuple(fall(before, cell) for before, cell in pairwise(cells))
+    return [Claim("The style error at a layer falls when that layer is added to the set", series)]
 
 
 def tradeoff_claims(rows: Sequence[Sequence[FigureCell]]) -> list[Claim]:

@@ -171,8 +171,8 @@ def most_detailed(picture: np.ndarray, side: int) -> tuple[int, int, int, int]:
     light = picture.astype(np.int64).sum(axis=2)
     side = max(1, min(side, *light.shape))
     detail = np.zeros(light.shape, np.int64)
-    detail[1:] += abs(np.diff(light, axis=0))
-    detail[:, 1:] += abs(np.diff(light, axis=1))
+    detail[1:] += np.abs(np.diff(light, axis=0))
+    detail[:, 1:] += np.abs(np.diff(light, axis=1))
     sums = np.pad(detail.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     windows = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     top, left = np.unravel_index(windows.argmax(), windows.shape)
@@ -181,7 +181,9 @@ def most_detailed(picture: np.ndarray, side: int) -> tuple[int, int, int, int]:
 
 @functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # as it is where a size is given
+    return font
 
 
 def _broken(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:

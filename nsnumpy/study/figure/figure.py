@@ -287,6 +287,7 @@ def _drawn(planned: FigurePlan, cells: Sequence[FigureCell]) -> tuple[Sheet, lis
         claims = style_claims(cells)
         title = f"Style reconstructions of {names['style']} from growing sets of layers"
         return style_sheet(title, line, read["style"], planned.layers, cells, claims), claims, {}
+    assert planned.ratios is not None  # a tradeoff has them
     across = len(planned.ratios)
     rows = [cells[k : k + across] for k in range(0, len(cells), across)]
     claims = tradeoff_claims(rows)

@@ -101,10 +101,11 @@ def plan_figure(
     """All that a figure needs, read and checked; see `figures` for the arguments and the errors."""
     check_tf32(tf32, device, dtype)
     s = figure_settings(kind, settings)
+    growing: tuple[float, ...] | None = None
     if kind == "tradeoff":
         if ratios is None and s.convention not in RATIOS:
             raise ValueError(f"no ratios are known for the convention {s.convention}: give some (--ratios)")
-        ratios = checked_ratios(RATIOS[s.convention] if ratios is None else ratios)
+        growing = checked_ratios(RATIOS[s.convention] if ratios is None else ratios)
     file = read_weights(weights)
     names = resolve_layers(file.architecture, file.weights, layer_weights(layers))
     if kind == "content":
@@ -121,11 +122,10 @@ def plan_figure(
     digest = network_digest(file.weights, file.preprocessing)
     called = {name: picture_name(picture) for name, picture in pictures.items()} | {"init": picture_name(s.init)}
     shared = {"use_case": KINDS[kind], "pictures": read, "network": network, "network_sha256": digest, "names": called}
-    cells = figure_cells(kind, names, ratios)
-    own_start = not (isinstance(s.init, str) and s.init in INITS)
-    init = to_bytes(load_image(s.init)) if own_start else s.init
+    cells = figure_cells(kind, names, growing)
+    init = s.init if isinstance(s.init, str) and s.init in INITS else to_bytes(load_image(s.init))
     jobs = [complete_job(shared | _own(kind, cell, names, s, init)) for cell in cells]
-    return FigurePlan(kind, tuple(names), ratios, s, read, called, network, digest, cells, jobs)
+    return FigurePlan(kind, tuple(names), growing, s, read, called, network, digest, cells, jobs)
 
 
 def _check_cells(kind: str, s: Settings, file: WeightFile, read: dict[str, np.ndarray]) -> None:
@@ -133,7 +133,7 @@ def _check_cells(kind: str, s: Settings, file: WeightFile, read: dict[str, np.nd
     scales_of(s, {name: picture.shape[:2] for name, picture in read.items()})
     if isinstance(s.init, str) and s.init in ("content", "style") and s.init not in read:
         raise ValueError(f"init {s.init!r}: there is no {s.init} picture here; choose noise or a picture")
-    if kind == "tradeoff":
+    if s.content_layers is not None:  # of a tradeoff
         wanted = resolve_layers(file.architecture, file.weights, layer_weights(s.content_layers))
         check_size(file.architecture, wanted, read["content"].shape)
 
@@ -191,8 +191,8 @@ def _own(kind: str, cell: FigureCell, layers: Sequence[str], s: Settings, init: 
     settings["style_layers"] = layer_weights(cell.layers, s.convention)
     if kind == "style":
         return job | {"style_layers": tuple(layers)}
-    settings["alpha"] = cell.ratio * s.beta
-    return job | {"style_layers": cell.layers, "content_layers": tuple(layer_weights(s.content_layers))}
+    settings["alpha"] = settings["beta"] * cell.ratio
+    return job | {"style_layers": cell.layers, "content_layers": tuple(layer_weights(settings["content_layers"]))}
 
 
 def settings_line(planned: FigurePlan) -> str:
@@ -208,7 +208,7 @@ def settings_line(planned: FigurePlan) -> str:
         f"from {planned.names['init']}" + (f" (seed {s.seed})" if s.init == "noise" else ""),
         f"convention {s.convention}, tv {s.tv:g}",
     ]
-    if planned.ratios:
+    if s.content_layers is not None:  # of a tradeoff
         parts.append(f"beta {s.beta:g}, content {', '.join(layer_weights(s.content_layers))}")
     parts.append(f"network {Path(network['weights']).name}, {network['pooling']} pooling, {network['dtype']}")
     return "; ".join([*parts, f"nsnumpy {__version__}"])

@@ -156,12 +156,12 @@ def _compared(values: Sequence[float | None]) -> str:
     """The numbers with what lies between them, 0.1 < 0.3 > 0.2; with as many digits as tell neighbours apart."""
     pairs = [pair for pair in pairwise(values) if None not in pair and pair[0] != pair[1]]
     digits = next((n for n in range(3, 9) if all(_number(a, n) != _number(b, n) for a, b in pairs)), 9)
-    text = "?" if values[0] is None else _number(values[0], digits)
+    text = _number(values[0], digits)
     for before, value in pairwise(values):
-        sign = "," if None in (before, value) else " <" if before < value else " >" if before > value else " ="
-        text += f"{sign} {'?' if value is None else _number(value, digits)}"
+        sign = "," if before is None or value is None else " <" if before < value else " >" if before > value else " ="
+        text += f"{sign} {_number(value, digits)}"
     return text
 
 
-def _number(value: float, digits: int = 3) -> str:
-    return f"{value:.{digits}g}".replace("e-0", "e-")
+def _number(value: float | None, digits: int = 3) -> str:
+    return "?" if value is None else f"{value:.{digits}g}".replace("e-0", "e-")

@@ -66,8 +66,8 @@ def curves_of(terms: Sequence[str]) -> dict[str, Curve]:
         members = [name for name in terms if loss_and_layer(name)[0] == family]
         for n, name in enumerate(members):
             t = n / max(1, len(members) - 1)
-            colours = tuple(_mixed(*ramp, t) for ramp in ramps)
-            made[name] = Curve(_label(name), f"{family}-{n}", colours, DASHES[n % 2])
+            light, dark = (_mixed(*ramp, t) for ramp in ramps)
+            made[name] = Curve(_label(name), f"{family}-{n}", (light, dark), DASHES[n % 2])
     return {name: made[name] for name in terms}
 
 
