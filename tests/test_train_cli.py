@@ -309,17 +309,17 @@ def test_what_cannot_be_trained_is_one_line(train, more, words):
         ("empty", "w.h5", "empty: a folder for each class expected, with pictures in it"),
         ("text", "w.h5", "text: not an HDF5 file of pictures, and no folder of them"),
         (None, "no/w.h5", "no/w.h5: the folder no does not exist; make it first"),
-        (None, "empty", "empty: is a folder; name a file in it"),
-        (None, ".", ".: is a folder; name a file in it"),
+        (None, "empty.h5", "empty.h5: is a folder; name a file in it"),
         (None, "text/w.h5", "the folder text does not exist; make it first"),
-        (None, "x" * 300, "File name too long"),
+        (None, "x" * 300 + ".h5", "File name too long"),
     ],
 )
 def test_a_wrong_path_is_one_line(train, pictures, data, output, words):
     Path("empty").mkdir()
+    Path("empty.h5").mkdir()
     Path("text").write_text("hello")
     status, out, err = train("", data or pictures, output)
-    assert (status, out, names()) == (1, [], ["empty", "text"])
+    assert (status, out, names()) == (1, [], ["empty", "empty.h5", "text"])
     assert is_one_line(err)
     assert words in err
 
