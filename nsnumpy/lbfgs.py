@@ -250,10 +250,12 @@ def _search(f: Function, start: Point, direction: Array, t: float, bounds: Bound
             xp.clip(x, *bounds, out=x)
         try:
             loss, gradient, details = f(x)
+            (slope,) = to_floats(_slope(start.x, gradient, direction, t, bounds))
+            if not math.isfinite(slope):
+                raise FloatingPointError("the gradient is not finite")
         except FloatingPointError as error:  # too far: nearer to the start it is finite
             high, failure = Point(t, x, math.inf, start.gradient, 0.0), error
         else:
-            (slope,) = to_floats(_slope(start.x, gradient, direction, t, bounds))
             point = Point(t, x, loss, gradient, slope, details)
             if point.loss < start.loss and (best is None or point.loss < best.loss):
                 best = point

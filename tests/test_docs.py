@@ -117,12 +117,13 @@ def test_the_guides_commands_run(arguments, tmp_path, monkeypatch):
         assert parses(arguments)
         return
     monkeypatch.chdir(tmp_path)
-    for name, sample in (("photo.jpg", "sample:coast"), ("painting.jpg", "sample:starry")):
-        save_image(name, load_image(sample, 96))
+    for name, sample in (("photo", "sample:coast"), ("painting", "sample:starry")):
+        for number in ("", "2"):
+            save_image(f"{name}{number}.jpg", load_image(sample, 96))
     there = ["builtin" if argument in ("vgg19", "network.h5", "mine.h5") else argument for argument in arguments]
     small = MADE_SMALL.get(arguments[0], "").split()
-    if "--resume" in there:
-        assert main([*("--checkpoint" if argument == "--resume" else argument for argument in there), *small]) == 0
+    if "--resume" in there or "--like" in there:
+        assert main(["transfer", "photo.jpg", "painting.jpg", "-o", "out.png", "--checkpoint", "run.h5", *small]) == 0
     assert main([*there, *small]) == 0
     if "-o" in there:
         assert (tmp_path / there[there.index("-o") + 1]).exists()

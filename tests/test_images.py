@@ -1,16 +1,20 @@
 """Pictures in every form that users have them, and out again, whole or not at all."""
 
 import io
+import os
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin, features
 
 from nsnumpy import PictureError, load_image, read_settings, sample_names, save_image
-from nsnumpy.files.images import fit_image, png_bytes
+from nsnumpy.files.images import Source, decoding, fit_image, png_bytes
 
 rng = np.random.default_rng(3)
 RGB = (rng.random((20, 30, 3)) * 255).astype(np.uint8)
@@ -93,7 +97,11 @@ def test_transparency_is_composited_on_white(tmp_path):
 def test_other_modes_become_rgb(tmp_path, mode):
     image = Image.fromarray(RGB).convert(mode)
     image.save(tmp_path / "a.tif")
-    assert load_image(tmp_path / "a.tif") == pytest.approx(np.asarray(image.convert("RGB")) / 255, abs=1e-6)
+    with pytest.warns(UserWarning, match="CMYK without a colour profile") if mode == "CMYK" else nullcontext():
+        load_image(tmp_path / "a.tif")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert load_image(tmp_path / "a.tif") == pytest.approx(np.asarray(image.convert("RGB")) / 255, abs=1e-6)
 
 
 def test_16_bits_are_scaled_and_not_clipped(tmp_path):
@@ -347,3 +355,106 @@ def test_16_bit_grey_with_a_transparent_value(tmp_path):
     picture = load_image(tmp_path / "a.png")[..., 0]
     assert picture[2, 3] == 1
     assert picture[2, 4] == pytest.approx(ramp[2, 4] / 65535, abs=0.01)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_tiff_whose_white_is_zero_is_no_negative(tmp_path, dtype):
+    """The tag that says so is that of baseline TIFF, 262, with the value 0."""
+    ramp = np.linspace(0, np.iinfo(dtype).max, 64).astype(dtype).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "black.tif")
+    data = bytearray((tmp_path / "black.tif").read_bytes())
+    entry = data.index(struct.pack("<HHI", 262, 3, 1))
+    assert data[entry + 8 : entry + 10] == b"\x01\0"
+    data[entry + 8] = 0
+    (tmp_path / "white.tif").write_bytes(data)
+    black, white = (load_image(tmp_path / name) for name in ("black.tif", "white.tif"))
+    assert white == pytest.approx(1 - black, abs=1 / 255)
+
+
+def _with_chunk(path, kind, data):
+    """A PNG with a chunk after its header."""
+    chunk = struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", zlib.crc32(kind + data))
+    png = path.read_bytes()
+    path.write_bytes(png[:33] + chunk + png[33:])
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "RGBA"])
+def test_the_gamma_of_a_png_is_honoured(tmp_path, mode):
+    """Intensity itself, gamma 1: 64 of 255 is a quarter of the light, which sRGB writes as 137."""
+    path = tmp_path / "a.png"
+    Image.new("L", (4, 4), 64).convert(mode).save(path)
+    _with_chunk(path, b"gAMA", struct.pack(">I", 100_000))
+    assert load_image(path) == pytest.approx(np.full((4, 4, 3), 137 / 255))
+    Image.new("L", (4, 4), 64).convert(mode).save(path)
+    _with_chunk(path, b"gAMA", struct.pack(">I", 45_455))
+    assert load_image(path) == pytest.approx(np.full((4, 4, 3), 64 / 255))
+    _with_chunk(path, b"sRGB", b"\0")
+    assert load_image(path) == pytest.approx(np.full((4, 4, 3), 64 / 255))
+
+
+def test_an_animation_is_its_first_picture_and_that_is_said(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "lime")]
+    for name in ("a.gif", "a.webp", "a.png", "a.tif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        with pytest.warns(UserWarning, match=r"a\.\w+: the first of its 3 pictures is taken"):
+            assert load_image(tmp_path / name)[4, 4] == pytest.approx([1, 0, 0], abs=0.02)
+
+
+def test_a_text_that_is_too_large_is_what_is_named(tmp_path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("comment", "x" * 5_000_000, zip=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    with pytest.raises(PictureError, match=r"a\.png: a text or a profile in it is too large; save it anew without"):
+        load_image(tmp_path / "a.png")
+
+
+def test_avif_is_read_where_pillow_can(tmp_path):
+    if not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    Image.new("RGB", (32, 24), (200, 100, 50)).save(tmp_path / "a.avif", quality=95)
+    assert load_image(tmp_path / "a.avif")[12, 16] == pytest.approx(np.array([200, 100, 50]) / 255, abs=0.03)
+
+
+def test_heic_is_read_with_pillow_heif_and_asks_for_it_without(tmp_path, monkeypatch):
+    path = tmp_path / "a.heic"
+    path.write_bytes(b"....ftypheic")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pillow_heif", None)
+        with pytest.raises(PictureError, match=r"a\.heic: a HEIC picture needs pillow-heif: pip install pillow-heif"):
+            load_image(path)
+    heif = pytest.importorskip("pillow_heif")
+    heif.from_pillow(Image.new("RGB", (64, 48), (200, 100, 50))).save(path, quality=95)
+    assert load_image(path).shape == (48, 64, 3)
+    assert load_image(path)[24, 32] == pytest.approx(np.array([200, 100, 50]) / 255, abs=0.03)
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction(tmp_path):
+    """The picture at the size that is asked for is the same one; and what it takes is what the header promised."""
+    x, y = np.meshgrid(np.linspace(0, 9, 1603), np.linspace(0, 6, 1201))
+    picture = np.stack([np.sin(x), np.cos(y), np.sin(x + y)], axis=-1) / 2 + 0.5
+    save_image(tmp_path / "a.jpg", picture)
+    whole, part = Source(tmp_path / "a.jpg"), Source(tmp_path / "a.jpg", enough=400)
+    assert whole.shape == part.shape == (1201, 1603)
+    assert part.nbytes == 4 * 401 * 301
+    for source, enough in ((whole, None), (part, 400)):
+        assert decoding(tmp_path / "a.jpg", enough) == ((1201, 1603), source.nbytes)
+    assert part.at(200).shape == whole.at(200).shape == (150, 200, 3)
+    assert part.at(200) == pytest.approx(whole.at(200), abs=0.02)
+    assert part.at(None).shape == (1201, 1603, 3)  # not asked for, but right
+    assert Source(tmp_path / "a.jpg", enough=802).nbytes == whole.nbytes
+    save_image(tmp_path / "long.jpg", picture[:70])
+    assert Source(tmp_path / "long.jpg", enough=50).nbytes == 4 * 70 * 1603  # its short side has little to lose
+
+
+def test_a_pipe_is_read_once(tmp_path):
+    save_image(tmp_path / "a.png", RGB / 255)
+    code = "import nsnumpy as ns, sys; print(ns.load_image(sys.argv[1]).sum())"
+    expected = load_image(tmp_path / "a.png").sum()
+    with (tmp_path / "a.png").open("rb") as file:
+        done = subprocess.run([sys.executable, "-c", code, "-"], stdin=file, capture_output=True, text=True)
+    assert float(done.stdout) == pytest.approx(expected)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "pipe"], stdout=subprocess.PIPE, text=True)
+        (tmp_path / "pipe").write_bytes((tmp_path / "a.png").read_bytes())
+        assert float(process.communicate(timeout=60)[0]) == pytest.approx(expected)

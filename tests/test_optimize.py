@@ -722,3 +722,16 @@ def test_scipy_begins_again_at_the_iterate_and_not_at_the_best_one():
     assert np.array_equal(seen[0], kept[-1].x)
     ended = minimize(f, start, method="scipy", iterations=2, resume=kept[-1].state)
     assert ended.iterations == 3
+
+
+@pytest.mark.parametrize("method", OPTIMIZERS)
+def test_a_gradient_that_is_not_finite_ends_as_a_loss_that_is_not(method):
+    """A finite loss with NaN in its gradient, from some way off the start on."""
+
+    def f(x):
+        gradient = 2 * x
+        return float((x * x).sum()), np.full_like(x, np.nan) if x.max() < 0.99 else gradient
+
+    minimum = minimize(f, np.ones(3), iterations=5, method=method, **({"lr": 0.1} if method in ("sgd", "adam") else {}))
+    assert np.isfinite(minimum.x).all()
+    assert np.isfinite(minimum.loss)

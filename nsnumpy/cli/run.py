@@ -18,7 +18,7 @@ from ..files.weight_sources import BUILTINS
 from ..files.weights import WeightFile, load_vgg, read_network, read_weights
 from ..files.writing import check_absent, check_distinct, check_folder, locked, uninterrupted
 from ..machine import peak_memory
-from ..run.inputs import Inputs
+from ..run.inputs import Inputs, enough
 from ..run.plan import Plan, plan
 from ..run.results import Result
 from ..run.run import Run
@@ -136,7 +136,8 @@ class _Given:
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> _Given:
         name = arguments.use_case
-        sources = {role: opened(getattr(arguments, role)) for role in USE_CASES[name].pictures}
+        settings = settings_of(name, **_settings(arguments))
+        sources = {role: opened(getattr(arguments, role), enough(role, settings)) for role in USE_CASES[name].pictures}
         layer = {"layer": arguments.layer} if name == "reconstruct" else {}
         return cls(_settings(arguments), layer, sources, read_weights(arguments.weights))
 

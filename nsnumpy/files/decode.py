@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import struct
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError, features
 
 SAMPLE_PREFIX = "sample:"
-READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", *(("AVIF",) if features.check("avif") else ()))
 """Pillow knows more, some of which run other programs."""
+HEIF_SUFFIXES = (".heic", ".heif")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+PIXEL_BYTES = 4  # that Pillow keeps of an RGB image
 _ORIENTATION_TAG = 0x0112  # of EXIF
+_PHOTOMETRIC_TAG = 0x0106  # of TIFF
 _ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -57,12 +62,25 @@ def reading(name: object) -> Iterator[None]:
         raise PictureError(f"{name}: not a picture that can be read; use JPEG, PNG, WebP or TIFF") from error
     except Image.DecompressionBombError as error:
         raise PictureError(f"{name}: too many pixels; scale it down first") from error
+    except ValueError as error:
+        if "Decompressed data too large" in str(error):  # a PNG's texts, or its profile
+            raise PictureError(f"{name}: a text or a profile in it is too large; save it anew without") from error
+        raise PictureError(f"{name}: broken or truncated picture ({' '.join(str(error).split())})") from error
     except Exception as error:  # for broken data Pillow's readers raise nearly anything
         raise PictureError(f"{name}: broken or truncated picture ({' '.join(str(error).split())})") from error
 
 
-def decode(picture: str | os.PathLike[str] | Image.Image | np.ndarray) -> Image.Image:
-    """Any accepted picture as an 8-bit RGB image, upright, in sRGB.
+def decode(
+    picture: str | os.PathLike[str] | Image.Image | np.ndarray, enough: int | None = None
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Any accepted picture as an 8-bit RGB image, upright, in sRGB; and the (H, W) that it has in full.
+
+    Parameters
+    ----------
+    picture : path, "-" for standard input, "sample:NAME", image, or array
+    enough : int, or None
+        A JPEG file is decoded at a half, a quarter or an eighth where its long side is at least that even so: that
+        takes a fraction of the time and the memory.
 
     Raises
     ------
@@ -72,23 +90,73 @@ def decode(picture: str | os.PathLike[str] | Image.Image | np.ndarray) -> Image.
         If the file cannot be read.
     """
     if isinstance(picture, Image.Image):
-        return _normalise(picture, "picture")
+        return _in_full(_normalise(picture, "picture"))
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (3, 4))):
             raise PictureError(
                 "an array (H, W, 3) of float in [0, 1], or of uint8, expected; "
                 f"{picture.dtype} of shape {picture.shape} given"
             )
-        return _normalise(Image.fromarray(picture), "picture")
+        return _in_full(_normalise(Image.fromarray(picture), "picture"))
     if isinstance(picture, str) and picture.startswith(SAMPLE_PREFIX):
-        return _open_sample(picture.removeprefix(SAMPLE_PREFIX)).convert("RGB")
+        return _in_full(_open_sample(picture.removeprefix(SAMPLE_PREFIX)).convert("RGB"))
     if not isinstance(picture, str | os.PathLike):
         raise TypeError(f"a path, a PIL image or an array expected, {type(picture).__name__} given")
+    with opening(picture) as image:
+        shape = _upright_shape(image, image.getexif())
+        frames = getattr(image, "n_frames", 1)
+        reduce(image, enough)
+        image.load()
+        if frames > 1:
+            warnings.warn(f"{picture}: the first of its {frames} pictures is taken", stacklevel=2)
+            image = image.copy()  # which does not look into the file again
+        return _normalise(image, picture), shape
+
+
+def _in_full(image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
+    return image, (image.height, image.width)
+
+
+@contextmanager
+def opening(picture: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """The file, not decoded yet; errors as `decode`."""
+    path, formats = at_home(picture), READABLE
     with reading(picture), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large pictures are welcome; bombs still raise
-        with Image.open(at_home(picture), formats=READABLE) as image:
-            image.load()
-            return _normalise(image, picture)
+        # Large pictures are welcome; bombs still raise.
+        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+        if path.suffix.lower() in HEIF_SUFFIXES:
+            formats = (*READABLE, _heif(picture))
+        with Image.open(_once(path), formats=formats) as image:
+            yield image
+
+
+def _heif(name: object) -> str:
+    """Pillow's name for the format, once it knows it."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise PictureError(f"{name}: a HEIC picture needs pillow-heif: pip install pillow-heif") from error
+    register_heif_opener()
+    return "HEIF"
+
+
+def _once(path: Path) -> Path | io.BytesIO:
+    """A pipe can be read once only, and Pillow goes back and forth."""
+    if str(path) == "-" and not path.exists():
+        return io.BytesIO(sys.stdin.buffer.read())
+    with suppress(OSError):
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            return io.BytesIO(path.read_bytes())
+    return path
+
+
+def reduce(image: Image.Image, enough: int | None) -> None:
+    """Let a JPEG file be decoded at a fraction of its size, if that is `enough`; its short side stays 64 at least."""
+    if image.format == "JPEG" and enough is not None:
+        width, height = image.size
+        factor = min(max(width, height) / enough, min(width, height) / 64)
+        if factor >= 2:
+            image.draft(None, (int(width / factor), int(height / factor)))
 
 
 def at_home(path: str | os.PathLike[str]) -> Path:
@@ -97,19 +165,26 @@ def at_home(path: str | os.PathLike[str]) -> Path:
     return path.expanduser() if path.parts[:1] == ("~",) else path
 
 
-def header_size(picture: str | os.PathLike[str]) -> tuple[int, int]:
-    """(H, W) of a picture file, upright, from its header alone; errors as `decode`, of what that shows."""
+def header(picture: str | os.PathLike[str], enough: int | None = None) -> tuple[tuple[int, int], int]:
+    """Of a picture file, from its header alone: (H, W) upright, and the bytes that to `decode` it takes at most."""
     if isinstance(picture, str) and picture.startswith(SAMPLE_PREFIX):
-        return _open_sample(picture.removeprefix(SAMPLE_PREFIX)).size[::-1]
-    with reading(picture), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(at_home(picture), formats=READABLE) as image:
-            # Of a PNG Pillow's own would decode all pixels in search of what may stand behind them.
-            early = image.format == "PNG" and not _has_late_metadata(picture)
-            exif = Image.Image.getexif(image) if early else image.getexif()
-            # Pillow may have turned a TIFF's size already, which depends on its version; the file's own tags tell.
-            width, height = (image.tag_v2[256], image.tag_v2[257]) if hasattr(image, "tag_v2") else image.size
-            return (width, height) if exif.get(_ORIENTATION_TAG) in (5, 6, 7, 8) else (height, width)
+        shape = _open_sample(picture.removeprefix(SAMPLE_PREFIX)).size[::-1]
+        return shape, PIXEL_BYTES * shape[0] * shape[1]
+    with opening(picture) as image:
+        # Of a PNG Pillow's own would decode all pixels in search of what may stand behind them.
+        early = image.format == "PNG" and not _has_late_metadata(picture)
+        exif = Image.Image.getexif(image) if early else image.getexif()
+        shape = _upright_shape(image, exif)
+        copies = 1 if image.mode == "RGB" and exif.get(_ORIENTATION_TAG, 1) == 1 else 2
+        reduce(image, enough)
+        return shape, copies * PIXEL_BYTES * image.size[0] * image.size[1]
+
+
+def _upright_shape(image: Image.Image, exif: Image.Exif) -> tuple[int, int]:
+    # Pillow may have turned a TIFF's size already, which depends on its version; the file's own tags tell.
+    tags = getattr(image, "tag_v2", {})
+    width, height = (tags[256], tags[257]) if image.format == "TIFF" else image.size
+    return (width, height) if exif.get(_ORIENTATION_TAG) in (5, 6, 7, 8) else (height, width)
 
 
 def _has_late_metadata(path: str | os.PathLike[str]) -> bool:
@@ -138,12 +213,15 @@ def _normalise(image: Image.Image, name: object) -> Image.Image:
     turn = _ORIENTATIONS.get(image.getexif().get(_ORIENTATION_TAG, 1))
     if turn is not None:
         image = image.transpose(turn)
-    profile = image.info.get("icc_profile")
-    alpha = _alpha(image)
+    info, alpha = image.info, _alpha(image)
     image = _opaque(image, name)
-    if profile:
-        image = _to_srgb(image, profile, name)
-    image = image.convert("RGB")
+    if info.get("icc_profile"):
+        image = _to_srgb(image, info["icc_profile"], name)
+    elif image.mode == "CMYK":
+        warnings.warn(f"{name}: CMYK without a colour profile; its colours are a plain guess", stacklevel=3)
+    elif "gamma" in info and "srgb" not in info:
+        image = _from_gamma(image, info["gamma"])
+    image = image if image.mode == "RGB" else image.convert("RGB")
     if alpha is not None:
         image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
     return image
@@ -173,7 +251,21 @@ def _opaque(image: Image.Image, name: object) -> Image.Image:
         return image if image.mode in ("L", "CMYK", "RGB") else image.convert("RGB")
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255.5):
         raise PictureError(f"{name}: grey values outside the 16-bit range or, in a float picture, outside [0, 1]")
+    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == 0:  # white is 0, which Pillow minds in 8 bits only
+        values = 255 - values
     return Image.fromarray(np.rint(values).astype(np.uint8))
+
+
+def _from_gamma(image: Image.Image, gamma: float) -> Image.Image:
+    """A picture whose values are intensity to the power of gamma, with sRGB's curve instead.
+
+    References: PNG specification, third edition, 11.3.2.2; IEC 61966-2-1.
+    """
+    if not 0.1 < gamma < 10 or abs(2.2 * gamma - 1) < 0.05:  # nonsense, or near enough to sRGB's
+        return image
+    intensity = (np.arange(256) / 255) ** (1 / gamma)
+    curve = np.where(intensity <= 0.0031308, 12.92 * intensity, 1.055 * intensity ** (1 / 2.4) - 0.055)
+    return image.point([int(value) for value in np.rint(255 * curve)] * len(image.getbands()))
 
 
 def _to_srgb(image: Image.Image, profile: bytes, name: object) -> Image.Image:

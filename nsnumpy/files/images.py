@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
-from .decode import READABLE, SAMPLE_PREFIX, PictureError, decode, header_size, reading
+from .decode import PIXEL_BYTES, SAMPLE_PREFIX, PictureError, decode, header, opening
 from .writing import atomic_path, check_folder
 
 SETTINGS_KEY = "nsnumpy"
@@ -38,6 +38,8 @@ class Source:
     ----------
     picture : path, "sample:NAME", PIL.Image.Image, or array
         An array is ``(H, W, 3)`` float in [0, 1], or uint8 ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)`` (RGBA).
+    enough : int, or None
+        A large JPEG file need not be decoded to more than so many pixels of its long side.
 
     Attributes
     ----------
@@ -54,7 +56,7 @@ class Source:
         If the file cannot be read.
     """
 
-    def __init__(self, picture: str | os.PathLike[str] | Image.Image | np.ndarray) -> None:
+    def __init__(self, picture: str | os.PathLike[str] | Image.Image | np.ndarray, enough: int | None = None) -> None:
         self.name = picture_name(picture)
         self._whole: np.ndarray | Image.Image
         self.shape: tuple[int, int]
@@ -62,8 +64,7 @@ class Source:
             self._whole = _check_array(picture)
             self.shape = self._whole.shape[:2]
         else:
-            self._whole = decode(picture)
-            self.shape = self._whole.size[::-1]
+            self._whole, self.shape = decode(picture, enough)
         self._held: _Held = {}
 
     def kept(self, sizes: Iterable[int | None], shapes: Iterable[tuple[int, int]] = ()) -> Source:
@@ -81,6 +82,13 @@ class Source:
         return kept
 
     @property
+    def nbytes(self) -> int:
+        """What it takes in memory, but for what is held at other sizes."""
+        if isinstance(self._whole, np.ndarray):
+            return self._whole.nbytes
+        return PIXEL_BYTES * self._whole.width * self._whole.height
+
+    @property
     def held(self) -> int:
         """The long side of the largest that is held."""
         return max(self._whole.shape[:2] if isinstance(self._whole, np.ndarray) else self._whole.size)
@@ -93,7 +101,9 @@ class Source:
             return self._held[size]
         if isinstance(self._whole, np.ndarray):
             return _resize_array(self._whole, size)
-        return _to_array(_resize(self._whole, size))
+        shape = fit_size(self.shape, size)
+        same = self._whole.size[::-1] == shape
+        return _to_array(self._whole if same else self._whole.resize(shape[::-1], Image.Resampling.LANCZOS))
 
     def fit(self, shape: tuple[int, int]) -> np.ndarray:
         """Scaled to cover `shape` and cropped to it around its centre: ``(H, W, 3)`` float32, RGB in [0, 1]."""
@@ -110,9 +120,9 @@ Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Source
 """A path (or "sample:NAME"), a `PIL.Image.Image`, an array, or a `Source` of one of these."""
 
 
-def opened(picture: Picture) -> Source:
-    """The picture, decoded now unless it was."""
-    return picture if isinstance(picture, Source) else Source(picture)
+def opened(picture: Picture, enough: int | None = None) -> Source:
+    """The picture, decoded now unless it was; `enough` as for `Source`."""
+    return picture if isinstance(picture, Source) else Source(picture, enough)
 
 
 def picture_name(picture: Picture) -> str:
@@ -145,9 +155,15 @@ def load_image(picture: Picture, size: int | None = None) -> np.ndarray:
     return opened(picture).at(size)
 
 
-def image_shape(picture: Picture) -> tuple[int, int]:
-    """(H, W) of a picture as it was given; of a file, its header alone is read. Errors as `Source`."""
-    return header_size(picture) if isinstance(picture, str | os.PathLike) else opened(picture).shape
+def decoding(picture: Picture, enough: int | None = None) -> tuple[tuple[int, int], int]:
+    """(H, W) of a picture as it was given, and the bytes that to decode it takes, `enough` of it.
+
+    Of a file, its header alone is read. Errors as `Source`.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return header(picture, enough)
+    source = opened(picture)
+    return source.shape, source.nbytes
 
 
 def fit_size(shape: tuple[int, int], size: int | None) -> tuple[int, int]:
@@ -261,7 +277,7 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     PictureError
         If the file is not a picture or carries no settings.
     """
-    with reading(path), Image.open(path, formats=READABLE) as image:
+    with opening(path) as image:
         image.load()
         text = _text_in(image)
     try:
@@ -270,12 +286,6 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise PictureError(
             f"{path}: no nsnumpy settings in this file; a picture that nsnumpy wrote carries them"
         ) from error
-
-
-def _resize(image: Image.Image, size: int | None) -> Image.Image:
-    if size is None or size == max(image.size):
-        return image
-    return image.resize(_scaled(image.size, size), Image.Resampling.LANCZOS)
 
 
 def _resize_array(image: np.ndarray, size: int | None) -> np.ndarray:

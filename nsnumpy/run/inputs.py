@@ -62,7 +62,8 @@ class Inputs:
     """
 
     def __init__(self, use_case: str, pictures: Mapping[str, Styles], s: Settings, *, begins: bool = True) -> None:
-        each = [(name, opened(picture), weight) for name, picture, weight in pictures_of(use_case, pictures)]
+        given = pictures_of(use_case, pictures)
+        each = [(name, opened(picture, enough(name, s)), weight) for name, picture, weight in given]
         shapes = {name: source.shape for name, source, _ in each}
         self.scales = scales_of(s, shapes)
         self.size = fit_size(next(iter(shapes.values())), s.size)
@@ -107,6 +108,12 @@ class Inputs:
             return np.random.default_rng(s.seed).uniform(0.45, 0.55, (*shape, 3)).astype(np.float32)
         source = next(given.source for given in self.each if given.name == s.init)
         return source.at(self.scales[0]["result"]) if s.init == "content" else source.fit(shape)
+
+
+def enough(name: str, s: Settings) -> int | None:
+    """The pixels of a picture's long side with which the run does as well as with more; None for all of them."""
+    side = s.size if side_of(name) == "result" else s.style_size or s.size
+    return None if side is None else 2 * side  # Lanczos makes it smaller from there
 
 
 def side_of(name: str) -> str:

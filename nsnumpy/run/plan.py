@@ -10,13 +10,13 @@ from typing import Any
 
 from ..architecture import Network, minimum_size
 from ..backend import check_tf32, device_namespace, free_device_bytes
-from ..files.images import Picture, fit_size, image_shape
+from ..files.images import Picture, Source, decoding, fit_size
 from ..files.weight_sources import BUILTIN
 from ..files.weights import WeightFile, read_network
 from ..machine import available_bytes, resident_bytes, usable_cores
 from ..workers import check_threads
 from .budget import Run, measured_rates, run_memory, run_seconds
-from .inputs import Scale, Styles, pictures_of, scales_of, side_for, side_of
+from .inputs import Scale, Styles, enough, pictures_of, scales_of, side_for, side_of
 from .settings import layers_of, settings_of
 
 ENLARGED = 1.5  # times the long side, from where on it is worth a note
@@ -108,7 +108,8 @@ def plan(
     s = settings_of(use_case, **settings).completed(use_case)
     given = pictures_of(use_case, {"content": content, "style": style})
     network = weights if isinstance(weights, Network) else read_network(weights, pooling, dtype)
-    shapes = {name: image_shape(picture) for name, picture, _ in given}
+    decoded = {name: decoding(picture, enough(name, s)) for name, picture, _ in given}
+    shapes = {name: shape for name, (shape, _) in decoded.items()}
     content_layers, style_layers = layers_of(use_case, s, layer)
 
     def run(scale: Scale) -> Run:
@@ -139,8 +140,11 @@ def plan(
     each = [run_seconds(network, run, rates) for run in runs]
     counts = s.iterations_at(scales)
     total = sum(seconds * count for seconds, count in zip(each, counts, strict=True))
-    program, available = _room(weights) if device == "cpu" else (0, free_device_bytes(xp))
+    program, available = _room(weights, given) if device == "cpu" else (0, free_device_bytes(xp))
     parts = ({"program": program} if program else {}) | run_memory(network, asked)
+    before = sum(nbytes for _, nbytes in decoded.values()) if device == "cpu" else 0
+    if program + before > sum(parts.values()):  # the run begins when the pictures have been made smaller
+        parts = {"program": program, "pictures": before}
     peak, largest = sum(parts.values()), None
     if available is not None and peak > available:
 
@@ -183,10 +187,13 @@ def _check_sides(scale: Scale, shapes: Mapping[str, tuple[int, int]], least: int
             )
 
 
-def _room(weights: Any) -> tuple[int, int | None]:
-    """What the program holds, but for weights that it has read, which count among the run's; and what it can have."""
+def _room(weights: Any, given: list[tuple[str, Picture, float]]) -> tuple[int, int | None]:
+    """What the program holds, but for weights and pictures that it has read, which count among the run's; and what it
+    can have."""
     read = weights.weights.values() if isinstance(weights, WeightFile) else ()
-    return resident_bytes() - sum(array.nbytes for pair in read for array in pair), available_bytes()
+    known = sum(array.nbytes for pair in read for array in pair)
+    known += sum(picture.nbytes for _, picture, _ in given if isinstance(picture, Source))
+    return max(0, resident_bytes() - known), available_bytes()
 
 
 def _largest_size(needed: Callable[[int], int], available: int, most: int) -> int:
