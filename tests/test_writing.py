@@ -127,3 +127,29 @@ def test_numbered_pictures(folder):
     Path("out.png").symlink_to("nowhere")
     with pytest.raises(ValueError, match=r"out\.png: is there already"):
         check_absent([out])
+
+
+def test_signals_are_held_back_until_the_end_and_from_processes_that_begin():
+    """One that comes in the middle is heard at the end, once, whatever its number."""
+    code = """
+import os, signal, subprocess, sys
+from nsnumpy.files.writing import held_back
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+try:
+    with held_back():
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        os.kill(child.pid, signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        print("to the end", flush=True)
+    print("not heard")
+except KeyboardInterrupt:
+    try:
+        child.wait(0.5)
+        print("the child heard it")
+    except subprocess.TimeoutExpired:
+        child.kill()
+        print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("to the end\ninterrupted\n", "")

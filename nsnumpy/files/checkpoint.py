@@ -21,8 +21,8 @@ import numpy as np
 
 from ..backend import Array, asarray, to_host
 from ..optimize import canonical_optimizer
-from .hdf5 import open_hdf5, own_dataset
-from .writing import atomic_path, check_folder
+from .hdf5 import open_hdf5, own_dataset, written_hdf5
+from .writing import check_folder
 
 FORMAT, VERSION = "nsnumpy checkpoint", 1
 EVERY = 10
@@ -168,8 +168,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     record = {name: getattr(checkpoint, name) for name in names}
     record["state"] = _replaced(checkpoint.state, lambda value: hasattr(value, "dtype"), number)
     text, hosted = json.dumps(record), [to_host(array) for array in arrays]
-    # Through a file of Python's, since HDF5 does not tell plainly of a disk that is full.
-    with atomic_path(Path(path)) as temporary, temporary.open("wb+") as file, open_hdf5(file, "w") as h5:
+    with written_hdf5(path) as h5:
         h5.attrs["format"], h5.attrs["version"] = FORMAT, VERSION
         h5.attrs["sha256"] = digest(text, *hosted)
         h5["record"] = text

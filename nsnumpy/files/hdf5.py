@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import os
-from typing import IO, TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .writing import atomic_path
 
 if TYPE_CHECKING:
     import h5py
 
 
-def open_hdf5(file: str | os.PathLike[str] | IO[bytes], mode: str = "r") -> h5py.File:
-    """As `h5py.File`, which raises OSError or RuntimeError."""
+def open_hdf5(path: str | os.PathLike[str]) -> h5py.File:
+    """The file, to read; OSError or RuntimeError if it is none."""
     import h5py
 
-    return h5py.File(file, mode)
+    return h5py.File(path)
+
+
+@contextmanager
+def written_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """A new file, which is there whole after the block, or not at all; OSError if it cannot be written.
+
+    It goes through a file of Python's: of a disk that is full, HDF5 itself tells in a page, or by ending the program.
+    """
+    import h5py
+
+    with atomic_path(Path(path)) as temporary, temporary.open("wb+") as file, h5py.File(file, "w") as h5:
+        yield h5
 
 
 def own_dataset(h5: h5py.File, name: str) -> h5py.Dataset:

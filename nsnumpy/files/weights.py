@@ -32,11 +32,11 @@ from ..architecture import (
 from ..backend import device_namespace
 from ..machine import warn_of_kernel
 from ..vgg import VGG
-from .hdf5 import open_hdf5
+from .hdf5 import open_hdf5, written_hdf5
 from .random_network import PREPROCESSING, random_network, random_network_filters
 from .weight_layers import Layer, open_layer, read_layer, write_layer
 from .weight_sources import BUILTIN, BUILTIN_RANDOM, WeightFileError, find_weights
-from .writing import atomic_path, check_folder
+from .writing import check_folder
 
 if TYPE_CHECKING:
     import h5py
@@ -173,7 +173,7 @@ def write_weights(path: str | os.PathLike[str], file: WeightFile, dtype: str = "
         raise ValueError(f"unknown dtype {dtype!r}: choose from {', '.join(DTYPES)}")
     check_weights(file.weights, file.architecture)
     check_folder(Path(path))
-    with atomic_path(Path(path)) as temporary, open_hdf5(temporary, "w") as h5:
+    with written_hdf5(path) as h5:
         h5.attrs["format_version"] = 2 if dtype == "int8" else 1
         for name, value in _attributes(file).items():
             h5.attrs[name] = value

@@ -187,8 +187,29 @@ def _named_after(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def held_back(signals: Sequence[int] = SIGNALS) -> Iterator[None]:
+    """Ctrl-C and the other signals that end a run are heard at the end of the block; processes that start meanwhile
+    begin with them blocked."""
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in signals}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals) if hasattr(signal, "pthread_sigmask") else None
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if came:
+            signal.raise_signal(came[0])
+
+
+@contextmanager
 def uninterrupted(signals: Sequence[int] = SIGNALS) -> Iterator[None]:
-    """Ctrl-C and the other signals that end a run are not heard meanwhile, nor by processes that start meanwhile."""
+    """Ctrl-C and the other signals that end a run are not heard meanwhile."""
     if threading.current_thread() is not threading.main_thread():  # where no signal arrives
         yield
         return

@@ -28,7 +28,7 @@ from ...files.checkpoint import digest
 from ...files.decode import PictureError
 from ...files.images import load_image, read_settings, save_image, to_bytes
 from ...files.weights import load_vgg
-from ...files.writing import uninterrupted
+from ...files.writing import SIGNALS, held_back
 from ...losses import loss_and_layer
 from ...objective import Objective
 from ...run.results import Progress
@@ -234,7 +234,7 @@ def compute_cells(
         with _processes(count) if executor is None else contextlib.nullcontext(executor) as pool:
             futures: dict[concurrent.futures.Future[Any], Job] = {}
             try:
-                with uninterrupted([signal.SIGINT]):  # which the processes inherit that start here
+                with held_back():
                     futures |= {pool.submit(compute_cell, job): job for job in jobs}
                 for future in concurrent.futures.as_completed(futures):
                     finish(futures[future], future.result)
@@ -251,12 +251,13 @@ def _processes(count: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     """A pool of fresh processes, which an error or Ctrl-C here ends at once."""
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(count, context, _begin_process)
+    with held_back():  # a process of multiprocessing's own begins here
+        pool = concurrent.futures.ProcessPoolExecutor(count, context, _begin_process)
     try:
         yield pool
     except BaseException:
         for process in set(multiprocessing.active_children()) - before:
-            process.terminate()
+            process.kill()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
@@ -264,7 +265,10 @@ def _processes(count: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
 
 def _begin_process() -> None:
     """Ctrl-C reaches every process of a terminal: this one leaves it to its parent, and ends when that has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # which were held back while it began
     parent = multiprocessing.parent_process()
     assert parent is not None  # a process of a pool has one
 
