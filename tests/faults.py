@@ -1,10 +1,10 @@
 """The command line under random faults: ``python tests/faults.py --minutes 60 --seed 1``.
 
 In each round a command runs in a folder of its own while something goes wrong: signals at random moments, a disk that
-is full, files that vanish or change, streams that are closed, a second run beside it. After each: the exit status is one
-that is documented, what is said is a line each and no traceback, every picture and checkpoint that is there is whole,
-what was to be read is as it was, no stray file is left, and a run that was kept goes on. A round is the same for the
-same seed and number, as far as time allows; ``--only SEED:ROUND`` repeats one.
+is full, files that vanish or change, streams that are closed, a second run beside it. After each: the exit status is
+one that is documented, what is said is a line each and no traceback, every picture and checkpoint that is there is
+whole, what was to be read is as it was, no stray file is left, and a run that was kept goes on. A round is the same
+for the same seed and number, as far as time allows; ``--only SEED:ROUND`` repeats one.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ def test_the_commands(cache, publish, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = ["transfer", "sample:coast", "sample:starry", "--size", "32", "--iterations", "1", "-o", "o.png"]
     assert nsnumpy_main([*run, "--weights", "small"]) == 0
-    assert nsnumpy_main([*run, "--weights", "vgg19"]) == 1
+    assert nsnumpy_main([*run, "--weights", "vgg19"]) == 2
     assert "`python -m weights_tools fetch vgg19` fetches it" in capsys.readouterr().err
 
 

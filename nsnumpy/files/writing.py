@@ -199,10 +199,10 @@ def held_back(signals: Sequence[int] = SIGNALS) -> Iterator[None]:
     try:
         yield
     finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # those that came are heard here, all of them
         for number, handler in before.items():
             signal.signal(number, handler)
-        if mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if came:
             signal.raise_signal(came[0])
 
