@@ -11,6 +11,7 @@ import pytest
 
 import nsnumpy as ns
 from nsnumpy.files.random_network import random_weights
+from nsnumpy.files.weights import read_network
 from nsnumpy.run import budget
 from nsnumpy.vgg import VGG
 
@@ -184,3 +185,24 @@ def test_what_cannot_be_planned_is_named(arguments, message):
 def test_a_layer_that_is_not_there_is_named(weights, steps):
     with pytest.raises(ValueError, match=steps[0]):
         ns.plan("transfer", content="sample:coast", style="sample:starry", weights=weights, style_layers=steps)
+
+
+@pytest.mark.parametrize("method", ["scipy", "sgd", "adam"])
+def test_the_optimizers_vectors_are_counted(weights, method):
+    """Those of the optimizer alone, on a function that makes one array, its gradient."""
+
+    def f(x):
+        gradient = x - np.float32(0.3)
+        loss = float((gradient * gradient).sum())
+        gradient *= 2
+        return loss, gradient
+
+    x0, options = np.full((200, 300, 3), 0.5, np.float32), {"lr": 0.01} if method in ("sgd", "adam") else {}
+    ns.minimize(f, x0[:4], method=method, iterations=2, **options)  # what is imported is no vector
+    tracemalloc.start()
+    ns.minimize(f, x0, method=method, iterations=22, **options)
+    taken = tracemalloc.get_traced_memory()[1] / x0.nbytes
+    tracemalloc.stop()
+    run = budget.Run((200, 300), None, (200, 300), (), ("conv1_1",), method, 1)
+    planned = budget.run_memory(read_network(weights), run)["optimizer"] / x0.nbytes
+    assert planned + 1 == pytest.approx(taken, abs=1.5, rel=0.06)
