@@ -19,6 +19,7 @@ from PIL import Image
 
 from nsnumpy import Settings, WeightFile, load_image, read_settings, write_weights
 from nsnumpy.cli.main import main, parser
+from nsnumpy.cli.remembered import filled
 from nsnumpy.cli.watch import watching
 from nsnumpy.files.writing import locked
 from nsnumpy.losses import STYLE_STATISTICS
@@ -620,3 +621,17 @@ def test_too_many_threads_are_what_is_blamed(folder, capsys, monkeypatch):
 def test_checkpoint_every_without_a_checkpoint_is_told(folder, capsys):
     command = f"transfer photo.png painting.jpg -o out.png {QUICK} --checkpoint-every 5"
     assert call(capsys, command) == (2, "", "nsnumpy: error: --checkpoint-every: no --checkpoint to write is named\n")
+
+
+def test_pictures_and_options_stand_in_any_order(folder):
+    for command in (
+        "transfer photo.png --size 40 painting.jpg",
+        "transfer --size 40 photo.png --iterations 1 painting.jpg",
+        "transfer -o out.png --size 40 photo.png painting.jpg --seed 3",
+        "texture --size 40 painting.jpg",
+        "texture painting.jpg --size 40",
+    ):
+        given = filled(parser().parse_args([*command.split(), *([] if "-o" in command else ["-o", "out.png"])]), None)
+        assert given.size == 40
+        assert given.style in ("painting.jpg", ["painting.jpg"])
+        assert vars(given).get("content", "photo.png") == "photo.png"

@@ -25,10 +25,28 @@ from ..files.writing import SIGNALS
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports what is wrong with a command in one line, instead of the whole usage, and what may have been meant."""
+    """Reports what is wrong with a command in one line, instead of the whole usage, and what may have been meant.
+
+    Attributes
+    ----------
+    intermixed : bool
+        Whether arguments that may be left out, or be several, can stand between options. It cannot have commands then.
+    """
+
+    intermixed = False
+    _within = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        namespace, unknown = super().parse_known_args(args, namespace)
+        if self._within:
+            return super().parse_known_args(args, namespace)
+        if self.intermixed:
+            self._within = True
+            try:
+                namespace, unknown = self.parse_known_intermixed_args(args, namespace)
+            finally:
+                self._within = False
+        else:
+            namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:  # told by the command's own parser, which knows its options
             meant = _meant(unknown[0].partition("=")[0], self._option_string_actions)
             self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")

@@ -13,20 +13,21 @@ from ..files.checkpoint import Checkpoint
 from ..files.decode import at_home
 from ..files.images import read_settings
 from ..run.settings import Settings
+from .command import Parser
 
 _READ = ("content", "style", "init", "weights")  # each may also be a name
 _WRITTEN = ("output", "log", "report")
 _OF_ONE_COMMAND = ("run", "use_case", "resume", "checkpoint", "like", "no_clobber", "force", "quiet")
 
 
-def leave_open(command: argparse.ArgumentParser) -> None:
+def leave_open(command: Parser) -> None:
     """Let the parser tell only what was said: `filled` adds the defaults, and asks for what must be there."""
     defaults, needed = {}, {}
     for action in sorted(command._actions, key=lambda action: len(action.option_strings)):
         if action.default is argparse.SUPPRESS:  # --help
             continue
         if not action.option_strings:
-            action.nargs = "?"
+            action.nargs = "*" if action.nargs == "+" else "?"
         elif action.required:
             action.required = False
         else:
@@ -34,6 +35,7 @@ def leave_open(command: argparse.ArgumentParser) -> None:
         if action.dest not in defaults:
             needed[action.dest] = "/".join(action.option_strings) or str(action.metavar)
         action.default = argparse.SUPPRESS
+    command.intermixed = True
     paths = [action.dest for action in command._actions if action.type is Path]
     command.set_defaults(open=(defaults, needed, paths, f"see {command.prog} --help"))
 

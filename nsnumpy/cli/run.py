@@ -25,7 +25,7 @@ from ..run.run import Run
 from ..run.settings import INITS, USE_CASES, Settings, settings_of
 from ..study.report.report import Frames, check_report, write_report
 from ..vgg import VGG
-from .command import checking, examples, one_line, os_error, plural, say, tell
+from .command import Parser, checking, examples, one_line, os_error, plural, say, tell
 from .options import PROG, add_settings, layer, positive
 from .planned import does_not_fit, mend, planned_line, summary_line
 from .remembered import filled, leave_open, to_remember
@@ -81,9 +81,9 @@ def add_commands(commands: Any) -> None:
     command.set_defaults(run=_run_plan, use_case="transfer")
 
 
-def _add_run(commands: Any, name: str, help: str, *shown: str) -> argparse.ArgumentParser:
+def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
     """A command that makes a picture: its settings come from `Settings`, the rest is the same for all."""
-    command = commands.add_parser(
+    command: Parser = commands.add_parser(
         name,
         help=help,
         description=f"{help[0].upper()}{help[1:]}.",
