@@ -3,6 +3,7 @@
 import contextlib
 import io
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -433,3 +434,53 @@ def test_inputs_name_what_they_are_not_given(pictures):
         transfer(**pictures, layer="conv4_2")
     with pytest.raises(ValueError, match="unknown use case 'paint': choose from transfer, texture, reconstruct"):
         Run("paint", pictures)
+
+
+def test_several_styles_on_the_command_line_are_those_of_python(folder, capsys):
+    """Weights are shares; without them, equal ones; a folder stands for its pictures; a report shows them all."""
+    vgg = ns.load_vgg("tiny.h5")
+    small = {"size": 40, "scales": (24,), "iterations": 2, "vgg": vgg}
+    command = ["transfer", "photo.png", "painting.jpg", "--size", "40", "start.png", *QUICK[2:], "-o"]
+    assert main([*command, "out.png", "--style-weights", "3,1"]) == 0
+    expected = transfer("photo.png", [("painting.jpg", 0.75), ("start.png", 0.25)], **small)
+    assert np.array_equal(ns.load_image("out.png"), np.rint(255 * expected.image) / np.float32(255))
+    record = ns.read_settings("out.png")
+    assert (record["style"], record["style 2"]) == ("painting.jpg", "start.png")
+    assert record["style_weights"] == {"style": 0.75, "style 2": 0.25}
+    Path("a, b").mkdir()  # any character in a path
+    for name in ("painting.jpg", "start.png"):
+        shutil.copy(name, "a, b")
+    Path("a, b", "notes.txt").write_text("no picture")
+    assert main([*command, "equal.png"]) == main(["transfer", "photo.png", "a, b", *QUICK, "-o", "folder.png"]) == 0
+    assert Path("equal.png").read_bytes() == Path("folder.png").read_bytes()
+    assert ns.read_settings("folder.png")["style_weights"] == {"style": 0.5, "style 2": 0.5}
+    assert main(["texture", "painting.jpg", "start.png", *QUICK, "-o", "texture.png"]) == 0
+    assert main(["plan", "photo.png", "painting.jpg", "start.png", *QUICK]) == 0
+    capsys.readouterr()
+    Path("empty").mkdir()
+    for words, message in (
+        (["a, b", "--style-weights", "1"], "--style-weights: 1 number for 2 style pictures"),
+        (["empty"], "empty: a folder without pictures"),
+        (["painting.jpg", "-o", "painting.jpg"], "painting.jpg: named twice in this command"),
+    ):
+        assert main(["transfer", "photo.png", *words, *QUICK, *([] if "-o" in words else ["-o", "no.png"])]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_run_with_several_styles_is_gone_on_with(folder, monkeypatch):
+    command = ["transfer", "photo.png", "painting.jpg", "start.png", "--style-weights", "1,2", *QUICK]
+    assert main([*command, "-o", "out.png", "--checkpoint", "run.h5", "--quiet"]) == 0
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert main(["transfer", "--resume", "../run.h5", "--iterations", "4", "-o", "more.png", "--quiet"]) == 0
+    assert ns.read_settings("more.png")["style_weights"] == pytest.approx({"style": 1 / 3, "style 2": 2 / 3})
+
+
+def test_a_report_of_several_styles_one_of_them_elongated(folder):
+    pytest.importorskip("matplotlib")
+    Image.fromarray(np.full((6, 200, 3), 90, np.uint8)).save("long.png")
+    command = ["transfer", "photo.png", "painting.jpg", "long.png", *QUICK, "-o", "out.png", "--report", "run.html"]
+    assert main(command) == 0
+    page = Path("run.html").read_text()
+    assert "Style: painting.jpg" in page
+    assert "Style 2: long.png" in page

@@ -15,7 +15,7 @@ from ..files.images import read_settings
 from ..run.settings import Settings
 from .command import Parser
 
-_READ = ("content", "style", "init", "weights")  # each may also be a name
+_READ = ("content", "init", "weights")  # each may also be a name
 _WRITTEN = ("output", "log", "report")
 _OF_ONE_COMMAND = ("run", "use_case", "resume", "checkpoint", "like", "no_clobber", "force", "quiet")
 
@@ -62,10 +62,17 @@ def filled(arguments: argparse.Namespace, resume: Checkpoint | None) -> argparse
 def to_remember(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `filled` needs of a command, JSON-serialisable; it may be given in another folder then."""
     kept = {name: value for name, value in vars(arguments).items() if name not in _OF_ONE_COMMAND}
-    files = [name for name in _READ if name in kept and os.path.exists(at_home(kept[name]))]
-    for name in (*files, *(name for name in _WRITTEN if kept[name])):
-        kept[name] = os.path.abspath(at_home(kept[name]))
+    for name in _WRITTEN:
+        kept[name] = os.path.abspath(at_home(kept[name])) if kept[name] else None
+    kept |= {name: _anywhere(kept[name]) for name in _READ if name in kept}
+    if "style" in kept:
+        kept["style"] = [_anywhere(style) for style in kept["style"]]
     return kept
+
+
+def _anywhere(name: str) -> str:
+    """A file by its whole path; what is no file is the name of something that comes with the program."""
+    return os.path.abspath(at_home(name)) if os.path.exists(at_home(name)) else name
 
 
 def _of_result(said: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from typing import Any
 from ..architecture import Network
 from ..backend import DeviceError, check_tf32, device_errors
 from ..files.checkpoint import EVERY, Checkpoint, Keeper, check_checkpoint, is_checkpoint, read_checkpoint
-from ..files.images import Source, check_output, opened
+from ..files.images import check_output
 from ..files.weight_sources import BUILTINS
 from ..files.weights import WeightFile, load_vgg, read_network, read_weights
 from ..files.writing import check_absent, check_distinct, check_folder, locked, uninterrupted
 from ..machine import peak_memory
-from ..run.inputs import Inputs, enough
+from ..run.inputs import Inputs
 from ..run.plan import Plan, plan
 from ..run.results import Result
 from ..run.run import Run
@@ -27,9 +27,12 @@ from ..study.report.report import Frames, check_report, write_report
 from ..vgg import VGG
 from .command import Parser, checking, examples, one_line, os_error, plural, say, tell
 from .options import PROG, add_settings, layer, positive
+from .pictures import add_styles, as_given, at_their_sizes, named_pictures, open_pictures
 from .planned import does_not_fit, mend, planned_line, summary_line
 from .remembered import filled, leave_open, to_remember
 from .watch import watching
+
+_SHOWN = {"content": "CONTENT", "style": "STYLE [STYLE ...]"}
 
 
 def add_commands(commands: Any) -> None:
@@ -40,12 +43,13 @@ def add_commands(commands: Any) -> None:
         "paint CONTENT in the style of STYLE",
         "nsnumpy transfer sample:coast sample:starry -o out.png",
         "nsnumpy transfer photo.jpg painting.jpg -o out.png --size 800 --beta 60",
+        "nsnumpy transfer photo.jpg painting.jpg other.jpg -o out.png --style-weights 0.7,0.3",
         "nsnumpy transfer photo.jpg painting.jpg -o out.png --checkpoint run.h5 --report run.html",
         "nsnumpy transfer --resume run.h5",
         "nsnumpy transfer photo2.jpg painting.jpg -o out2.png --like out.png",
     )
     command.add_argument("content", metavar="CONTENT", help="the picture to paint")
-    command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
+    add_styles(command)
 
     command = texture = _add_run(
         commands,
@@ -54,7 +58,7 @@ def add_commands(commands: Any) -> None:
         "nsnumpy texture sample:glass -o out.png",
         "nsnumpy texture painting.jpg -o out.png --size 800 --seed 1",
     )
-    command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
+    add_styles(command)
 
     command = _add_run(
         commands,
@@ -71,12 +75,12 @@ def add_commands(commands: Any) -> None:
         "plan",
         help="say what a transfer would take, and whether it fits",
         description="The memory and the time that `nsnumpy transfer` would take with the same options.",
-        usage="%(prog)s CONTENT STYLE [options]",
+        usage="%(prog)s CONTENT STYLE [STYLE ...] [options]",
         allow_abbrev=False,
         **examples("nsnumpy plan photo.jpg painting.jpg --size 2048"),
     )
     command.add_argument("content", metavar="CONTENT", help="the picture to paint")
-    command.add_argument("style", metavar="STYLE", help="the picture whose style to take")
+    add_styles(command)
     add_settings(command, "transfer")
     command.set_defaults(run=_run_plan, use_case="transfer")
 
@@ -87,7 +91,7 @@ def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
         name,
         help=help,
         description=f"{help[0].upper()}{help[1:]}.",
-        usage=f"%(prog)s {' '.join(picture.upper() for picture in USE_CASES[name].pictures)} -o OUT [options]",
+        usage=f"%(prog)s {' '.join(_SHOWN[picture] for picture in USE_CASES[name].pictures)} -o OUT [options]",
         allow_abbrev=False,
         **examples(*shown),
     )
@@ -122,7 +126,7 @@ class _Given:
     ----------
     settings, layer : dicts
         As the use case takes them.
-    sources : dict of Source
+    sources : dict of Source, or of several with their weights
         The pictures, as they were decoded; once `fit` was called, at the sizes that the run needs.
     weights : WeightFile, or Network
         What was read of the weight file; its shapes alone, once there is a network of it.
@@ -130,14 +134,13 @@ class _Given:
 
     settings: dict[str, Any]
     layer: dict[str, Any]
-    sources: dict[str, Source]
+    sources: dict[str, Any]
     weights: WeightFile | Network
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> _Given:
         name = arguments.use_case
-        settings = settings_of(name, **_settings(arguments))
-        sources = {role: opened(getattr(arguments, role), enough(role, settings)) for role in USE_CASES[name].pictures}
+        sources = open_pictures(arguments, settings_of(name, **_settings(arguments)))
         layer = {"layer": arguments.layer} if name == "reconstruct" else {}
         return cls(_settings(arguments), layer, sources, read_weights(arguments.weights))
 
@@ -145,7 +148,7 @@ class _Given:
         """What the run takes: the pictures at its sizes, which are known to fit."""
         name = arguments.use_case
         inputs = Inputs(name, self.sources, settings_of(name, **self.settings).completed(name), begins=begins)
-        self.sources = {given.name: given.source for given in inputs.each}
+        self.sources = at_their_sizes(inputs)
         return inputs
 
     def vgg(self, arguments: argparse.Namespace) -> VGG:
@@ -261,7 +264,8 @@ def _check_files(arguments: argparse.Namespace) -> Path | None:
         check_folder(arguments.log)
     if arguments.report:
         check_report(arguments.report)
-    read = [getattr(arguments, name, None) for name in ("content", "style", "init", "weights")]
+    read = [arguments.init, arguments.weights]
+    read += [path for pictures in named_pictures(arguments).values() for path, _ in pictures]
     anew = kept is not None and not (arguments.resume and arguments.resume.resolve() == kept.resolve())
     if anew and arguments.resume:
         read.append(arguments.resume)
@@ -338,8 +342,10 @@ def _report(arguments: argparse.Namespace, given: _Given, result: Result, vgg: V
 def _run_plan(arguments: argparse.Namespace) -> int:
     with checking():
         _check_settings(arguments)
-        names = ("content", "style", "weights", "pooling", "dtype", "threads", "device", "tf32")
-        planned = plan("transfer", **{name: getattr(arguments, name) for name in names}, **_settings(arguments))
+        names = ("weights", "pooling", "dtype", "threads", "device", "tf32")
+        given = {name: getattr(arguments, name) for name in names} | _settings(arguments)
+        pictures = {role: as_given(given) for role, given in named_pictures(arguments).items()}
+        planned = plan("transfer", **pictures, **given)
     print(planned_line(planned))
     for note in planned.notes:
         _say(f"note: {note}")

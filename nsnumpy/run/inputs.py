@@ -182,8 +182,7 @@ def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[Scale]
     """
     result = fit_size(next(iter(shapes.values())), s.size)
     styles = {name: shape for name, shape in shapes.items() if name != "content"}
-    asked = s.style_size or s.size
-    last = {name: asked if s.style_size else _long_enough(shape, asked) for name, shape in styles.items()}
+    last = {name: style_side(shape, s.size, s.style_size) for name, shape in styles.items()}
     sizes = s.sizes(max(result), min(result))
     coarse: list[Scale] = []
     for size in sizes[:-1]:
@@ -192,6 +191,11 @@ def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[Scale]
             scale[name] = _long_enough(shape, round(max(fit_size(shape, last[name])) * size / max(result)))
         coarse.append(scale)
     return [*coarse, {"result": s.size, **last}]
+
+
+def style_side(shape: tuple[int, int], size: int | None, style_size: int | None) -> int | None:
+    """The long side of a style picture at the last scale; None for its own."""
+    return style_size or _long_enough(shape, size)
 
 
 def _long_enough(shape: tuple[int, int], side: int | None) -> int | None:

@@ -16,7 +16,7 @@ from PIL import Image
 from ...backend import to_host
 from ...files.images import Picture, Source, opened, to_bytes
 from ...files.writing import atomic_path, check_folder
-from ...run.inputs import Styles, named
+from ...run.inputs import Styles, named, style_side
 from ...run.results import Progress, Result, network_record, versions
 from ...targets import style_target
 from ...vgg import VGG
@@ -232,14 +232,15 @@ def _matrices(result: Result, vgg: VGG, styles: list[tuple[Source, float]]) -> l
     layers = result.settings.get("style_layers")
     if not (styles and layers):
         return []
-    size = result.settings["style_size"] or result.settings["size"]
+    size, style_size = result.settings["size"], result.settings["style_size"]
     weights = [weight for _, weight in styles]
 
     def matrices(pictures: list[tuple[np.ndarray, float]]) -> dict[str, list[np.ndarray]]:
         target = style_target(vgg, pictures, layers, result.settings["style_statistics"])
         return {n: [to_host(sums[n][0]).astype(np.float64) for sums, _ in target.pictures] for n in layers}
 
-    style, made = matrices([(source.at(size), 1.0) for source, _ in styles]), matrices([(result.image, 1.0)])
+    style = matrices([(source.at(style_side(source.shape, size, style_size)), 1.0) for source, _ in styles])
+    made = matrices([(result.image, 1.0)])
     return [Matrices(name, np.average(style[name], axis=0, weights=weights), made[name][0]) for name in layers]
 
 
