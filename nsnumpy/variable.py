@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .backend import Array
+from .backend import Array, get_xp
+
+LUMINANCE = (0.299, 0.587, 0.114)
 
 
 class Variable(Protocol):
@@ -34,7 +36,21 @@ class Pixels:
         return x
 
 
-VARIABLES: dict[str, Variable] = {"pixels": Pixels()}
+class Luminance:
+    """The variable is luminance alone, ``(H, W, 1)``: ``Y = 0.299 R + 0.587 G + 0.114 B`` (ITU-R BT.601)."""
+
+    def picture(self, v: Array) -> Array:
+        return get_xp(v).repeat(v, 3, axis=-1)
+
+    def adjoint(self, gx: Array) -> Array:
+        return gx.sum(axis=-1, keepdims=True)
+
+    def of_picture(self, x: Array) -> Array:
+        red, green, blue = (weight * x[..., n : n + 1] for n, weight in enumerate(LUMINANCE))
+        return red + green + blue
+
+
+VARIABLES: dict[str, Variable] = {"pixels": Pixels(), "luminance": Luminance()}
 
 
 def through(variable: Variable, f: Callable[[Array], tuple[Any, ...]]) -> Callable[[Array], tuple[Any, ...]]:

@@ -117,7 +117,7 @@ def test_the_guides_commands_run(arguments, tmp_path, monkeypatch):
         assert parses(arguments)
         return
     monkeypatch.chdir(tmp_path)
-    for name, sample in (("photo", "sample:coast"), ("painting", "sample:starry")):
+    for name, sample in (("photo", "sample:coast"), ("painting", "sample:starry"), ("other", "sample:glass")):
         for number in ("", "2"):
             save_image(f"{name}{number}.jpg", load_image(sample, 96))
     there = ["builtin" if argument in ("vgg19", "network.h5", "mine.h5") else argument for argument in arguments]

@@ -8,14 +8,14 @@ from dataclasses import fields, replace
 from typing import Any
 
 from ..architecture import ARCHITECTURES, POOLINGS, canonical_layer, layer_names
-from ..backend import DEVICES
+from ..backend import DEVICES, check_tf32
 from ..files.weight_sources import BUILTIN, BUILTIN_NAMES
 from ..optimize import canonical_optimizer
-from ..run.settings import BY_CONVENTION, CHOICES, USE_CASES, Settings
+from ..run.settings import BY_CONVENTION, CHOICES, USE_CASES, Settings, settings_of
 
 PROG = "nsnumpy"
 _FIRST = (
-    "size", "beta", "tv", "scales", "style_size", "iterations", "init", "content_layers", "style_layers",
+    "size", "beta", "tv", "scales", "style_size", "iterations", "init", "colors", "content_layers", "style_layers",
 )  # fmt: skip
 """The settings that one turns first; the others stand below them."""
 
@@ -96,9 +96,11 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "scales": {"type": _positives, "metavar": "PIXELS,..."},
     "iterations": {"type": _naturals, "metavar": "N"},
     "convention": {"choices": CHOICES["convention"], "metavar": "NAME"},
-    "optimizer": {"type": canonical_optimizer, "choices": CHOICES["optimizer"]},
+    "optimizer": {"type": canonical_optimizer, "choices": CHOICES["optimizer"], "metavar": "NAME"},
     "bounds": {"choices": CHOICES["bounds"]},
-    "style_statistics": {"choices": CHOICES["style_statistics"]},
+    "style_statistics": {"choices": CHOICES["style_statistics"], "metavar": "NAME"},
+    "colors": {"choices": CHOICES["colors"], "metavar": "NAME"},
+    "color_match": {"choices": CHOICES["color_match"]},
     "lr": {"type": above_zero, "metavar": "STEP"},
     "momentum": {"type": non_negative, "metavar": "GAMMA"},
     "init": {"metavar": "START"},
@@ -156,3 +158,26 @@ def add_settings(
     more.add_argument("--tf32", action="store_true", help="gpu: faster products of float32, factors of 11 bits")
     more.add_argument("--threads", metavar="N", type=positive, help="threads of the CPU (all usable cores)")
     return more
+
+
+def settings_in(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a command says of its use case's settings."""
+    return {f.name: getattr(arguments, f.name) for f in fields(Settings) if arguments.use_case in f.metadata["only"]}
+
+
+_GOES_WITH = (
+    ("lr", "optimizer", ("sgd", "adam")),
+    ("momentum", "optimizer", ("sgd",)),
+    ("color_match", "colors", ("photo",)),
+)
+
+
+def check_settings(arguments: argparse.Namespace) -> None:
+    """ValueError if a setting cannot be, or does nothing."""
+    check_tf32(arguments.tf32, arguments.device, arguments.dtype)
+    name = arguments.use_case
+    defaults, s = USE_CASES[name].defaults, settings_of(name, **settings_in(arguments)).completed(name)
+    for option, chosen, values in _GOES_WITH:
+        if getattr(s, chosen) not in values and getattr(s, option) != getattr(defaults, option):
+            goes_with = f"--{option.replace('_', '-')} is of --{chosen} {' and '.join(values)}"
+            raise ValueError(f"{goes_with}; {getattr(s, chosen)} has none")

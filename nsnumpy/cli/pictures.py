@@ -21,7 +21,7 @@ def add_styles(command: argparse.ArgumentParser) -> None:
     """STYLE, and the weights where there are several."""
     command.add_argument("style", metavar="STYLE", nargs="+", help="whose style to take: pictures, or a folder of them")
     command.add_argument(
-        "--style-weights", metavar="W,...", type=_weights, help="share of each STYLE, where there are several (equal)"
+        "--style-weights", metavar="W,W", type=_weights, help="share of each STYLE, where there are several (equal)"
     )
 
 

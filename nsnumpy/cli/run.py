@@ -6,12 +6,12 @@ import argparse
 import contextlib
 import signal
 import tempfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..architecture import Network
-from ..backend import DeviceError, check_tf32, device_errors
+from ..backend import DeviceError, device_errors
 from ..files.checkpoint import EVERY, Checkpoint, Keeper, check_checkpoint, is_checkpoint, read_checkpoint
 from ..files.images import check_output
 from ..files.weight_sources import BUILTINS
@@ -22,11 +22,11 @@ from ..run.inputs import Inputs
 from ..run.plan import Plan, plan
 from ..run.results import Result
 from ..run.run import Run
-from ..run.settings import INITS, USE_CASES, Settings, settings_of
+from ..run.settings import INITS, USE_CASES, settings_of
 from ..study.report.report import Frames, check_report, write_report
 from ..vgg import VGG
 from .command import Parser, checking, examples, one_line, os_error, plural, say, tell
-from .options import PROG, add_settings, layer, positive
+from .options import PROG, add_settings, check_settings, layer, positive, settings_in
 from .pictures import add_styles, as_given, at_their_sizes, named_pictures, open_pictures
 from .planned import does_not_fit, mend, planned_line, summary_line
 from .remembered import filled, leave_open, to_remember
@@ -42,7 +42,6 @@ def add_commands(commands: Any) -> None:
         "transfer",
         "paint CONTENT in the style of STYLE",
         "nsnumpy transfer sample:coast sample:starry -o out.png",
-        "nsnumpy transfer photo.jpg painting.jpg -o out.png --size 800 --beta 60",
         "nsnumpy transfer photo.jpg painting.jpg other.jpg -o out.png --style-weights 0.7,0.3",
         "nsnumpy transfer photo.jpg painting.jpg -o out.png --checkpoint run.h5 --report run.html",
         "nsnumpy transfer --resume run.h5",
@@ -140,9 +139,9 @@ class _Given:
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> _Given:
         name = arguments.use_case
-        sources = open_pictures(arguments, settings_of(name, **_settings(arguments)))
+        sources = open_pictures(arguments, settings_of(name, **settings_in(arguments)))
         layer = {"layer": arguments.layer} if name == "reconstruct" else {}
-        return cls(_settings(arguments), layer, sources, read_weights(arguments.weights))
+        return cls(settings_in(arguments), layer, sources, read_weights(arguments.weights))
 
     def fit(self, arguments: argparse.Namespace, *, begins: bool) -> Inputs:
         """What the run takes: the pictures at its sizes, which are known to fit."""
@@ -176,7 +175,7 @@ def _make(arguments: argparse.Namespace) -> int:
         with checking():
             resume = read_checkpoint(arguments.resume) if "resume" in arguments else None
             arguments = filled(arguments, resume)
-            _check_settings(arguments)
+            check_settings(arguments)
             kept = _check_files(arguments)
             for path, doing in ((kept, "is kept there"), (arguments.log, "has its log there")):
                 if path:
@@ -239,21 +238,6 @@ def _save(result: Result, output: Path, there: Path | None) -> bool:
     return False
 
 
-def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {f.name: getattr(arguments, f.name) for f in fields(Settings) if arguments.use_case in f.metadata["only"]}
-
-
-def _check_settings(arguments: argparse.Namespace) -> None:
-    """ValueError if a setting cannot be, or does nothing."""
-    check_tf32(arguments.tf32, arguments.device, arguments.dtype)
-    name, settings = arguments.use_case, _settings(arguments)
-    s = settings_of(name, **settings).completed(name)
-    of_methods = {"lr": ("sgd", "adam"), "momentum": ("sgd",)}
-    for option, methods in of_methods.items():
-        if s.optimizer not in methods and getattr(s, option) != getattr(USE_CASES[name].defaults, option):
-            raise ValueError(f"--{option} is of --optimizer {' and '.join(methods)}; {s.optimizer} has none")
-
-
 def _check_files(arguments: argparse.Namespace) -> Path | None:
     """The file to keep the run in, if any; ValueError or OSError if a file cannot be written, or is named twice."""
     output = check_output(arguments.output)
@@ -264,8 +248,8 @@ def _check_files(arguments: argparse.Namespace) -> Path | None:
         check_folder(arguments.log)
     if arguments.report:
         check_report(arguments.report)
-    read = [arguments.init, arguments.weights]
-    read += [path for pictures in named_pictures(arguments).values() for path, _ in pictures]
+    pictures = [path for pictures in named_pictures(arguments).values() for path, _ in pictures]
+    read = [*pictures, arguments.init, arguments.weights]
     anew = kept is not None and not (arguments.resume and arguments.resume.resolve() == kept.resolve())
     if anew and arguments.resume:
         read.append(arguments.resume)
@@ -341,9 +325,9 @@ def _report(arguments: argparse.Namespace, given: _Given, result: Result, vgg: V
 
 def _run_plan(arguments: argparse.Namespace) -> int:
     with checking():
-        _check_settings(arguments)
+        check_settings(arguments)
         names = ("weights", "pooling", "dtype", "threads", "device", "tf32")
-        given = {name: getattr(arguments, name) for name in names} | _settings(arguments)
+        given = {name: getattr(arguments, name) for name in names} | settings_in(arguments)
         pictures = {role: as_given(given) for role, given in named_pictures(arguments).items()}
         planned = plan("transfer", **pictures, **given)
     print(planned_line(planned))

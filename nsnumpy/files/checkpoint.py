@@ -208,6 +208,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
                 names[name] = canonical_optimizer(names[name])
         if "style_layers" in record["settings"]:
             record["settings"].setdefault("style_statistics", "gram")
+        if record["settings"].get("command") == "transfer":
+            record["settings"] = {"colors": "painting", "color_match": "transport"} | record["settings"]
         return Checkpoint(**record, state=state)
     except CheckpointError:
         raise

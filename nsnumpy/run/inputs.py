@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files.images import Picture, Source, fit_size, opened
+from .colors import finished, seen, seen_style
 from .settings import INITS, USE_CASES, Settings
 
 Styles = Picture | Sequence[tuple[Picture, float]]
@@ -69,6 +70,7 @@ class Inputs:
         self.size = fit_size(next(iter(shapes.values())), s.size)
         begin = [fit_size(each[0][1].shape, self.scales[0]["result"])]
         start = _start(s, shapes) if begins else None
+        self.colors, self._match = s.colors, s.color_match
         self._start = None if start is None else start.kept([], begin)
         self.each: list[Input] = []
         for name, source, weight in each:
@@ -90,12 +92,26 @@ class Inputs:
         return given.source.at(scale[side_of(given.name)])
 
     def content(self, scale: Scale) -> np.ndarray | None:
-        """The content picture at a scale, if there is one."""
+        """The content picture at a scale, if there is one, as the loss sees it."""
+        photo = self.photo(scale)
+        return None if photo is None else seen(photo, self.colors)
+
+    def photo(self, scale: Scale) -> np.ndarray | None:
+        """The content picture at a scale, if there is one, as it is."""
         return next((self.at(given, scale) for given in self.each if given.name == "content"), None)
 
     def style(self, scale: Scale) -> list[tuple[np.ndarray, float]] | None:
-        """The style pictures at a scale, with their weights, if there are any."""
-        return [(self.at(given, scale), given.weight) for given in self.each if given.name != "content"] or None
+        """The style pictures at a scale, with their weights, if there are any, as the loss sees them."""
+        photo = self.photo(scale)
+        styles = [(self.at(given, scale), given.weight) for given in self.each if given.name != "content"]
+        if photo is not None:
+            styles = [(seen_style(style, photo, self.colors, self._match), weight) for style, weight in styles]
+        return styles or None
+
+    def finished(self, image: np.ndarray) -> np.ndarray:
+        """A result, or a picture on the way to it, as it is shown."""
+        photo = next((given.source for given in self.each if given.name == "content"), None)
+        return image if photo is None else finished(image, photo.fit(image.shape[:2]), self.colors)
 
     def start(self, s: Settings) -> np.ndarray:
         """The first iterate ``(H, W, 3)``, in [0, 1]."""

@@ -35,6 +35,8 @@ class Progress:
         Since the start of the run.
     x : array ``(H, W, 3)``
         The iterate itself, at the present scale.
+    finish : function, or None
+        What makes of it the picture that is shown.
     """
 
     iteration: int
@@ -45,11 +47,13 @@ class Progress:
     step: float
     seconds: float
     x: Array = field(repr=False)
+    finish: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
 
     @property
     def image(self) -> np.ndarray:
         """The picture so far, a copy, ``(H, W, 3)`` float32 in [0, 1]."""
-        return to_image(self.x)
+        image = to_image(self.x)
+        return self.finish(image) if self.finish else image
 
     def record(self) -> dict[str, Any]:
         """The same without the picture; JSON-serialisable."""

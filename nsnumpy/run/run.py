@@ -93,16 +93,15 @@ class Run:
         layer = layer or "conv4_2"
         self.s = settings_of(use_case, **settings).completed(use_case)
         self.began = time.perf_counter()
-        if not isinstance(pictures, Inputs):
-            pictures = Inputs(use_case, pictures, self.s, begins=resume is None)
-        self.inputs = pictures
+        new = resume is None
+        self.inputs = pictures if isinstance(pictures, Inputs) else Inputs(use_case, pictures, self.s, begins=new)
         self.vgg = vgg or load_vgg()
         self._content_layers, self._style_layers = layers_of(use_case, self.s, layer)
         self.scales = self.inputs.scales
         self.iterations = self.s.iterations_at(self.scales)
         self.history: list[dict[str, Any]] = []
         self.changes: list[dict[str, Any]] = []
-        self._variable = VARIABLES["pixels"]
+        self._variable = VARIABLES["luminance" if self.s.colors == "luminance" else "pixels"]
         self._stops: list[str] = []
         self._ending: Ending | None = None  # if an error ended it
         self._changed = False  # whether its weights were, since it was begun or taken up again
@@ -127,8 +126,8 @@ class Run:
             used["iterations"] = tuple(self.iterations) if len(self.iterations) > 1 else self.iterations[0]
         if "scales" in used:
             used["scales"] = [max(self.inputs.shape(scale)) for scale in self.scales]
-        weights = {given.name: given.weight for given in self.inputs.each if given.weight != 1.0}
-        names = names | ({"style_weights": weights} if weights else {})
+        if weights := {given.name: given.weight for given in self.inputs.each if given.weight != 1.0}:
+            names = names | {"style_weights": weights}
         return {"command": use_case, **self.inputs.names, **names, **used, **made_with(self.vgg)}
 
     def _identity(self) -> dict[str, Any]:
@@ -145,7 +144,8 @@ class Run:
         for change in checkpoint.settings.get("changes", []):
             self._note(change)
         state = checkpoint.state
-        self._image, self._loss, self._counts = to_image(state["best"]), state["lowest"], list(checkpoint.counts)
+        self._image = to_image(self._variable.picture(state["best"]))
+        self._loss, self._counts = state["lowest"], list(checkpoint.counts)
         s = self.s if self.s.iterations is not None else replace(self.s, iterations=checkpoint.settings["iterations"])
         if (left := checkpoint.iterations_left(s.iterations_at(self.scales))) != self.iterations:
             self.iterations = left
@@ -273,7 +273,7 @@ class Run:
                 why.append(f"interrupted while {self._keeper.path} was written")
                 ending = Ending("interrupted")
         settings = self.settings | {"loss": self._loss} | ({"changes": self.changes[:]} if self.changes else {})
-        image = fit_image(self._image, self.inputs.size)
+        image = self.inputs.finished(fit_image(self._image, self.inputs.size))
         return Result(image, list(self.history), settings, replace(ending, why="; ".join(filter(None, why))))
 
     def _begin(self, number: int) -> Descent:
@@ -320,6 +320,7 @@ class Run:
             iterate.step,
             time.perf_counter() - self.began,
             self._variable.picture(iterate.x),
+            self.inputs.finished,
         )
 
     def _take(self) -> None:

@@ -13,6 +13,7 @@ from ..files.images import Picture
 from ..losses import STYLE_STATISTICS
 from ..objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, layer_weights
 from ..optimize import OPTIMIZERS, canonical_optimizer
+from .colors import COLORS, MATCHES
 
 _EVERY = ("transfer", "texture", "reconstruct")
 INITS = ("noise", "content", "style")
@@ -22,6 +23,8 @@ CHOICES = {
     "bounds": tuple(BOUNDS),
     "convention": tuple(CONVENTIONS),
     "style_statistics": tuple(STYLE_STATISTICS),
+    "colors": COLORS,
+    "color_match": MATCHES,
 }
 COARSEST = 128  # least long side of the scales that are chosen for you
 ONE_SCALE, COARSE, FINEST = 80, 100, 40  # iterations, where none are given
@@ -96,18 +99,16 @@ class Settings:
     `USE_CASES` holds the instance of each use case. ``field.metadata["help"]`` says what each setting means.
     """
 
-    size: int | None = _setting(512, "long side of the result in pixels; own: the picture's own (in Python, None)")
+    size: int | None = _setting(512, "long side of the result in pixels, or own (in Python None), the picture's")
     scales: Sequence[int] | None = _setting(
         None,
-        "long sides, coarse to fine, each begun with the enlarged result of the one before; the last is --size "
-        "(default: --size, its half, its quarter, ... down to 128; --size alone with a --convention but relative or "
-        "a picture as --init)",
+        "long sides, coarse to fine, each begun with the enlarged result of the one before, the last --size (default: "
+        "its quarter, half, ... from 128 on; --size alone with another --convention, or a picture as --init)",
         ("transfer", "texture"),
     )
     style_size: int | None = _setting(
         None,
-        "long side of the style picture (as --size, or longer where its short side would be too short); smaller at "
-        "smaller scales",
+        "long side of the style picture (as --size, or what its short side needs); less at smaller scales",
         ("transfer", "texture"),
     )
     iterations: int | Sequence[int] | None = _setting(
@@ -118,7 +119,7 @@ class Settings:
     optimizer: str | None = _setting(
         None,
         "lbfgs-device: L-BFGS of this package, where the network runs; scipy: its L-BFGS-B (lbfgs is the same), on the "
-        "host, so that with --device gpu pixels and gradient cross at each evaluation; sgd: with momentum; adam",
+        "host; sgd: with momentum; adam",
     )
     bounds: str = _setting("box", "box: pixels stay in [0, 1]; none: clipped at the end only")
     lr: float | None = _setting(None, "step of sgd (default: from the first gradient) and of adam (0.02)")
@@ -128,7 +129,7 @@ class Settings:
     convention: str = _setting(
         "relative",
         "the losses' normalisation: relative, the same for every size and network; paper, the paper's sums; or another "
-        f"tool's, with its weights, which are for VGG-19 as published and not for the built-in network ({_TOOLS})",
+        f"tool's, with its weights, for VGG-19 as published ({_TOOLS})",
     )
     alpha: float | None = _setting(None, "weight of the content loss", ("transfer",))
     beta: float | None = _setting(None, "weight of the style loss", ("transfer", "texture"))
@@ -141,6 +142,18 @@ class Settings:
         "what the style is known by: gram, the paper's; gram+moments, each filter's mean and deviation, too; "
         "covariance, the Gram matrix about the mean",
         ("transfer", "texture"),
+    )
+
+    colors: str = _setting(
+        "painting",
+        "painting: its colours; photo: its own, to which the painting's are matched first; luminance: brightness alone "
+        "is painted; swap: the photo's chroma is put back at the end",
+        ("transfer",),
+    )
+    color_match: str = _setting(
+        "transport",
+        "for --colors photo: mean and covariance by transport or cholesky, or the mean",
+        ("transfer",),
     )
 
     def __post_init__(self) -> None:

@@ -39,7 +39,11 @@ FIGURE_DEFAULTS: dict[str, dict[str, Any]] = {
 RATIOS: dict[str, tuple[float, ...]] = {"relative": (1e-3, 1e-2, 1e-1, 1.0), "paper": (1e-5, 1e-4, 1e-3, 1e-2)}
 """alpha / beta of the tradeoff, by convention: chosen with the built-in network, and the paper's own."""
 
-SET_BY_FIGURE = {"content": (), "style": ("beta", "style_layers"), "tradeoff": ("alpha", "beta", "style_layers")}
+SET_BY_FIGURE = {
+    "content": (),
+    "style": ("beta", "style_layers"),
+    "tradeoff": ("alpha", "beta", "style_layers", "colors", "color_match"),
+}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from PIL import Image
 from ...backend import to_host
 from ...files.images import Picture, Source, opened, to_bytes
 from ...files.writing import atomic_path, check_folder
+from ...run.colors import seen, seen_style
 from ...run.inputs import Styles, named, style_side
 from ...run.results import Progress, Result, network_record, versions
 from ...targets import style_target
@@ -197,6 +198,7 @@ def write_report(
         for name, picture, weight in named(role, pictures)
     ]
     pictures = [_given(name, result.settings[name], source) for name, source, _ in inputs]
+    photo = next((source for name, source, _ in inputs if name == "content"), None)
     styles = [(source, weight) for name, source, weight in inputs if name != "content"]
     contents = Contents(
         settings=result.settings,
@@ -207,7 +209,7 @@ def write_report(
         pictures=[*pictures, Shown(last.src, f"Result, {width} {TIMES} {height}", last.alt)],
         frames=[*(frames.shown(iterations, line) if frames is not None else []), Frame(last, line["iteration"])],
         aspect=(width, height),
-        matrices=_matrices(result, vgg, styles),
+        matrices=_matrices(result, vgg, photo, styles),
         peak_bytes=peak_bytes,
     )
     made = page(contents)
@@ -227,20 +229,23 @@ def _given(kind: str, name: str, source: Source) -> Shown:
     return Shown(data_uri("image/jpeg", _jpeg(image, SHOWN, 85)), caption, f"The {kind} picture, {name}")
 
 
-def _matrices(result: Result, vgg: VGG, styles: list[tuple[Source, float]]) -> list[Matrices]:
+def _matrices(result: Result, vgg: VGG, content: Source | None, styles: list[tuple[Source, float]]) -> list[Matrices]:
     """What is compared at each style layer, of the style pictures at their last size and of the result."""
     layers = result.settings.get("style_layers")
     if not (styles and layers):
         return []
     size, style_size = result.settings["size"], result.settings["style_size"]
+    colors, match = (result.settings.get(name, "") for name in ("colors", "color_match"))
+    photo = content.fit(result.image.shape[:2]) if content else None
     weights = [weight for _, weight in styles]
 
     def matrices(pictures: list[tuple[np.ndarray, float]]) -> dict[str, list[np.ndarray]]:
         target = style_target(vgg, pictures, layers, result.settings["style_statistics"])
         return {n: [to_host(sums[n][0]).astype(np.float64) for sums, _ in target.pictures] for n in layers}
 
-    style = matrices([(source.at(style_side(source.shape, size, style_size)), 1.0) for source, _ in styles])
-    made = matrices([(result.image, 1.0)])
+    pictures = [source.at(style_side(source.shape, size, style_size)) for source, _ in styles]
+    pictures = pictures if photo is None else [seen_style(style, photo, colors, match) for style in pictures]
+    style, made = matrices([(picture, 1.0) for picture in pictures]), matrices([(seen(result.image, colors), 1.0)])
     return [Matrices(name, np.average(style[name], axis=0, weights=weights), made[name][0]) for name in layers]
 
 
