@@ -230,6 +230,7 @@ OTHER = {
     "seed": 6, "convention": "paper", "scales": (20,), "alpha": 0.125, "beta": 77.0, "tv": 3.5,
     "content_layers": {"conv2_2": 0.6},
     "style_layers": {"conv1_2": 0.3, "conv3_1": 2.0}, "style_statistics": "covariance",
+    "colors": "photo", "color_match": "mean",
 }  # fmt: skip
 
 
@@ -271,6 +272,9 @@ def test_every_setting_reaches_what_it_sets(tiny_vgg, p, a, use_case, monkeypatc
         assert [(image.shape, weight) for image, weight in seen["style"]] == [
             ((19, 24, 3), 1.0)
         ]  # at its own aspect ratio
+    if use_case == "transfer":  # with the photograph's colours, their mean alone
+        assert seen["style"][0][0].mean((0, 1)) == pytest.approx(seen["content"].mean((0, 1)), abs=0.02)
+        assert seen["style"][0][0].std() != pytest.approx(seen["content"].std(), rel=0.01)
     if use_case == "reconstruct":
         assert seen["content_layers"] == {"conv2_1": 1.0}
 
