@@ -653,6 +653,14 @@ def test_a_checkpoint_that_knows_no_command_wants_to_be_told(folder, capsys):
     )
 
 
+def test_a_run_of_another_command_is_named(folder, capsys):
+    assert main(f"texture painting.png -o out.png {QUICK} --quiet --checkpoint run.h5".split()) == 0
+    for words in ("", " photo.png painting.png -o out.png"):
+        assert main(f"transfer{words} --resume run.h5".split()) == 2
+        err = capsys.readouterr().err
+        assert err == "nsnumpy: error: run.h5: keeps a texture: nsnumpy texture --resume goes on with it\n"
+
+
 def test_like_takes_the_settings_of_a_result_for_other_pictures(folder, capsys):
     """JPEG, too; what is said goes before, and scales do not outlive another size."""
     options = f"{QUICK} --scales 24 --iterations 3,2 --beta 7 --tv 3 --seed 4 --init noise --pooling max --quiet"

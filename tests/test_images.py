@@ -369,6 +369,15 @@ def test_a_tiff_whose_white_is_zero_is_no_negative(tmp_path, dtype):
     (tmp_path / "white.tif").write_bytes(data)
     black, white = (load_image(tmp_path / name) for name in ("black.tif", "white.tif"))
     assert white == pytest.approx(1 - black, abs=1 / 255)
+    turned = load_image(_turned(Image.open(tmp_path / "white.tif")))
+    assert turned == pytest.approx(np.rot90(white, -1), abs=1e-6)
+
+
+def _turned(image):
+    """With the tag of a camera that was held upright, as an image that is still to be turned."""
+    image.load()
+    image.getexif()[0x0112] = 6
+    return image
 
 
 def _with_chunk(path, kind, data):

@@ -46,9 +46,11 @@ def filled(arguments: argparse.Namespace, resume: Checkpoint | None) -> argparse
     Raises
     ------
     ValueError
-        If a result's settings cannot be taken, or something is missing.
+        If a run or a result is of another command, or something is missing.
     """
     said = dict(vars(arguments))
+    if resume and (command := resume.settings["command"]) != said["use_case"]:
+        raise ValueError(f"{said['resume']}: keeps a {command}: nsnumpy {command} --resume goes on with it")
     defaults, needed, paths, see = said.pop("open")
     remembered = {} if resume is None else {k: Path(v) if k in paths and v else v for k, v in resume.command.items()}
     if "like" in said:

@@ -106,7 +106,7 @@ def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
         "--resume",
         metavar="FILE",
         type=Path,
-        help="go on from FILE, which knows its pictures and options (more --iterations, perhaps), and stays in use",
+        help="go on from FILE, which knows pictures and options (more --iterations, perhaps), and keep the run there",
     )
     more.add_argument("--like", metavar="OUT", help="take the settings of a picture that was made before")
     command.add_argument("--report", metavar="FILE", type=Path, help="write a page about the run to FILE (.html)")

@@ -210,11 +210,12 @@ def _open_sample(name: str) -> Image.Image:
 
 
 def _normalise(image: Image.Image, name: object) -> Image.Image:
+    negative = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == 0  # which Pillow minds in 8 bits only
     turn = _ORIENTATIONS.get(image.getexif().get(_ORIENTATION_TAG, 1))
     if turn is not None:
         image = image.transpose(turn)
     info, alpha = image.info, _alpha(image)
-    image = _opaque(image, name)
+    image = _opaque(image, name, negative)
     if info.get("icc_profile"):
         image = _to_srgb(image, info["icc_profile"], name)
     elif image.mode == "CMYK":
@@ -236,8 +237,8 @@ def _alpha(image: Image.Image) -> Image.Image | None:
     return None
 
 
-def _opaque(image: Image.Image, name: object) -> Image.Image:
-    """The colours alone, in 8 bits: mode "L", "CMYK" or "RGB"."""
+def _opaque(image: Image.Image, name: object, negative: bool) -> Image.Image:
+    """The colours alone, in 8 bits: mode "L", "CMYK" or "RGB"; `negative` if 0 is white where Pillow does not mind."""
     # Pillow keeps grey pictures of more than 8 bits in modes whose plain conversion clips instead of scaling.
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float64) / 257  # 65535 to 255
@@ -251,7 +252,7 @@ def _opaque(image: Image.Image, name: object) -> Image.Image:
         return image if image.mode in ("L", "CMYK", "RGB") else image.convert("RGB")
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255.5):
         raise PictureError(f"{name}: grey values outside the 16-bit range or, in a float picture, outside [0, 1]")
-    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == 0:  # white is 0, which Pillow minds in 8 bits only
+    if negative:
         values = 255 - values
     return Image.fromarray(np.rint(values).astype(np.uint8))
 
@@ -263,9 +264,13 @@ def _from_gamma(image: Image.Image, gamma: float) -> Image.Image:
     """
     if not 0.1 < gamma < 10 or abs(2.2 * gamma - 1) < 0.05:  # nonsense, or near enough to sRGB's
         return image
-    intensity = (np.arange(256) / 255) ** (1 / gamma)
-    curve = np.where(intensity <= 0.0031308, 12.92 * intensity, 1.055 * intensity ** (1 / 2.4) - 0.055)
+    curve = srgb_curve((np.arange(256) / 255) ** (1 / gamma))
     return image.point([int(value) for value in np.rint(255 * curve)] * len(image.getbands()))
+
+
+def srgb_curve(intensity: np.ndarray) -> np.ndarray:
+    """Intensities in [0, 1], of any shape, as sRGB writes them, in [0, 1] (IEC 61966-2-1)."""
+    return np.where(intensity <= 0.0031308, 12.92 * intensity, 1.055 * intensity ** (1 / 2.4) - 0.055)
 
 
 def _to_srgb(image: Image.Image, profile: bytes, name: object) -> Image.Image:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..files.decode import srgb_curve
 from ..variable import LUMINANCE
 
 COLORS = ("painting", "photo", "luminance", "swap")
@@ -107,6 +108,5 @@ def _to_oklab(picture: np.ndarray) -> np.ndarray:
 
 
 def _from_oklab(lab: np.ndarray) -> np.ndarray:
-    linear = np.clip((lab @ np.linalg.inv(_LAB).T) ** 3 @ np.linalg.inv(_LMS).T, 0, 1)
-    x = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.clip(x, 0, 1).astype(np.float32)
+    linear = (lab @ np.linalg.inv(_LAB).T) ** 3 @ np.linalg.inv(_LMS).T
+    return srgb_curve(np.clip(linear, 0, 1)).astype(np.float32)
