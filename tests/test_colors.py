@@ -111,10 +111,10 @@ def test_the_gradient_is_that_of_the_luminance(tiny_vgg, picture):
 
 
 @pytest.mark.parametrize("kind", COLORS)
-def test_a_run_of_each_kind(tiny_vgg, picture, kind):
+def test_a_run_of_each_kind(xp, tiny_vgg, picture, kind):
     p, a = picture(31, 40), picture(36, 44, 1)
     seen = []
-    result = ns.transfer(p, a, vgg=tiny_vgg(), colors=kind, callback=lambda step: seen.append(step.image), **SMALL)
+    result = ns.transfer(p, a, vgg=tiny_vgg(xp), colors=kind, callback=lambda step: seen.append(step.image), **SMALL)
     assert result.settings["colors"] == kind
     assert result.image.shape == (31, 40, 3)
     assert result.history[-1]["loss"] < result.history[-4]["loss"]
