@@ -5,6 +5,8 @@ A way is made of a layer's weight ``(3, 3, C_in, C_out)`` and bias ``(C_out,)``.
 needs; that takes gy of y's shape and returns gx of x's. All are of one namespace and dtype. A pooling alone is a way,
 too.
 
+Both take the border, what a convolution sees beyond the picture (ops/border.py).
+
 A way that `makes_again` its y in the backward also takes there what is to be added to gy, as functions of blocks of y
 (`vgg.AddGradient`); its gy may be None, for zeros.
 """
@@ -19,6 +21,7 @@ from typing import Any, NamedTuple
 from .architecture import FIRST
 from .backend import Array, to_floats
 from .ops import (
+    Border,
     avgpool_backward,
     avgpool_forward,
     conv_backward,
@@ -66,14 +69,14 @@ class Direct:
     def __init__(self, weight: Array, bias: Array, workers: Workers) -> None:
         self.arrays = weight, bias
 
-    def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:
-        y, mask = relu_forward(conv_forward(x, *self.arrays))
+    def forward(self, x: Array, pool: bool, border: Border) -> tuple[Array, Any]:
+        y, mask = relu_forward(conv_forward(x, *self.arrays, border))
         return avgpool_forward(y) if pool else y, mask
 
-    def backward(self, gy: Array, mask: Array, pool: bool) -> Array:
+    def backward(self, gy: Array, mask: Array, pool: bool, border: Border) -> Array:
         if pool:
             gy = avgpool_backward(gy, mask.shape)
-        return conv_backward(relu_backward(gy, mask), self.arrays[0])
+        return conv_backward(relu_backward(gy, mask), self.arrays[0], border)
 
     @staticmethod
     def takes(layer: Layer) -> Takes:
@@ -90,11 +93,11 @@ class Patches:
         self.arrays = weight, bias
         self._workers = workers
 
-    def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:
-        return patches_relu_forward(x, *self.arrays, self._workers), x
+    def forward(self, x: Array, pool: bool, border: Border) -> tuple[Array, Any]:
+        return patches_relu_forward(x, *self.arrays, self._workers, border), x
 
-    def backward(self, gy: Array | None, x: Array, pool: bool, *adds: Callable[..., None]) -> Array:
-        return patches_relu_backward(gy, x, *self.arrays, adds, self._workers)
+    def backward(self, gy: Array | None, x: Array, pool: bool, border: Border, *adds: Callable[..., None]) -> Array:
+        return patches_relu_backward(gy, x, *self.arrays, adds, self._workers, border)
 
     @staticmethod
     def takes(layer: Layer) -> Takes:
@@ -112,13 +115,13 @@ class Winograd:
         self.arrays = winograd_weight(weight), bias
         self._workers = workers
 
-    def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:
-        y, signs = winograd_relu_forward(x, *self.arrays, self._workers, pool=pool)
+    def forward(self, x: Array, pool: bool, border: Border) -> tuple[Array, Any]:
+        y, signs = winograd_relu_forward(x, *self.arrays, self._workers, border, pool=pool)
         return y, (signs, x.shape[-3:-1])
 
-    def backward(self, gy: Array, kept: Any, pool: bool) -> Array:
+    def backward(self, gy: Array, kept: Any, pool: bool, border: Border) -> Array:
         signs, size = kept
-        return winograd_relu_backward(gy, self.arrays[0], signs, size, self._workers, pool=pool)
+        return winograd_relu_backward(gy, self.arrays[0], signs, size, self._workers, border, pool=pool)
 
     @staticmethod
     def takes(layer: Layer) -> Takes:
@@ -141,26 +144,26 @@ class Fastest:
         self._ways: list[Winograd | Direct] = [Winograd(weight, bias, workers), Direct(weight, bias, workers)]
         self.chosen: dict[tuple[tuple[int, ...], bool], Winograd | Direct] = {}
 
-    def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:
+    def forward(self, x: Array, pool: bool, border: Border) -> tuple[Array, Any]:
         key = (x.shape, pool)
         if key not in self.chosen:
-            self.chosen[key] = min(self._ways, key=lambda way: seconds(way, x, pool))
+            self.chosen[key] = min(self._ways, key=lambda way: seconds(way, x, pool, border))
         way = self.chosen[key]
-        y, kept = way.forward(x, pool)
+        y, kept = way.forward(x, pool, border)
         return y, (way, kept)
 
-    def backward(self, gy: Array, kept: Any, pool: bool) -> Array:
+    def backward(self, gy: Array, kept: Any, pool: bool, border: Border) -> Array:
         way, kept = kept
-        return way.backward(gy, kept, pool)
+        return way.backward(gy, kept, pool, border)
 
 
-def seconds(way: Direct | Winograd, x: Array, pool: bool) -> float:
+def seconds(way: Direct | Winograd, x: Array, pool: bool, border: Border) -> float:
     """How long a forward and a backward take: the lesser of two times, since the first one may compile kernels."""
     best = math.inf
     for _ in range(2):
         start = time.perf_counter()
-        y, kept = way.forward(x, pool)
-        gx = way.backward(y, kept, pool)
+        y, kept = way.forward(x, pool, border)
+        gx = way.backward(y, kept, pool, border)
         to_floats(gx.reshape(-1)[0])  # a GPU is done only now
         best = min(best, time.perf_counter() - start)
     return best
@@ -171,10 +174,10 @@ class AveragePool:
 
     makes_again = False
 
-    def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:
+    def forward(self, x: Array, pool: bool, border: Border) -> tuple[Array, Any]:
         return avgpool_forward(x), x.shape
 
-    def backward(self, gy: Array, shape: tuple[int, ...], pool: bool) -> Array:
+    def backward(self, gy: Array, shape: tuple[int, ...], pool: bool, border: Border) -> Array:
         return avgpool_backward(gy, shape)
 
     @staticmethod
@@ -187,11 +190,11 @@ class MaxPool:
 
     makes_again = False
 
-    def forward(self, x: Array, pool: bool) -> tuple[Array, Any]:
+    def forward(self, x: Array, pool: bool, border: Border) -> tuple[Array, Any]:
         y, winner = maxpool_forward(x)
         return y, (winner, x.shape)
 
-    def backward(self, gy: Array, kept: Any, pool: bool) -> Array:
+    def backward(self, gy: Array, kept: Any, pool: bool, border: Border) -> Array:
         return maxpool_backward(gy, *kept)
 
     @staticmethod

@@ -119,7 +119,7 @@ def gram_loss(G: Array, A: Array, M: Any) -> tuple[Array, Array]:
     return sum_of_squares(residual) / (2 * size) ** 2, residual * (1 / size**2)
 
 
-def tv_loss(x: Array) -> tuple[Array, Array]:
+def tv_loss(x: Array, wraps: tuple[bool, bool] = (False, False)) -> tuple[Array, Array]:
     """Total variation, ``L = sum (x[h+1, w] - x[h, w])^2 + sum (x[h, w+1] - x[h, w])^2``, and its gradient.
 
     The squared, anisotropic form: it is smooth everywhere, which a quasi-Newton method needs.
@@ -128,19 +128,22 @@ def tv_loss(x: Array) -> tuple[Array, Array]:
     ----------
     x : array ``(H, W, C)``, float
         The picture itself, in [0, 1].
+    wraps : (rows, columns)
+        Whether the first one has the last one for its neighbour, too.
 
     Notes
     -----
     Each difference d = b - a adds ``d^2`` to the loss, ``2d`` to the gradient at b and ``-2d`` at a.
     """
-    down = x[1:] - x[:-1]
-    right = x[:, 1:] - x[:, :-1]
-    gradient = get_xp(x).zeros(x.shape, x.dtype)
-    gradient[1:] += 2 * down
-    gradient[:-1] -= 2 * down
-    gradient[:, 1:] += 2 * right
-    gradient[:, :-1] -= 2 * right
-    return sum_of_squares(down) + sum_of_squares(right), gradient
+    value, gradient = 0.0, get_xp(x).zeros(x.shape, x.dtype)
+    for rows, g, wrap in ((x, gradient, wraps[0]), (x.swapaxes(0, 1), gradient.swapaxes(0, 1), wraps[1])):
+        pairs = [(slice(1, None), slice(-1)), *([(slice(1), slice(-1, None))] if wrap else [])]
+        for b, a in pairs:
+            d = rows[b] - rows[a]
+            value = value + sum_of_squares(d)
+            g[b] += 2 * d
+            g[a] -= 2 * d
+    return value, gradient
 
 
 def loss_and_layer(term: str) -> tuple[str, str]:

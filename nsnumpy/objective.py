@@ -75,6 +75,7 @@ class Objective:
     Parameters
     ----------
     vgg : VGG
+        If its border wraps, so does the total variation.
     content : array ``(H, W, 3)``, RGB in [0, 1], or a `ContentTarget`, or None
         The picture p. None leaves the content loss out.
     style : array ``(H_a, W_a, 3)``, RGB in [0, 1], a list of (array, weight), a `StyleTarget`, or None
@@ -233,7 +234,7 @@ class Objective:
         gx = self.vgg.backward(trace, sources, keep=False)
         values = {label: solved[label][0] for label in self._labels()}
         squares = {label: solved[label][1] for label in values}
-        pixel_terms = {"tv": (self.tv * self._convention.tv(x.shape), tv_loss)} if self.tv else {}
+        pixel_terms = {"tv": (self.tv * self._convention.tv(x.shape), self._total_variation)} if self.tv else {}
         for label, (w, term) in (pixel_terms | self._pixel_terms).items():
             value, gradient = term(x)
             values[label] = w * value
@@ -241,6 +242,10 @@ class Objective:
             gx += w * gradient
         squares["pixels"] = sum_of_squares(gx.astype("float64"))  # in float32 a square may be too large
         return values, squares, gx
+
+    def _total_variation(self, x: Array) -> tuple[Array, Array]:
+        rows, columns = (border == "wrap" for border in self.vgg.border)
+        return tv_loss(x, (rows, columns))
 
     def _labels(self) -> list[str]:
         return [f"content/{name}" for name in self.content_layers] + [f"style/{name}" for name in self.style_layers]

@@ -9,6 +9,7 @@ layer, once for each size, and goes on with the faster one. See convolution.py.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -29,6 +30,7 @@ from .architecture import (
 )
 from .backend import Array, asarray, check_tf32, tf32_products
 from .convolution import POOLS, way_of
+from .ops import BORDERS, Border
 from .workers import Scratch, Workers, one_blas_thread
 
 Visit = Callable[[str, Array], object]
@@ -71,6 +73,9 @@ class VGG:
         The last one may choose otherwise in another run, which then differs by rounding.
     tf32 : bool
         Whether a GPU's matrix products in float32 may round their factors to TF32, 11 bits, which is faster.
+    border : "zero", "replicate", "reflect" or "wrap", or two of them
+        What each convolution sees beyond the border of its input (ops/border.py); of two, the first is that of rows,
+        above and below, the other that of columns. VGG was trained with zeros.
 
     Attributes
     ----------
@@ -99,6 +104,7 @@ class VGG:
         threads: int | None = None,
         convolution: str = "winograd",
         tf32: bool = False,
+        border: str | Border = "zero",
     ) -> None:
         check_choices(pooling=pooling, dtype=dtype, convolution=convolution)
         check_weights(weights, architecture)
@@ -113,6 +119,7 @@ class VGG:
         self.convolution = convolution
         check_tf32(tf32, "cpu" if xp.__name__ == "numpy" else "gpu", dtype)
         self.tf32 = tf32
+        self.border = border_of(border)
         self.workers = Workers.on(xp, threads)
         self._fused = convolution != "direct"
         self.layers: dict[str, Any] = {}  # each convolution's way
@@ -122,6 +129,12 @@ class VGG:
         self._pool = POOLS[pooling]()
         self._gain, self._offset = (xp.asarray(v, self.dtype) for v in self.preprocessing.affine())
         self._channels = slice(None, None, -1 if self.preprocessing.channel_order == "BGR" else 1)
+
+    def with_border(self, border: str | Border) -> VGG:
+        """The same network, with which it shares its weights, with another border."""
+        other = copy.copy(self)
+        other.border = border_of(border)
+        return other
 
     def resolve(self, layers: Iterable[str]) -> list[str]:
         """The canonical names of `layers`; ValueError if this network does not have one of them."""
@@ -174,7 +187,7 @@ class VGG:
         with self._products():
             for step in self.steps(layers):
                 way = self._way(step)
-                x, kept = way.forward(x, step.pool)
+                x, kept = way.forward(x, step.pool, self.border)
                 if keep:
                     trace.steps.append((step, kept))
                 if step.name in asked.values():
@@ -216,7 +229,7 @@ class VGG:
                 if step.name in features:  # elsewhere the way makes them again, and adds to their gradient itself
                     gy, here = self._added(gy, features.pop(step.name), here), []
                 if gy is not None or here:
-                    gy = self._way(step).backward(gy, kept, step.pool, *here)
+                    gy = self._way(step).backward(gy, kept, step.pool, self.border, *here)
         return (gy * self._gain)[..., self._channels]  # the adjoint of the preprocessing's linear part
 
     def _adds(
@@ -255,6 +268,14 @@ class VGG:
 
         self.workers.map(add, self.workers.blocks(len(positions), 3 * F.shape[-1] * F.dtype.itemsize))
         return gy
+
+
+def border_of(border: str | Border) -> Border:
+    """Of rows and of columns; ValueError if there is no such border."""
+    pair = (border, border) if isinstance(border, str) else tuple(border)
+    if len(pair) != 2 or not all(name in BORDERS for name in pair):
+        raise ValueError(f"border is one of {', '.join(BORDERS)}, or two, of rows and columns; got {border!r}")
+    return pair
 
 
 def adding(gradient: Array) -> AddGradient:

@@ -18,7 +18,7 @@ ALPHA, BETA, TV = 1e-2, 5.0, 1e-3
 MEAN, STD = (0.41, 0.46, 0.48), (0.22, 0.23, 0.24)  # in BGR order
 
 
-def features(weights, image, pooling):
+def features(weights, image, pooling, border="constant"):
     """{layer: (N, H, W)} of an image (H, W, 3), through torch's own convolution and pooling."""
     z = (image.flip(-1) - torch.tensor(MEAN, dtype=image.dtype)) / torch.tensor(STD, dtype=image.dtype)
     y = z.permute(2, 0, 1)[None]
@@ -27,17 +27,18 @@ def features(weights, image, pooling):
         if name[4] != block:
             y = nn.avg_pool2d(y, 2) if pooling == "avg" else nn.max_pool2d(y, 2)
             block = name[4]
-        y = nn.relu(nn.conv2d(y, torch.tensor(weight, dtype=image.dtype).permute(3, 2, 0, 1),
-                              torch.tensor(bias, dtype=image.dtype), padding=1))  # fmt: skip
+        y = nn.relu(nn.conv2d(nn.pad(y, (1, 1, 1, 1), border),
+                              torch.tensor(weight, dtype=image.dtype).permute(3, 2, 0, 1),
+                              torch.tensor(bias, dtype=image.dtype)))  # fmt: skip
         found[name] = y[0]
     return found
 
 
-def objective(weights, p, a, x, pooling, dtype=torch.float64):
+def objective(weights, p, a, x, pooling, dtype=torch.float64, border="constant"):
     """(terms, gradient, features of x), as NumPy arrays."""
     p, a, x = (torch.tensor(image, dtype=dtype) for image in (p, a, x))
     x.requires_grad_()
-    F, P, A = (features(weights, image, pooling) for image in (x, p, a))
+    F, P, A = (features(weights, image, pooling, border) for image in (x, p, a))
     terms = {f"content/{name}": ALPHA * w * 0.5 * ((F[name] - P[name]) ** 2).sum() for name, w in CONTENT.items()}
     for name, w in STYLE.items():
         f, s = F[name].flatten(1), A[name].flatten(1)  # the paper's N x M

@@ -499,7 +499,7 @@ def test_gradcheck_prints_a_row_each_and_passes(capsys):
     status, out, err = call(capsys, "gradcheck")
     rows = out.splitlines()[1:]
     assert (status, err) == (0, "")
-    assert len(rows) == 19 + 2 * len(STYLE_STATISTICS) + len(VARIABLES)
+    assert len(rows) == 27 + 2 * len(STYLE_STATISTICS) + len(VARIABLES)
     assert all(row.endswith("  ok") for row in rows)
 
 
@@ -507,11 +507,12 @@ def test_gradcheck_fails_when_a_gradient_is_wrong(capsys, monkeypatch):
     from nsnumpy.study import prove as checks
 
     right = checks.tv_loss
-    monkeypatch.setattr(checks, "tv_loss", lambda x: (right(x)[0], 1.001 * right(x)[1]))
+    monkeypatch.setattr(checks, "tv_loss", lambda x, **_: (right(x)[0], 1.001 * right(x)[1]))
     status, out, err = call(capsys, "gradcheck")
     assert status == 1
-    assert [row.split("  ")[0] for row in out.splitlines() if row.endswith("FAILED")] == ["total variation"]
-    assert err == "nsnumpy: error: 1 of the gradients are wrong\n"
+    wrong = [row.split("  ")[0] for row in out.splitlines() if row.endswith("FAILED")]
+    assert wrong == ["total variation", "total variation that wraps"]
+    assert err == "nsnumpy: error: 2 of the gradients are wrong\n"
 
 
 def test_help_names_every_setting_and_its_default(capsys):

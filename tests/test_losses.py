@@ -28,6 +28,11 @@ def test_style_loss_is_the_definition(make):
 def test_total_variation_is_the_definition(make):
     x = make(5, 4, 3)
     assert to_floats(tv_loss(x)[0])[0] == pytest.approx(reference.total_variation(to_host(x)), rel=1e-13)
+    host = to_host(x)
+    around = ((host[0] - host[-1]) ** 2).sum(), ((host[:, 0] - host[:, -1]) ** 2).sum()
+    for wraps in ((True, False), (False, True), (True, True)):
+        expected = reference.total_variation(host) + sum(np.array(around)[list(wraps)])
+        assert to_floats(tv_loss(x, wraps)[0])[0] == pytest.approx(expected, rel=1e-13)
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 4), (1, 7, 4), (3, 1, 2)])
@@ -37,6 +42,7 @@ def test_every_gradient_by_central_differences(make, shape):
     assert check_gradient(lambda F: content_loss(F, P), F) < 1e-7
     assert check_gradient(lambda F: style_loss(F, A), F) < 1e-7
     assert check_gradient(tv_loss, F) < 1e-7
+    assert check_gradient(lambda x: tv_loss(x, (True, False)), F) < 1e-7
 
 
 def test_the_errata_of_the_published_notes_fail_the_check(make):

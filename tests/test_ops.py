@@ -14,6 +14,8 @@ from nsnumpy.ops import (
     conv_forward,
     maxpool_backward,
     maxpool_forward,
+    pad,
+    pad_adjoint,
     relu_backward,
     relu_forward,
 )
@@ -59,6 +61,35 @@ def test_conv_adjoints(make, height, width):
         check_adjoint(lambda b: conv_forward(0 * x, weight, b), lambda g: conv_backward_weight(g, x)[1], bias, gy)
         < 1e-12
     )
+
+
+MODES = {"zero": "constant", "replicate": "edge", "reflect": "reflect", "wrap": "wrap"}
+BORDERS = [(rows, columns) for rows in MODES for columns in MODES]
+
+
+@pytest.mark.parametrize("border", BORDERS, ids="-".join)
+@pytest.mark.parametrize(("height", "width"), [*SHAPES, (2, 2), (1, 1)])
+def test_borders_are_numpys(make, border, height, width):
+    x = make(2, height, width, 3)
+    expected = to_host(x)
+    for axis, mode in ((2, MODES[border[1]]), (1, MODES[border[0]])):
+        mode = "edge" if mode == "reflect" and expected.shape[axis] == 1 else mode  # NumPy has zeros there
+        expected = np.pad(expected, [(1, 1) if axis == a else (0, 0) for a in range(4)], mode)
+    assert np.array_equal(to_host(pad(x, border)), expected)
+    gx = make(2, height + 2, width + 2, 3)
+    assert check_adjoint(lambda x: pad(x, border), lambda g: pad_adjoint(g.copy(), border), x, gx) < 1e-12
+
+
+@pytest.mark.parametrize("border", BORDERS, ids="-".join)
+@pytest.mark.parametrize(("height", "width"), SHAPES)
+def test_the_convolution_sees_the_border(make, border, height, width):
+    x, weight, bias, gy = make(2, height, width, 5), make(3, 3, 5, 4), make(4), make(2, height, width, 4)
+    y = conv_forward(x, weight, bias, border)
+    close(y, to_host(conv_forward(pad(x, border), weight, bias)[:, 1:-1, 1:-1]))
+    error = check_adjoint(
+        lambda x: conv_forward(x, weight, 0 * bias, border), lambda g: conv_backward(g, weight, border), x, gy
+    )
+    assert error < 1e-12
 
 
 def test_leading_axes_are_a_batch(make):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nsnumpy import VGG, Objective
-from nsnumpy.losses import STYLE_STATISTICS
+from nsnumpy.losses import STYLE_STATISTICS, tv_loss
 from nsnumpy.ops import conv_backward, conv_backward_weight, conv_forward, maxpool_backward, maxpool_forward
 from nsnumpy.study.prove import of_features
 
@@ -34,6 +34,22 @@ def test_the_whole_objective_on_full_width_vgg_19(full_width, pooling, dtype, to
     assert objective.terms == pytest.approx(terms, rel=tolerance)
     assert loss_error < tolerance
     assert gradient_error < tolerance
+
+
+@pytest.mark.parametrize(
+    ("border", "theirs"), [("replicate", "replicate"), ("reflect", "reflect"), ("wrap", "circular")]
+)
+def test_the_whole_objective_with_another_border(full_width, border, theirs):
+    rng = np.random.default_rng(2)
+    p, a, x = rng.random((48, 37, 3)), rng.random((38, 51, 3)), rng.random((48, 37, 3))
+    terms, expected, _ = autograd.objective(full_width, p, a, x, "avg", border=theirs)
+    vgg = VGG(full_width, xp=np, preprocessing=frozen.PREPROCESSING, dtype="float64", border=border)
+    settings = frozen.SETTINGS | {"tv": 0.0}  # theirs does not wrap
+    objective = Objective(vgg, content=p, style=a, **settings)
+    _, gradient = objective(x)
+    gradient += frozen.SETTINGS["tv"] * tv_loss(x)[1]
+    assert objective.terms == pytest.approx({name: terms[name] for name in objective.terms}, rel=1e-9)
+    assert np.linalg.norm(gradient - expected) < 1e-9 * np.linalg.norm(expected)
 
 
 def test_the_two_files_speak_of_the_same_objective():

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from nsnumpy import VGG, Preprocessing, layer_names
+from nsnumpy import VGG, Objective, Preprocessing, layer_names
 from nsnumpy.architecture import CONVOLUTIONS
 from nsnumpy.backend import asarray, to_host
 from nsnumpy.files.random_network import random_weights
 from nsnumpy.gradcheck import check_gradient
-from nsnumpy.ops import avgpool_forward, conv_forward, maxpool_forward, relu_forward
+from nsnumpy.ops import BORDERS, avgpool_forward, conv_forward, maxpool_forward, relu_forward
 
 
 def test_the_tables_are_vgg_19_and_vgg_16():
@@ -38,6 +38,38 @@ def test_forward_is_the_layers_in_order(tiny_vgg, tiny_weights, picture, xp, poo
     for name, F in features.items():
         assert np.abs(to_host(F - expected[name])).max() <= 1e-13 * np.abs(to_host(F)).max()
     assert features["conv3_1"].shape == (5, 8, 10)
+
+
+@pytest.mark.parametrize("convolution", CONVOLUTIONS)
+@pytest.mark.parametrize("border", [*BORDERS, ("wrap", "reflect")])
+def test_every_convolution_sees_the_border(tiny_vgg, picture, xp, border, convolution):
+    plain, x = tiny_vgg(xp, convolution=convolution), xp.asarray(picture(21, 34))
+    vgg = plain.with_border(border)
+    assert (vgg.layers is plain.layers, plain.border) == (True, ("zero", "zero"))
+    (F,), trace = vgg.forward(x, ["conv3_1"])[0].values(), vgg.forward(x, ["conv3_1"])[1]
+    direct = tiny_vgg(xp, convolution="direct", border=border)
+    (expected,), steps = direct.forward(x, ["conv3_1"])[0].values(), direct.forward(x, ["conv3_1"])[1]
+    error = np.linalg.norm(to_host(F - expected))
+    assert error < 1e-12 * np.linalg.norm(to_host(expected))
+    gradients = {"conv3_1": xp.asarray(np.random.default_rng(0).random(F.shape))}
+    gx, of_definition = (to_host(net.backward(kept, gradients)) for net, kept in ((vgg, trace), (direct, steps)))
+    assert np.linalg.norm(gx - of_definition) < 1e-12 * np.linalg.norm(of_definition)
+
+
+def test_rolling_a_picture_that_wraps_rolls_its_features_and_its_gradient(tiny_vgg, picture, xp):
+    vgg, x = tiny_vgg(xp, border="wrap"), picture(48, 32)
+    objective = Objective(vgg, style=xp.asarray(picture(20, 25)), tv=0.1, convention="relative")
+    loss, gradient = objective(xp.asarray(x))
+    rolled, of_rolled = objective(xp.asarray(np.roll(x, (16, -16), (0, 1))))
+    assert rolled == pytest.approx(loss, rel=1e-12)
+    error = np.linalg.norm(to_host(of_rolled) - np.roll(to_host(gradient), (16, -16), (0, 1)))
+    assert error < 1e-10 * np.linalg.norm(to_host(gradient))
+
+
+def test_a_border_that_is_none_is_named(tiny_vgg):
+    for wrong in ("mirror", ("wrap",), ("wrap", "mirror"), ("wrap", "wrap", "wrap")):
+        with pytest.raises(ValueError, match="border is one of zero, replicate, reflect, wrap, or two"):
+            tiny_vgg(border=wrong)
 
 
 def test_the_network_stops_at_the_deepest_layer_asked_for(tiny_vgg, picture):

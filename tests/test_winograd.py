@@ -6,6 +6,7 @@ import pytest
 from nsnumpy import check_adjoint
 from nsnumpy.backend import to_host
 from nsnumpy.ops import (
+    BORDERS,
     avgpool_backward,
     avgpool_forward,
     conv_backward,
@@ -53,6 +54,39 @@ def test_winograd_is_the_convolution_and_its_adjoint(make, workers, shape, chann
         lambda x: winograd_forward(x, U, 0 * bias, workers), lambda gy: winograd_backward(gy, U, workers), x, gy
     )
     assert error < 1e-12
+
+
+@pytest.mark.parametrize("border", [*zip(BORDERS, BORDERS, strict=True), ("wrap", "reflect"), ("zero", "wrap")])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_borders(make, workers, shape, border):
+    x, weight, bias, gy = make(2, *shape, 3), make(3, 3, 3, 4), make(4), make(2, *shape, 4)
+    U = winograd_weight(weight)
+    close(winograd_forward(x, U, bias, workers, border), conv_forward(x, weight, bias, border))
+    close(winograd_backward(gy, U, workers, border), conv_backward(gy, weight, border))
+    y, mask = relu_forward(conv_forward(x, weight, bias, border))
+    full = conv_backward(relu_backward(gy, mask), weight, border)
+    z, signs = winograd_relu_forward(x, U, bias, workers, border)
+    close(z, y)
+    close(winograd_relu_backward(gy, U, signs, shape, workers, border), full)
+    close(patches_relu_forward(x, weight, bias, workers, border), y)
+    close(patches_relu_backward(gy, x, weight, bias, (), workers, border), full)
+    if min(shape) > 1:
+        pooled, signs = winograd_relu_forward(x, U, bias, workers, border, pool=True)
+        close(pooled, avgpool_forward(y))
+        g = make(*pooled.shape)
+        full = conv_backward(relu_backward(avgpool_backward(g, y.shape), mask), weight, border)
+        close(winograd_relu_backward(g, U, signs, shape, workers, border, pool=True), full)
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_any_number_of_threads_adds_the_border_in_the_same_order(make, border):
+    x, weight, bias = (make(*s, dtype="float32") for s in ((64, 40, 8), (3, 3, 8, 8), (8,)))
+    U, each = winograd_weight(weight), []
+    for _ in range(3):
+        workers = Workers(3, 1 << 16)
+        y, signs = winograd_relu_forward(x, U, bias, workers, (border, border))
+        each.append(to_host(winograd_relu_backward(y, U, signs, (64, 40), workers, (border, border))))
+    assert all(np.array_equal(each[0], other) for other in each[1:])
 
 
 @pytest.mark.parametrize("shape", SHAPES)

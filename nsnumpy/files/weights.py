@@ -31,6 +31,7 @@ from ..architecture import (
 )
 from ..backend import device_namespace
 from ..machine import warn_of_kernel
+from ..ops import Border
 from ..vgg import VGG
 from .hdf5 import open_hdf5, written_hdf5
 from .random_network import PREPROCESSING, random_network, random_network_filters
@@ -88,6 +89,7 @@ def load_vgg(
     threads: int | None = None,
     convolution: str = "winograd",
     tf32: bool = False,
+    border: str | Border = "zero",
 ) -> VGG:
     """A VGG network, ready to use.
 
@@ -108,6 +110,8 @@ def load_vgg(
         one, found by trying both
     tf32 : bool
         Whether a GPU's matrix products in float32 may round their factors to TF32, 11 bits, which is faster.
+    border : "zero", "replicate", "reflect" or "wrap", or two of them, of rows and of columns
+        What each convolution sees beyond the border of its input; VGG was trained with zeros. A run has its own.
 
     Raises
     ------
@@ -138,6 +142,7 @@ def load_vgg(
         threads=threads,
         convolution=convolution,
         tf32=tf32,
+        border=border,
     )
 
 

@@ -3,10 +3,11 @@
 Arrays are channels-last, ``(..., H, W, C)``: any leading axes are a batch. ``x, y`` are an op's input and output,
 ``gx, gy`` the gradients of a scalar loss with respect to them. No op writes into what it was given.
 
-conv.py, relu.py and pool.py are the definitions. fast/winograd.py and fast/patches.py compute the same maps faster and
-in less memory, several ops at a time, and are checked against them.
+border.py, conv.py, relu.py and pool.py are the definitions. fast/winograd.py and fast/patches.py compute the same maps
+faster and in less memory, several ops at a time, and are checked against them.
 """
 
+from .border import BORDERS, ZERO, Border, pad, pad_adjoint
 from .conv import conv_backward, conv_backward_weight, conv_forward
 from .fast.patches import patches_relu_backward, patches_relu_forward, patches_scratch
 from .fast.winograd import (
@@ -23,6 +24,9 @@ from .pool import avgpool_backward, avgpool_forward, maxpool_backward, maxpool_f
 from .relu import relu_backward, relu_forward
 
 __all__ = [
+    "BORDERS",
+    "ZERO",
+    "Border",
     "avgpool_backward",
     "avgpool_forward",
     "conv_backward",
@@ -30,6 +34,8 @@ __all__ = [
     "conv_forward",
     "maxpool_backward",
     "maxpool_forward",
+    "pad",
+    "pad_adjoint",
     "patches_relu_backward",
     "patches_relu_forward",
     "patches_scratch",

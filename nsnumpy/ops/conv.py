@@ -1,6 +1,6 @@
-"""3x3 convolution, stride 1, zero padding 1: the readable definition, as nine shifted matrix products.
+"""3x3 convolution, stride 1, padding 1: the readable definition, as nine shifted matrix products.
 
-With ``x = 0`` outside the picture,
+With ``x = 0`` outside the picture, or another border (border.py),
 
     y[h, w, n] = bias[n] + sum_{i, j in 0..2} sum_c x[h + i - 1, w + j - 1, c] weight[i, j, c, n]
 
@@ -12,15 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..backend import Array, get_xp
-
-
-def _pad(x: Array) -> Array:
-    """x ``(..., H, W, C)`` with a frame of zeros one pixel wide: ``(..., H+2, W+2, C)``."""
-    xp = get_xp(x)
-    *batch, height, width, channels = x.shape
-    padded = xp.zeros((*batch, height + 2, width + 2, channels), x.dtype)
-    padded[..., 1:-1, 1:-1, :] = x
-    return padded
+from .border import ZERO, Border, pad, pad_adjoint
 
 
 def _shifts(padded_shape: tuple[int, ...]) -> Iterator[tuple[int, int, slice]]:
@@ -42,15 +34,13 @@ def _shifts(padded_shape: tuple[int, ...]) -> Iterator[tuple[int, int, slice]]:
             yield i, j, slice(start, start + length)
 
 
-def _correlate(x: Array, weight: Array) -> Array:
-    """y without the bias, as a view ``(..., H, W, C_out)`` of a larger array."""
-    xp = get_xp(x, weight)
+def _correlate(padded: Array, weight: Array) -> Array:
+    """y without the bias, of x with its frame ``(..., H+2, W+2, C_in)``: a view ``(..., H, W, C_out)`` of a larger
+    array."""
+    xp = get_xp(padded, weight)
     channels, filters = weight.shape[2:]
-    if x.shape[-1] != channels:
-        raise ValueError(f"{channels} channels expected, {x.shape[-1]} given; x.shape={x.shape}")
-    padded = _pad(x)
     pixels = padded.reshape(-1, channels)
-    y = xp.zeros((*padded.shape[:-1], filters), x.dtype)
+    y = xp.zeros((*padded.shape[:-1], filters), padded.dtype)
     product = None
     for i, j, taps in _shifts(padded.shape):
         product = xp.matmul(pixels[taps], weight[i, j], out=product)
@@ -60,7 +50,7 @@ def _correlate(x: Array, weight: Array) -> Array:
 
 
 # The map is linear in x but for the bias, so the backward keeps nothing of x.
-def conv_forward(x: Array, weight: Array, bias: Array) -> Array:
+def conv_forward(x: Array, weight: Array, bias: Array, border: Border = ZERO) -> Array:
     """``y = x * weight + bias``, see the formula at the head of this module.
 
     Parameters
@@ -68,6 +58,8 @@ def conv_forward(x: Array, weight: Array, bias: Array) -> Array:
     x : array ``(..., H, W, C_in)``, float
     weight : array ``(3, 3, C_in, C_out)`` of x's dtype
     bias : array ``(C_out,)`` of x's dtype
+    border : (rows, columns)
+        See border.py.
 
     Returns
     -------
@@ -80,29 +72,34 @@ def conv_forward(x: Array, weight: Array, bias: Array) -> Array:
     TypeError
         If the arguments are arrays of different kinds (NumPy and CuPy).
     """
-    return _correlate(x, weight) + bias
+    get_xp(x, weight, bias)
+    if x.shape[-1] != weight.shape[2]:
+        raise ValueError(f"{weight.shape[2]} channels expected, {x.shape[-1]} given; x.shape={x.shape}")
+    return _correlate(pad(x, border), weight) + bias
 
 
-def conv_backward(gy: Array, weight: Array) -> Array:
+def conv_backward(gy: Array, weight: Array, border: Border = ZERO) -> Array:
     """The adjoint of `conv_forward` in x: ``<conv(x), gy> == <x, conv_backward(gy)>`` without the bias.
 
-    Since y[h] takes x[h + i - 1] by weight[i], x[h] gave to y[h + 1 - i]: the adjoint of a 3x3 convolution with
-    padding 1 is the same convolution with the kernel turned by 180 degrees and its channels exchanged.
+    Since y[h] takes x[h + i - 1] by weight[i], x[h] gave to y[h + 1 - i]: the adjoint of a 3x3 convolution is the same
+    convolution, of gy with zeros around, with the kernel turned by 180 degrees and its channels exchanged. It reaches
+    one pixel beyond the picture, to its frame, whose gradient goes where the frame was copied from.
 
     Parameters
     ----------
     gy : array ``(..., H, W, C_out)``, float
     weight : array ``(3, 3, C_in, C_out)``
+    border : as in the forward
 
     Returns
     -------
     gx : array ``(..., H, W, C_in)``
     """
-    xp = get_xp(gy, weight)
-    return xp.ascontiguousarray(_correlate(gy, weight[::-1, ::-1].swapaxes(2, 3)))
+    get_xp(gy, weight)
+    return pad_adjoint(_correlate(pad(pad(gy)), weight[::-1, ::-1].swapaxes(2, 3)), border)
 
 
-# The map is linear in weight and bias, too; these gradients keep x.
+# The map is linear in weight and bias, too; these gradients keep x. (Of a zero border alone: it is how VGG is trained.)
 def conv_backward_weight(gy: Array, x: Array) -> tuple[Array, Array]:
     """The gradients with respect to weight and bias.
 
@@ -121,7 +118,7 @@ def conv_backward_weight(gy: Array, x: Array) -> tuple[Array, Array]:
     """
     xp = get_xp(gy, x)
     channels, filters = x.shape[-1], gy.shape[-1]
-    padded = _pad(x)
+    padded = pad(x)
     pixels = padded.reshape(-1, channels)
     framed = xp.zeros((*padded.shape[:-1], filters), gy.dtype)  # zeros on the frame: it adds nothing to the sums
     framed[..., :-2, :-2, :] = gy

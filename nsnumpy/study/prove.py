@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..gradcheck import check_adjoint, check_gradient
 from ..losses import STYLE_STATISTICS, Content, LayerTerm, content_loss, gram_matrix, style_loss, tv_loss
 from ..objective import Objective
 from ..ops import (
+    BORDERS,
     avgpool_backward,
     avgpool_forward,
     conv_backward,
@@ -79,6 +81,8 @@ def run_checks(device: str = "cpu", seed: int = 0) -> Iterator[Check]:
         pictures = [rng.random_sample(shape) for shape in ((19, 17, 3), (24, 41, 3), (19, 17, 3))]
         for convolution in ("winograd", "direct"):
             yield _whole_check(xp, pictures, pooling, convolution)
+    pictures = [rng.random_sample(shape) for shape in ((32, 16, 3), (24, 41, 3), (32, 16, 3))]
+    yield _whole_check(xp, pictures, "avg", "winograd", "wrap")
     yield from _fused_checks(rng)
 
 
@@ -119,6 +123,13 @@ def _op_checks(rng: _Random) -> Iterator[Check]:
         ("maxpool", lambda x: maxpool_forward(x)[0], lambda gy: maxpool_backward(gy, winner, x.shape), x, pooled),
     ):
         yield Check(name, "adjoint identity", check_adjoint(forward, backward, at, cotangent), ADJOINT)
+    for border in ((name, name) for name in BORDERS[1:]):
+        for name, forward, backward in (
+            ("conv", partial(conv_forward, weight=weight, bias=no_bias), partial(conv_backward, weight=weight)),
+            ("conv, Winograd", partial(winograd_forward, U=U, bias=no_bias), partial(winograd_backward, U=U)),
+        ):
+            error = check_adjoint(partial(forward, border=border), partial(backward, border=border), x, gy)
+            yield Check(f"{name}, {border[0]} border", "adjoint identity", error, ADJOINT)
 
 
 def _fused_checks(rng: _Random) -> Iterator[Check]:
@@ -155,6 +166,7 @@ def _loss_checks(rng: _Random) -> Iterator[Check]:
         "content loss": (lambda F: content_loss(F, P), F),
         "style loss": (lambda F: style_loss(F, A), F),
         "total variation": (tv_loss, x),
+        "total variation that wraps": (partial(tv_loss, wraps=(True, True)), x),
         "content term, weighted positions": (of_features(Content(P, 1.5, w)), F),
     }
     for name, kind in STYLE_STATISTICS.items():
@@ -183,7 +195,7 @@ def of_features(term: LayerTerm) -> Loss:
     return loss
 
 
-def _whole_check(xp: ModuleType, pictures: list[Array], pooling: str, convolution: str) -> Check:
+def _whole_check(xp: ModuleType, pictures: list[Array], pooling: str, convolution: str, border: str = "zero") -> Check:
     vgg = VGG(
         random_weights((7, 8, 9, 10, 11), seed=1),
         xp=xp,
@@ -191,9 +203,11 @@ def _whole_check(xp: ModuleType, pictures: list[Array], pooling: str, convolutio
         pooling=pooling,
         dtype="float64",
         convolution=convolution,
+        border=border,
     )
     p, a, x = pictures
     objective = Objective(vgg, content=p, style=a, alpha=1e-3, beta=1.0, tv=1e-3)
     # Few units and a short step keep every ReLU and maximum on its side; KinkError tells if one was crossed.
     error = check_gradient(objective, x, step=3e-7, tolerance=WHOLE)
-    return Check(f"pixels to total loss, {pooling} pooling, {convolution}", "central differences", error, WHOLE)
+    how = f"{pooling} pooling, {convolution}" if border == "zero" else f"{border} border"
+    return Check(f"pixels to total loss, {how}", "central differences", error, WHOLE)

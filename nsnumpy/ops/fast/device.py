@@ -7,6 +7,8 @@ matrices.py; zeros cost nothing.
 Every element of gx is written by the thread of its own tile, which gathers what the tiles around it have for it: no two
 threads write to one place. Only where two pieces of work meet does each add its part, to zeros, one after the other;
 a sum of two does not depend on the order.
+
+Where the border is not zero, the kernels have pictures with its frame, one pixel wide (ops/border.py).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 
 from ...backend import Array, get_xp
 from ...workers import Scratch
+from ..border import ZERO, Border, pad, pad_adjoint
 from .matrices import AT, BT
 from .tiles import Piece
 
@@ -39,20 +42,29 @@ __device__ __forceinline__ void A(const T* g, long long from, T* m, long long to
 $A
 }
 
-// The thread's channel c, tile column t, tile row r of the piece, and picture n, where a piece has `rows` tile rows.
-#define PLACE(rows, each)                                                            \
+// The thread's channel c, block column, row r of the piece, and picture n, where a piece has `rows` rows of blocks.
+#define PLACES(rows, columns, each)                                                  \
     const int place = blockIdx.x * blockDim.x + threadIdx.x;                         \
     if (place >= count) return;                                                      \
-    const int c = place % channels, t = place / channels % columns;                  \
-    const int r = place / channels / columns % (rows);                               \
-    const long long n = place / channels / columns / (rows), frequency = each;       \
+    const int c = place % channels, block = place / channels % (columns);            \
+    const int r = place / channels / (columns) % (rows);                             \
+    const long long n = place / channels / (columns) / (rows), frequency = each;     \
     (void)n, (void)frequency;
+
+// The same where the blocks are the tiles themselves, t.
+#define PLACE(rows, each)                                                            \
+    PLACES(rows, columns, each)                                                      \
+    const int t = block;
 
 #define INSIDE(h, w) ((h) >= 0 && (h) < height && (w) >= 0 && (w) < width)
 
-// x (n, height, width, channels) to V (36, count), B^T d B
+// Of a picture with a frame, or with none (frame = 0): is (h, w) in it, and where?
+#define FRAMED(h, w) ((h) >= -frame && (h) < height + frame && (w) >= -frame && (w) < width + frame)
+#define INDEX(h, w) (((n * (height + 2 * frame) + (h) + frame) * (width + 2 * frame) + (w) + frame) * channels + c)
+
+// x (n, height, width, channels), or framed, to V (36, count), B^T d B
 extern "C" __global__ void __launch_bounds__($threads) transform(
-    const T* x, T* V, int count, int height, int width, int channels, int start, int rows, int columns) {
+    const T* x, T* V, int count, int height, int width, int channels, int start, int rows, int columns, int frame) {
     PLACE(rows, count)
     T d[36], e[36];
     const int top = 4 * (start + r) - 1, left = 4 * t - 1;
@@ -60,8 +72,7 @@ extern "C" __global__ void __launch_bounds__($threads) transform(
     for (int i = 0; i < 6; ++i)
         #pragma unroll
         for (int j = 0; j < 6; ++j)
-            d[6 * i + j] = INSIDE(top + i, left + j)
-                ? x[((n * height + top + i) * width + left + j) * channels + c] : T(0);
+            d[6 * i + j] = FRAMED(top + i, left + j) ? x[INDEX(top + i, left + j)] : T(0);
     #pragma unroll
     for (int j = 0; j < 6; ++j) Bt(d + j, 6, e + j, 6);
     #pragma unroll
@@ -158,25 +169,33 @@ __device__ __forceinline__ void gather_rows(
     if (below) { const T* u = v + tile_row; e[3] += $B0_below; }
 }
 
-// The adjoint of `transform`: V (36, n rows columns channels) to gx (n, height, width, channels). A thread has the
-// block of pixels 4r ... 4r + 3, for r from one above the piece to one below it; there it only adds to the seams.
+// The adjoint of `transform`: V (36, n rows columns channels) to gx (n, height, width, channels), or framed. A thread
+// has the block of pixels 4r ... 4r + 3, for r from one above the piece to one below it; there it only adds to the
+// seams. With a frame, there is a column of blocks more on either side.
 extern "C" __global__ void __launch_bounds__($threads) transform_adjoint(
-    const T* V, T* gx, int count, int height, int width, int channels, int start, int rows, int columns) {
-    PLACE(rows + 2, count / (rows + 2) * rows)
+    const T* V, T* gx, int count, int height, int width, int channels, int start, int rows, int blocks, int frame) {
+    const int columns = blocks - 2 * frame;
+    PLACES(rows + 2, blocks, (long long)count / (rows + 2) / blocks * rows * columns)
     const long long tile_row = (long long)columns * channels;
-    const int own = r - 1;  // tile row within the piece
+    const int own = r - 1, t = block - frame;  // tile row and column within the piece
     const bool above = own - 1 >= 0 && own - 1 < rows, inside = own >= 0 && own < rows, below = own + 1 < rows;
     const T* v = V + (n * rows + own) * tile_row + (long long)t * channels + c;
     T e[4][6], left[4], right[4];
     #pragma unroll
-    for (int l = 0; l < 6; ++l) {
-        T column[4];
-        gather_rows(v + l * frequency, 6 * frequency, tile_row, above, inside, below, column);
+    for (int i = 0; i < 4; ++i) {
+        left[i] = right[i] = T(0);
         #pragma unroll
-        for (int i = 0; i < 4; ++i) e[i][l] = column[i];
+        for (int l = 0; l < 6; ++l) e[i][l] = T(0);
     }
-    #pragma unroll
-    for (int i = 0; i < 4; ++i) left[i] = right[i] = T(0);
+    if (t >= 0 && t < columns) {
+        #pragma unroll
+        for (int l = 0; l < 6; ++l) {
+            T column[4];
+            gather_rows(v + l * frequency, 6 * frequency, tile_row, above, inside, below, column);
+            #pragma unroll
+            for (int i = 0; i < 4; ++i) e[i][l] = column[i];
+        }
+    }
     if (t > 0)
         gather_rows(v - channels + 5 * frequency, 6 * frequency, tile_row, above, inside, below, left);
     if (t + 1 < columns)
@@ -184,7 +203,7 @@ extern "C" __global__ void __launch_bounds__($threads) transform_adjoint(
     #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const int h = 4 * (start + own) + i;
-        if (h < 0 || h >= height) continue;
+        if (h < -frame || h >= height + frame) continue;
         const int upper = 4 * start, lower = 4 * (start + rows);
         const bool seam = h == upper - 1 || h == upper || h == lower - 1 || h == lower;
         if (!inside && !seam) continue;
@@ -197,8 +216,8 @@ extern "C" __global__ void __launch_bounds__($threads) transform_adjoint(
         #pragma unroll
         for (int j = 0; j < 4; ++j) {
             const int w = 4 * t + j;
-            if (w >= width) continue;
-            T* target = gx + ((n * height + h) * width + w) * channels + c;
+            if (!FRAMED(h, w)) continue;
+            T* target = gx + INDEX(h, w);
             *target = seam ? *target + g[j] : g[j];
         }
     }
@@ -251,37 +270,53 @@ def _kernels(xp: ModuleType, dtype: str) -> dict[str, Any]:
 class DeviceTiles:
     """The steps for one call of an op, whose arrays are like `like`; as `HostTiles`."""
 
-    def __init__(self, like: Array) -> None:
+    def __init__(self, like: Array, border: Border) -> None:
         self._xp = get_xp(like)
+        self._border = border
+        self._frame = int(border != ZERO)
         self._kernels = _kernels(self._xp, like.dtype.name)
         self._transposed: Array | None = None  # U^T, which cuBLAS would have copied for every piece
 
+    def framed(self, x: Array) -> Array:
+        """The pictures as `transform` takes them."""
+        return pad(x, self._border) if self._frame else x
+
     def empty_gradient(self, shape: tuple[int, ...], like: Array) -> Array:
         """Memory for the gx of `add_transform_adjoint`: zeros, since the seams are added to."""
-        return self._xp.zeros(shape, like.dtype)
+        n, height, width, channels = shape
+        return self._xp.zeros((n, height + 2 * self._frame, width + 2 * self._frame, channels), like.dtype)
 
     def transform(self, x: Array, piece: Piece, scratch: Scratch, name: str = "") -> Array:
-        """``B^T d B`` of a piece of the pictures x ``(n, H, W, C)``: ``(36, n R T, C)``."""
+        """``B^T d B`` of a piece of the pictures x, from `framed`: ``(36, n R T, C)``."""
         x = self._xp.ascontiguousarray(x[piece.pictures])
-        n, height, width, channels = x.shape
+        n, height, width, channels = self._unframed(x)
         columns = -(-width // 4)
         V = scratch.empty(name + "V", (36, n * (piece.stop - piece.start) * columns, channels), x)
-        self._launch("transform", (x, V), V[0].size, (height, width, channels), piece, columns)
+        self._launch("transform", (x, V), V[0].size, (height, width, channels), piece, columns, self._frame)
         return V
 
     def add_transform_adjoint(self, M: Array, U: Array, gx: Array, piece: Piece, scratch: Scratch) -> None:
-        """``B (M U^T) B^T``, overlapping tiles added up, into the piece's part of gx ``(n, H, W, C)``."""
+        """``B (M U^T) B^T``, overlapping tiles added up, into the piece's part of gx, from `empty_gradient`."""
         xp = self._xp
         part = gx[piece.pictures]
-        n, height, width, channels = part.shape
+        n, height, width, channels = self._unframed(part)
         V = scratch.empty("V", (36, M.shape[1], channels), M)
         if self._transposed is None:
             self._transposed = xp.ascontiguousarray(U.swapaxes(1, 2))
         xp.matmul(M, self._transposed, out=V)
-        columns = -(-width // 4)
+        columns = -(-width // 4) + 2 * self._frame
         count = n * (piece.stop - piece.start + 2) * columns * channels
         size = (height, width, channels)
-        self._launch("transform_adjoint", (V, part), count, size, piece, columns)
+        self._launch("transform_adjoint", (V, part), count, size, piece, columns, self._frame)
+
+    def finished(self, gx: Array) -> Array:
+        """gx, once all pieces are in it, ``(n, H, W, C)``."""
+        return pad_adjoint(gx, self._border) if self._frame else gx
+
+    def _unframed(self, x: Array) -> tuple[int, ...]:
+        """Its shape without the frame."""
+        n, height, width, channels = x.shape
+        return n, height - 2 * self._frame, width - 2 * self._frame, channels
 
     def write_outputs(
         self, V: Array, U: Array, bias: Array, y: Array, piece: Piece, scratch: Scratch, *, relu: bool, pool: bool
@@ -324,7 +359,7 @@ class DeviceTiles:
         size: Sequence[int],
         piece: Piece,
         columns: int,
-        *flags: bool,
+        *flags: int,
     ) -> None:
         """Run a kernel in `count` threads. Its integers have 32 bits; CuPy would pass Python's as 64."""
         integers = (count, *size, piece.start, piece.stop - piece.start, columns, *flags)

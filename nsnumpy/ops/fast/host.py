@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from ...backend import Array, get_xp
 from ...workers import Scratch
+from ..border import Border, outside
 from .matrices import AT, BT
-from .tiles import Piece, cut_overlapping, lay, lay_adjoint, lay_columns, pool_tiles, windows
+from .tiles import Piece, cut_overlapping, fold_columns, lay, lay_adjoint, lay_columns, pool_tiles, windows
 
 _ONES = 7  # the frequency (1, 1): A spreads it evenly, with weight one, over all 16 outputs
 
@@ -35,9 +36,15 @@ def _matrices(like: Array) -> _Matrices:
 class HostTiles:
     """The steps for one call of an op, whose arrays are like `like`; threads share it."""
 
-    def __init__(self, like: Array) -> None:
+    def __init__(self, like: Array, border: Border) -> None:
         self._m = _matrices(like)
+        self._border = border
         self._seams = _Seams()
+        self._beyond: dict[tuple[int, int], tuple[slice, int, Array]] = {}
+
+    def framed(self, x: Array) -> Array:
+        """The pictures as `transform` takes them."""
+        return x
 
     def empty_gradient(self, shape: tuple[int, ...], like: Array) -> Array:
         """Memory for the gx of `add_transform_adjoint`."""
@@ -50,7 +57,7 @@ class HostTiles:
         n, _, width, channels = x.shape
         R, T = piece.stop - piece.start, -(-width // 4)
         d = scratch.empty(name + "even", (6, n, 4 * R + 2, T, channels), x)
-        cut_overlapping(x, 4 * piece.start - 1, d)
+        cut_overlapping(x, 4 * piece.start - 1, d, self._border)
         by_column = scratch.empty(name + "odd", (6, n, 4 * R + 2, T * channels), x)
         xp.matmul(m.BT, d.reshape(6, -1), out=by_column.reshape(6, -1))
         V = scratch.empty(name + "even", (6, 6, n, R, T * channels), x)
@@ -66,12 +73,26 @@ class HostTiles:
         V = scratch.empty("odd", (6, 6, n, R, T * channels), gx)
         get_xp(gx).matmul(M, U.swapaxes(1, 2), out=V.reshape(36, n * R * T, channels))
         d = self._add_up_columns(self._add_up_rows(V, scratch), T, scratch)
+        fold_columns(d, width, self._border[1])
+        d = d[:, :, :, 1:-1]
         top = 4 * piece.start - 1
         bottom = height if 4 * piece.stop >= height else 4 * piece.stop - 1
         lay_columns(d[:, :, max(-top, 0) :], part[:, max(top, 0) : bottom])
         overhang = get_xp(gx).empty((n, 2, width, channels), gx.dtype)
         lay_columns(d[:, :, 4 * R :], overhang)
         self._seams.add(gx, piece, overhang)
+        for row, source in outside(self._border[0], height):
+            if top <= row < top + d.shape[2]:
+                rows = get_xp(gx).empty((n, 1, width, channels), gx.dtype)
+                lay_columns(d[:, :, row - top : row - top + 1], rows)
+                self._beyond[piece.first, row] = piece.pictures, source, rows[:, 0]
+
+    def finished(self, gx: Array) -> Array:
+        """gx, once all pieces are in it: what fell above and below is added to where it came from, always in the same
+        order."""
+        for _, (pictures, source, row) in sorted(self._beyond.items(), key=lambda item: item[0]):
+            gx[pictures, source] += row
+        return gx
 
     def _add_up_rows(self, V: Array, scratch: Scratch) -> Array:
         """B over the rows of V ``(6, 6, n, R, T C)``, tiles that overlap added up: ``(6, n, 4 R + 2, T C)``.
@@ -91,10 +112,11 @@ class HostTiles:
         return by_column
 
     def _add_up_columns(self, by_column: Array, T: int, scratch: Scratch) -> Array:
-        """The same over the columns of ``(6, n, m, T C)``: the columns 4t ... 4t + 3 of T tiles, ``(4, n, m, T, C)``.
+        """The same over the columns of ``(6, n, m, T C)``: the columns 4t ... 4t + 3 of T tiles, and of their neighbours.
 
         Tile t reaches from column 4t - 1 to 4t + 4: one of its six falls to the tile on its left, one to that on its
-        right. d[:, :, t + 1] are the columns 4t ... 4t + 3, for t from -1 to T.
+        right. Returned as d ``(4, n, m, T + 2, C)``: d[:, :, :, t + 1] are the columns 4t ... 4t + 3, for t from -1 to
+        T; of the outermost two tiles only the columns -1 and 4 T are made.
         """
         xp, m = get_xp(by_column), self._m
         _, n, rows, elements = by_column.shape
@@ -108,8 +130,9 @@ class HostTiles:
         last_two = scratch.empty("last two", (2, lines, T, channels), by_column)
         xp.matmul(m.B[4:], by_column, out=last_two.reshape(2, lines, -1).transpose(1, 0, 2))
         d[3, :, 1:-1] += last_two[0]
-        d[0, :, 2:-1] += last_two[1, :, :-1]  # the last one falls outside
-        return d.reshape(4, n, rows, T + 2, channels)[:, :, :, 1:-1]
+        d[0, :, -1] = 0
+        d[0, :, 2:] += last_two[1]
+        return d.reshape(4, n, rows, T + 2, channels)
 
     def write_outputs(
         self, V: Array, U: Array, bias: Array, y: Array, piece: Piece, scratch: Scratch, *, relu: bool, pool: bool

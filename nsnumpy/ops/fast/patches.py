@@ -15,11 +15,14 @@ from collections.abc import Callable, Sequence
 
 from ...backend import Array, get_xp
 from ...workers import Scratch, Workers
+from ..border import ZERO, Border, pad, pad_adjoint
 
 
 # The backward keeps x.
-def patches_relu_forward(x: Array, weight: Array, bias: Array, workers: Workers | None = None) -> Array:
-    """``max(conv_forward(x, weight, bias), 0)``.
+def patches_relu_forward(
+    x: Array, weight: Array, bias: Array, workers: Workers | None = None, border: Border = ZERO
+) -> Array:
+    """``max(conv_forward(x, weight, bias, border), 0)``.
 
     Parameters
     ----------
@@ -27,6 +30,8 @@ def patches_relu_forward(x: Array, weight: Array, bias: Array, workers: Workers 
     weight : array ``(3, 3, C_in, C_out)`` of x's dtype
     bias : array ``(C_out,)`` of x's dtype
     workers : Workers, or None for one thread
+    border : (rows, columns)
+        See ops/border.py.
 
     Returns
     -------
@@ -36,14 +41,14 @@ def patches_relu_forward(x: Array, weight: Array, bias: Array, workers: Workers 
     workers = workers or Workers(1)
     *batch, height, width, _ = x.shape
     y = xp.empty((*batch, height, width, len(bias)), x.dtype)
-    images, outputs = x.reshape(-1, *x.shape[-3:]), y.reshape(-1, *y.shape[-3:])
+    images, outputs = pad(x.reshape(-1, *x.shape[-3:]), border), y.reshape(-1, *y.shape[-3:])
     kernel = _kernel(weight, bias)
 
     def block(job: tuple[int, int, int], scratch: Scratch) -> None:
         n, start, stop = job
-        _features(images[n], start, stop, kernel, outputs[n, start:stop], scratch)
+        _features(images[n, start : stop + 2], kernel, outputs[n, start:stop], scratch)
 
-    workers.map(block, _blocks(images, kernel, workers))
+    workers.map(block, _blocks(outputs.shape, kernel, workers))
     return y
 
 
@@ -54,6 +59,7 @@ def patches_relu_backward(
     bias: Array,
     adds: Sequence[Callable[[Array, slice, Array, Scratch], None]] = (),
     workers: Workers | None = None,
+    border: Border = ZERO,
 ) -> Array:
     """The gradient with respect to x, of a loss that depends on ``F = y`` through the layers above and by itself.
 
@@ -61,7 +67,7 @@ def patches_relu_backward(
     ----------
     gy : array ``(..., H, W, C_out)``, or None for zero
         What comes from above.
-    x, weight, bias, workers : as in the forward
+    x, weight, bias, workers, border : as in the forward
     adds : functions of (F, at, out, scratch)
         Each adds dL/dF to out ``(rows, C_out)`` for a block F ``(rows, C_out)`` of the positions, `at` of them all.
 
@@ -72,14 +78,14 @@ def patches_relu_backward(
     xp = get_xp(x, weight, bias)
     workers = workers or Workers(1)
     *_, height, width, channels = x.shape
-    images = x.reshape(-1, height, width, channels)
+    images = pad(x.reshape(-1, height, width, channels), border)
     gradients = None if gy is None else gy.reshape(-1, height, width, len(bias))
     kernel = _kernel(weight, bias)
 
     def block(job: tuple[int, int, int], scratch: Scratch) -> Array:
         n, start, stop = job
         shape = (stop - start, width, len(bias))
-        F = _features(images[n], start, stop, kernel, scratch.empty("features", shape, x), scratch)
+        F = _features(images[n, start : stop + 2], kernel, scratch.empty("features", shape, x), scratch)
         gF = scratch.empty("gradient", shape, x)
         gF[...] = 0 if gradients is None else gradients[n, start:stop]
         at = slice((n * height + start) * width, (n * height + stop) * width)
@@ -90,21 +96,21 @@ def patches_relu_backward(
         xp.matmul(kernel[:-1], gF.reshape(-1, len(bias)).T, out=patches.reshape(len(patches), -1))
         return _scatter(patches.reshape(3, 3, channels, stop - start, width))
 
-    jobs = _blocks(images, kernel, workers)
-    gx = xp.zeros((len(images), height + 2, width + 2, channels), x.dtype)
+    jobs = _blocks((len(images), height, width), kernel, workers)
+    gx = xp.zeros(images.shape, x.dtype)
     for (n, start, stop), rows in zip(jobs, workers.map(block, jobs), strict=True):
         gx[n, start : stop + 2] += rows
-    return xp.ascontiguousarray(gx[:, 1:-1, 1:-1]).reshape(x.shape)
+    return pad_adjoint(gx, border).reshape(x.shape)
 
 
 def _kernel(weight: Array, bias: Array) -> Array:
     return get_xp(weight).concatenate([weight.reshape(-1, len(bias)), bias[None]])
 
 
-def _blocks(images: Array, kernel: Array, workers: Workers) -> list[tuple[int, int, int]]:
-    """(picture of the batch, first row, last row + 1)"""
-    row = images.shape[2] * (kernel.shape[0] + 2 * kernel.shape[1]) * images.dtype.itemsize
-    return [(n, *rows) for n in range(len(images)) for rows in workers.blocks(images.shape[1], row)]
+def _blocks(shape: tuple[int, ...], kernel: Array, workers: Workers) -> list[tuple[int, int, int]]:
+    """Of pictures ``(n, H, W, ...)``: (picture of the batch, first row, last row + 1)"""
+    row = shape[2] * (kernel.shape[0] + 2 * kernel.shape[1]) * kernel.dtype.itemsize
+    return [(n, *rows) for n in range(shape[0]) for rows in workers.blocks(shape[1], row)]
 
 
 def patches_scratch(size: tuple[int, ...], channels: int, filters: int, itemsize: int, workers: Workers) -> int:
@@ -113,26 +119,22 @@ def patches_scratch(size: tuple[int, ...], channels: int, filters: int, itemsize
     columns = 9 * channels + 1
     blocks = workers.blocks(height, width * (columns + 2 * filters) * itemsize)
     rows = blocks.longest
-    return rows * width * (columns + 4 * filters) + (rows + 2) * (width + 2) * channels
+    return rows * width * (columns + 4 * filters)
 
 
-def _features(x: Array, start: int, stop: int, kernel: Array, y: Array, scratch: Scratch) -> Array:
-    """Rows start ... stop of the layer's output, written into y ``(rows, W, N)``, which is returned."""
-    xp = get_xp(x)
-    height, width, channels = x.shape
-    rows = stop - start
-    padded = scratch.empty("padded", (rows + 2, width + 2, channels), x)
-    padded[...] = 0
-    first, last = max(start - 1, 0), min(stop + 1, height)
-    padded[first - start + 1 : last - start + 1, 1:-1] = x[first:last]
-    patches = scratch.empty("patches", (len(kernel), rows, width), x)
+def _features(padded: Array, kernel: Array, y: Array, scratch: Scratch) -> Array:
+    """The layer's output for some rows of x, of which ``(rows + 2, W + 2, C)`` are given, is written into y ``(rows, W,
+    N)`` and returned."""
+    xp = get_xp(padded)
+    rows, width, channels = padded.shape[0] - 2, padded.shape[1] - 2, padded.shape[2]
+    patches = scratch.empty("patches", (len(kernel), rows, width), padded)
     patches[-1] = 1
     taps = patches[:-1].reshape(3, 3, channels, rows, width)
     for i in range(3):
         for j in range(3):
             taps[i, j] = padded[i : i + rows, j : j + width].transpose(2, 0, 1)
     xp.matmul(patches.reshape(len(kernel), -1).T, kernel, out=y.reshape(-1, kernel.shape[1]))
-    return xp.maximum(y, scratch.zeros(y.shape, x), out=y)  # NumPy is slower with the scalar 0
+    return xp.maximum(y, scratch.zeros(y.shape, padded), out=y)  # NumPy is slower with the scalar 0
 
 
 def _scatter(taps: Array) -> Array:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...backend import Array, get_xp
+from ..border import Border, outside
 
 
 class Piece(NamedTuple):
@@ -34,22 +35,42 @@ def windows(rows: Array, count: int, length: int) -> Array:
     return get_xp(rows).lib.stride_tricks.as_strided(rows, shape, (frequency, picture, 4 * row, row, element))
 
 
-def cut_overlapping(x: Array, top: int, d: Array) -> None:
-    """Fill d ``(6, n, m, T, C)`` with the columns 4t - 1 ... 4t + 4 of x ``(n, H, W, C)``, m rows from `top` on; 0
-    outside."""
-    _, height, width, _ = x.shape
-    _, _, m, T, _ = d.shape
+def cut_overlapping(x: Array, top: int, d: Array, border: Border) -> None:
+    """Fill d ``(6, n, m, T, C)`` with the columns 4t - 1 ... 4t + 4 of x ``(n, H, W, C)``, m rows from `top` on.
+
+    One pixel outside it has the border's; 0 beyond, which no output sees."""
+    height, m = x.shape[1], d.shape[2]
     first, last = max(top, 0), min(top + m, height)
     d[:, :, : first - top] = 0
     d[:, :, last - top :] = 0
+    _cut_columns(x[:, first:last], d[:, :, first - top : last - top], border[1])
+    for row, source in outside(border[0], height):
+        if top <= row < top + m:
+            _cut_columns(x[:, source : source + 1], d[:, :, row - top : row - top + 1], border[1])
+
+
+def _cut_columns(x: Array, d: Array, border: str) -> None:
+    """Fill d ``(6, n, m, T, C)`` with the columns of x ``(n, m, W, C)``."""
+    width, T = x.shape[2], d.shape[3]
     for k in range(6):
-        column = d[k, :, first - top : last - top]
+        column = d[k]
         left = 1 if k == 0 else 0  # the first tile begins one pixel outside
-        source = x[:, first:last, (k - 1) % 4 + 4 * (k == 5) : width : 4][:, :, : T - left]
-        right = left + source.shape[2]
+        pixels = x[:, :, (k - 1) % 4 + 4 * (k == 5) : width : 4][:, :, : T - left]
+        right = left + pixels.shape[2]
         column[:, :, :left] = 0
-        column[:, :, left:right] = source
+        column[:, :, left:right] = pixels
         column[:, :, right:] = 0
+        for place, source in outside(border, width):
+            t, within = divmod(place + 1 - k, 4)
+            if not within and 0 <= t < T:
+                column[:, :, t] = x[:, :, source]
+
+
+def fold_columns(d: Array, width: int, border: str) -> None:
+    """The adjoint of what `_cut_columns` has outside a picture W wide: in d ``(4, n, m, T + 2, C)``, its columns
+    -4 ... 4 T + 3, what falls outside is added to where it came from."""
+    for place, source in outside(border, width):
+        d[source % 4, :, :, source // 4 + 1] += d[place % 4, :, :, place // 4 + 1]
 
 
 def lay_columns(d: Array, gx: Array) -> None:

@@ -34,6 +34,7 @@ from types import ModuleType
 
 from ...backend import Array, get_xp, on_host
 from ...workers import Blocks, Scratch, Workers
+from ..border import ZERO, Border
 from .device import DeviceTiles
 from .host import HostTiles
 from .matrices import G
@@ -67,7 +68,7 @@ def winograd_weight(weight: Array) -> Array:
 
 
 # The map is linear in x but for the bias, so the backward keeps nothing of x.
-def winograd_forward(x: Array, U: Array, bias: Array, workers: Workers | None = None) -> Array:
+def winograd_forward(x: Array, U: Array, bias: Array, workers: Workers | None = None, border: Border = ZERO) -> Array:
     """`conv_forward` with `winograd_weight`'s U in place of the weight.
 
     Parameters
@@ -76,6 +77,8 @@ def winograd_forward(x: Array, U: Array, bias: Array, workers: Workers | None = 
     U : array ``(36, C_in, C_out)`` of x's dtype
     bias : array ``(C_out,)`` of x's dtype
     workers : Workers, or None for one thread
+    border : (rows, columns)
+        See ops/border.py.
 
     Returns
     -------
@@ -88,26 +91,26 @@ def winograd_forward(x: Array, U: Array, bias: Array, workers: Workers | None = 
     TypeError
         If the arguments are arrays of different kinds (NumPy and CuPy) or dtypes.
     """
-    return _forward(x, U, bias, workers, relu=False, pool=False)[0]
+    return _forward(x, U, bias, workers, border, relu=False, pool=False)[0]
 
 
-def winograd_backward(gy: Array, U: Array, workers: Workers | None = None) -> Array:
+def winograd_backward(gy: Array, U: Array, workers: Workers | None = None, border: Border = ZERO) -> Array:
     """The adjoint of `winograd_forward` in x: `conv_backward` with U in place of the weight.
 
     Parameters
     ----------
     gy : array ``(..., H, W, C_out)``, float
     U : array ``(36, C_in, C_out)``
-    workers : Workers, or None for one thread
+    workers, border : as in the forward
 
     Returns
     -------
     gx : array ``(..., H, W, C_in)``
     """
-    return _backward(gy, U, gy.shape[-3:-1], None, workers, pool=False)
+    return _backward(gy, U, gy.shape[-3:-1], None, workers, border, pool=False)
 
 
-# The map is linear in U, too; this gradient keeps x.
+# The map is linear in U, too; this gradient keeps x. (Of a zero border alone: it is how VGG is trained.)
 def winograd_backward_weight(
     gy: Array, x: Array, U: Array, workers: Workers | None = None
 ) -> tuple[Array, Array, Array]:
@@ -144,7 +147,7 @@ def winograd_backward_weight(
         raise ValueError(f"gy of shape {(*x.shape[:-1], filters)} expected, {gy.shape} given")
     batch = math.prod(x.shape[:-3])
     pictures, gradients = x.reshape(batch, height, width, channels), gy.reshape(batch, height, width, filters)
-    tiles = _tiles(x)
+    tiles = _tiles(x, ZERO)
     gx = tiles.empty_gradient(pictures.shape, x)
 
     def work(pieces: list[Piece], scratch: Scratch) -> Array:
@@ -168,13 +171,13 @@ def winograd_backward_weight(
 # The backward keeps the picture's height and width, and one bit per element: where the ReLU was on, in the order of
 # tiles, stripe by stripe.
 def winograd_relu_forward(
-    x: Array, U: Array, bias: Array, workers: Workers | None = None, *, pool: bool = False
+    x: Array, U: Array, bias: Array, workers: Workers | None = None, border: Border = ZERO, *, pool: bool = False
 ) -> tuple[Array, list[Array]]:
     """``max(conv(x), 0)``, followed by the 2x2 average pooling if `pool`, and the signs that the backward needs.
 
     Parameters
     ----------
-    x, U, bias, workers : as in `winograd_forward`
+    x, U, bias, workers, border : as in `winograd_forward`
     pool : bool
         As `avgpool_forward`. What is pooled then never exists as a whole.
 
@@ -183,7 +186,7 @@ def winograd_relu_forward(
     y : array ``(..., H, W, C_out)``, or ``(..., H//2, W//2, C_out)``
     signs : list of uint8 arrays
     """
-    return _forward(x, U, bias, workers, relu=True, pool=pool)
+    return _forward(x, U, bias, workers, border, relu=True, pool=pool)
 
 
 def winograd_relu_backward(
@@ -192,6 +195,7 @@ def winograd_relu_backward(
     signs: list[Array],
     size: tuple[int, int],
     workers: Workers | None = None,
+    border: Border = ZERO,
     *,
     pool: bool = False,
 ) -> Array:
@@ -200,7 +204,7 @@ def winograd_relu_backward(
     Parameters
     ----------
     gy : array of y's shape
-    U, workers, pool : as in the forward
+    U, workers, border, pool : as in the forward
     signs : from the forward, with as many workers
     size : (H, W) of x
 
@@ -208,7 +212,7 @@ def winograd_relu_backward(
     -------
     gx : array ``(..., H, W, C_in)``
     """
-    return _backward(gy, U, size, signs, workers, pool=pool)
+    return _backward(gy, U, size, signs, workers, border, pool=pool)
 
 
 def _pieces(batch: int, size: tuple[int, ...], U: Array, workers: Workers) -> list[Piece]:
@@ -268,7 +272,7 @@ def winograd_scratch(
 
 
 def _forward(
-    x: Array, U: Array, bias: Array, workers: Workers | None, *, relu: bool, pool: bool
+    x: Array, U: Array, bias: Array, workers: Workers | None, border: Border, *, relu: bool, pool: bool
 ) -> tuple[Array, list[Array]]:
     xp = get_xp(x, U, bias)
     workers = workers or Workers(1)
@@ -278,10 +282,11 @@ def _forward(
     x = x.reshape(-1, height, width, channels)
     k = 2 if pool else 4
     y = xp.empty((len(x), height * k // 4, width * k // 4, U.shape[2]), x.dtype)
-    tiles = _tiles(x)
+    tiles = _tiles(x, border)
+    pictures = tiles.framed(x)
 
     def work(piece: Piece, scratch: Scratch) -> Array | None:
-        V = tiles.transform(x, piece, scratch)
+        V = tiles.transform(pictures, piece, scratch)
         return tiles.write_outputs(V, U, bias, y, piece, scratch, relu=relu, pool=pool)
 
     signs = workers.map(work, _pieces(len(x), (height, width), U, workers))
@@ -293,8 +298,8 @@ def _weight_transform(xp: ModuleType, dtype: str) -> Array:
     return xp.asarray(G, dtype)
 
 
-def _tiles(like: Array) -> HostTiles | DeviceTiles:
-    return HostTiles(like) if on_host(like) else DeviceTiles(like)
+def _tiles(like: Array, border: Border) -> HostTiles | DeviceTiles:
+    return HostTiles(like, border) if on_host(like) else DeviceTiles(like, border)
 
 
 def _check_dtypes(*arrays: Array) -> None:
@@ -311,14 +316,21 @@ def _check_channels(x: Array, U: Array) -> None:
 
 
 def _backward(
-    gy: Array, U: Array, size: tuple[int, ...], signs: list[Array] | None, workers: Workers | None, *, pool: bool
+    gy: Array,
+    U: Array,
+    size: tuple[int, ...],
+    signs: list[Array] | None,
+    workers: Workers | None,
+    border: Border,
+    *,
+    pool: bool,
 ) -> Array:
     get_xp(gy, U)
     _check_dtypes(gy, U)
     workers = workers or Workers(1)
     batch = gy.shape[:-3]
     gy = gy.reshape(-1, *gy.shape[-3:])
-    tiles = _tiles(gy)
+    tiles = _tiles(gy, border)
     gx = tiles.empty_gradient((len(gy), *size, U.shape[1]), gy)
 
     def work(job: tuple[int, Piece], scratch: Scratch) -> None:
@@ -327,4 +339,4 @@ def _backward(
         tiles.add_transform_adjoint(M, U, gx, piece, scratch)
 
     workers.map(work, list(enumerate(_pieces(len(gy), size, U, workers))))
-    return gx.reshape(*batch, *gx.shape[1:])
+    return tiles.finished(gx).reshape(*batch, *size, U.shape[1])
