@@ -28,9 +28,15 @@ def positive(text: str) -> int:
     return _integer(text, 1)
 
 
-def pixels(text: str) -> int | None:
-    """A picture's long side; None for its own."""
-    return None if text == "own" else positive(text)
+def size(text: str) -> int | tuple[int, int] | None:
+    """As `sides`; None for a picture's own."""
+    return None if text == "own" else sides(text)
+
+
+def sides(text: str) -> int | tuple[int, int]:
+    """ "512", a long side, as 512, and "640x480" as (480, 640)."""
+    width, cross, height = text.partition("x")
+    return (positive(height), positive(width)) if cross else positive(width)
 
 
 def _integer(text: str, least: int) -> int:
@@ -91,13 +97,15 @@ def layers(text: str) -> dict[str, float | None]:
 
 
 _ARGUMENTS: dict[str, dict[str, Any]] = {
-    "size": {"type": pixels, "metavar": "PIXELS"},
+    "size": {"type": size, "metavar": "PIXELS"},
     "style_size": {"type": positive, "metavar": "PIXELS"},
     "scales": {"type": _positives, "metavar": "PIXELS,..."},
     "iterations": {"type": _naturals, "metavar": "N"},
     "convention": {"choices": CHOICES["convention"], "metavar": "NAME"},
     "optimizer": {"type": canonical_optimizer, "choices": CHOICES["optimizer"], "metavar": "NAME"},
     "bounds": {"choices": CHOICES["bounds"]},
+    "border": {"choices": CHOICES["border"], "metavar": "NAME"},
+    "seamless": {"choices": CHOICES["seamless"], "metavar": "x|y|both", "nargs": "?", "const": "both"},
     "style_statistics": {"choices": CHOICES["style_statistics"], "metavar": "NAME"},
     "colors": {"choices": CHOICES["colors"], "metavar": "NAME"},
     "color_match": {"choices": CHOICES["color_match"]},

@@ -192,6 +192,24 @@ def fit_image(picture: Picture, shape: tuple[int, int]) -> np.ndarray:
     return opened(picture).fit(shape)
 
 
+def fit_tile(image: np.ndarray, shape: tuple[int, int], wraps: tuple[bool, bool]) -> np.ndarray:
+    """A tile scaled to `shape`, whatever its proportions; where it wraps around, it is scaled among its repetitions.
+
+    Parameters
+    ----------
+    image : array ``(H, W, 3)``, float32, RGB in [0, 1]
+    shape : (H, W), in pixels
+    wraps : (rows, columns)
+    """
+    if image.shape[:2] == shape:
+        return image
+    many = [3 if wrap else 1 for wrap in wraps]
+    height, width = (n * count for n, count in zip(shape, many, strict=True))
+    tiled = np.tile(image, (*many, 1))
+    scaled = _by_channel(tiled, lambda channel: channel.resize((width, height), Image.Resampling.LANCZOS))
+    return scaled[height // many[0] * (many[0] // 2) :, width // many[1] * (many[1] // 2) :][: shape[0], : shape[1]]
+
+
 def save_image(path: str | os.PathLike[str], image: np.ndarray, settings: Mapping[str, Any] | None = None) -> None:
     """Write an image as 8-bit RGB, in the format that the suffix names; all of it, or nothing.
 

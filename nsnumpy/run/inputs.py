@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files.images import Picture, Source, fit_size, opened
+from ..files.images import Picture, Source, fit_image, fit_size, fit_tile, opened
+from ..targets import StyleTarget, style_target
+from ..vgg import VGG
 from .colors import finished, seen, seen_style
 from .settings import INITS, USE_CASES, Settings
 
@@ -67,8 +69,9 @@ class Inputs:
         each = [(name, opened(picture, enough(name, s)), weight) for name, picture, weight in given]
         shapes = {name: source.shape for name, source, _ in each}
         self.scales = scales_of(s, shapes)
-        self.size = fit_size(next(iter(shapes.values())), s.size)
-        begin = [fit_size(each[0][1].shape, self.scales[0]["result"])]
+        self._s = s
+        self.size = s.shape(each[0][1].shape, s.side)
+        begin = [s.shape(each[0][1].shape, self.scales[0]["result"])]
         start = _start(s, shapes) if begins else None
         self.colors, self._match = s.colors, s.color_match
         self._start = None if start is None else start.kept([], begin)
@@ -85,7 +88,11 @@ class Inputs:
 
     def shape(self, scale: Scale) -> tuple[int, int]:
         """(H, W) of the result at a scale."""
-        return fit_size(self.each[0].source.shape, scale["result"])
+        return self._s.shape(self.each[0].source.shape, scale["result"])
+
+    def enlarged(self, image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """A result of one scale as the start of another, or as what is shown."""
+        return fit_tile(image, shape, self._s.wraps) if any(self._s.wraps) else fit_image(image, shape)
 
     def at(self, given: Input, scale: Scale) -> np.ndarray:
         """One of them at a scale."""
@@ -108,6 +115,13 @@ class Inputs:
             styles = [(seen_style(style, photo, self.colors, self._match), weight) for style, weight in styles]
         return styles or None
 
+    def style_target(self, vgg: VGG, layers: Iterable[str], scale: Scale) -> StyleTarget | None:
+        """What the style pictures are at a scale: seen with the ordinary border, also where the result wraps around."""
+        styles, (_, border) = self.style(scale), self._s.borders()
+        if styles is None:
+            return None
+        return style_target(vgg.with_border(border), styles, layers, self._s.style_statistics)
+
     def finished(self, image: np.ndarray) -> np.ndarray:
         """A result, or a picture on the way to it, as it is shown."""
         photo = next((given.source for given in self.each if given.name == "content"), None)
@@ -128,7 +142,7 @@ class Inputs:
 
 def enough(name: str, s: Settings) -> int | None:
     """The pixels of a picture's long side with which the run does as well as with more; None for all of them."""
-    side = s.size if side_of(name) == "result" else s.style_size or s.size
+    side = s.side if side_of(name) == "result" else s.style_size or s.side
     return None if side is None else 2 * side  # Lanczos makes it smaller from there
 
 
@@ -196,9 +210,9 @@ def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[Scale]
     ValueError
         If the scales do not go with the size or the iterations.
     """
-    result = fit_size(next(iter(shapes.values())), s.size)
+    result = s.shape(next(iter(shapes.values())), s.side)
     styles = {name: shape for name, shape in shapes.items() if name != "content"}
-    last = {name: style_side(shape, s.size, s.style_size) for name, shape in styles.items()}
+    last = {name: style_side(shape, s.side, s.style_size) for name, shape in styles.items()}
     sizes = s.sizes(max(result), min(result))
     coarse: list[Scale] = []
     for size in sizes[:-1]:
@@ -206,7 +220,7 @@ def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[Scale]
         for name, shape in styles.items():
             scale[name] = _long_enough(shape, round(max(fit_size(shape, last[name])) * size / max(result)))
         coarse.append(scale)
-    return [*coarse, {"result": s.size, **last}]
+    return [*coarse, {"result": s.side, **last}]
 
 
 def style_side(shape: tuple[int, int], size: int | None, style_size: int | None) -> int | None:

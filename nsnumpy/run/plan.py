@@ -17,7 +17,7 @@ from ..machine import available_bytes, resident_bytes, usable_cores
 from ..workers import check_threads
 from .budget import Run, measured_rates, run_memory, run_seconds
 from .inputs import Scale, Styles, enough, pictures_of, scales_of, side_for, side_of
-from .settings import layers_of, settings_of
+from .settings import Settings, layers_of, settings_of
 
 ENLARGED = 1.5  # times the long side, from where on it is worth a note
 
@@ -114,7 +114,7 @@ def plan(
 
     def run(scale: Scale) -> Run:
         assert s.optimizer is not None  # as in all settings that are complete
-        result = fit_size(next(iter(shapes.values())), scale["result"])
+        result = s.shape(next(iter(shapes.values())), scale["result"])
         styles = [fit_size(shape, scale[name]) for name, shape in shapes.items() if name != "content"]
         return Run(
             size=result,
@@ -130,7 +130,7 @@ def plan(
 
     scales = scales_of(s, shapes)
     _check_sides(
-        scales[-1], shapes, minimum_size(network.architecture, network.resolve({*content_layers, *style_layers}))
+        s, scales[-1], shapes, minimum_size(network.architecture, network.resolve({*content_layers, *style_layers}))
     )
     runs = [run(scale) for scale in scales]
     asked = runs[-1]
@@ -150,14 +150,15 @@ def plan(
 
         def needed(size: int) -> int:
             try:
-                smaller = replace(s, size=size, scales=(), iterations=None)
+                sides = fit_size(s.size, size) if isinstance(s.size, tuple) else size
+                smaller = replace(s, size=sides, seamless=None, scales=(), iterations=None)
                 return program + sum(run_memory(network, run(scales_of(smaller, shapes)[-1])).values())
             except ValueError:  # too small for the deepest layer
                 return 0
 
         largest = _largest_size(needed, available, max(asked.size))
     sides = [max(run.size) for run in runs]
-    notes = _notes(scales[-1], shapes, s.style_size or s.size)
+    notes = _notes(scales[-1], shapes, s.style_size or s.side)
     return Plan(asked.size, peak, parts, sides, sum(counts), each[-1], total, available, largest, notes)
 
 
@@ -173,9 +174,9 @@ def _notes(scale: Scale, shapes: Mapping[str, tuple[int, int]], style_size: int 
     return notes
 
 
-def _check_sides(scale: Scale, shapes: Mapping[str, tuple[int, int]], least: int) -> None:
+def _check_sides(s: Settings, scale: Scale, shapes: Mapping[str, tuple[int, int]], least: int) -> None:
     """ValueError that names the size to take if a picture, at this scale, is too small for the deepest layer."""
-    result = next(iter(shapes.values()))
+    result = s.shape(next(iter(shapes.values())), scale["result"])
     for name, shape in {"result": result, **shapes}.items():
         side = side_of(name)
         height, width = fit_size(shape, scale[side])

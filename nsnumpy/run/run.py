@@ -14,7 +14,7 @@ import numpy as np
 
 from ..backend import asarray, device_errors
 from ..files.checkpoint import EVERY, Checkpoint, Keeper, digest, on_device, read_checkpoint
-from ..files.images import fit_image, picture_name
+from ..files.images import picture_name
 from ..files.weights import load_vgg
 from ..objective import Objective, layer_weights
 from ..optimize import Descent, Ending, Iterate
@@ -95,7 +95,7 @@ class Run:
         self.began = time.perf_counter()
         new = resume is None
         self.inputs = pictures if isinstance(pictures, Inputs) else Inputs(use_case, pictures, self.s, begins=new)
-        self.vgg = vgg or load_vgg()
+        self.vgg = (vgg or load_vgg()).with_border(self.s.borders()[0])
         self._content_layers, self._style_layers = layers_of(use_case, self.s, layer)
         self.scales = self.inputs.scales
         self.iterations = self.s.iterations_at(self.scales)
@@ -273,7 +273,7 @@ class Run:
                 why.append(f"interrupted while {self._keeper.path} was written")
                 ending = Ending("interrupted")
         settings = self.settings | {"loss": self._loss} | ({"changes": self.changes[:]} if self.changes else {})
-        image = self.inputs.finished(fit_image(self._image, self.inputs.size))
+        image = self.inputs.finished(self.inputs.enlarged(self._image, self.inputs.size))
         return Result(image, list(self.history), settings, replace(ending, why="; ".join(filter(None, why))))
 
     def _begin(self, number: int) -> Descent:
@@ -282,16 +282,15 @@ class Run:
         self._objective = Objective(
             self.vgg,
             content=inputs.content(scale),
-            style=inputs.style(scale),
+            style=inputs.style_target(self.vgg, self._style_layers, scale),
             alpha=1.0 if s.alpha is None else s.alpha,
             beta=1.0 if s.beta is None else s.beta,
             tv=s.tv or 0.0,
             content_layers=self._content_layers,
             style_layers=self._style_layers,
             convention=s.convention,
-            style_statistics=s.style_statistics,
         )
-        x = inputs.start(s) if self._image is None else fit_image(self._image, inputs.shape(scale))
+        x = inputs.start(s) if self._image is None else inputs.enlarged(self._image, inputs.shape(scale))
         if s.optimizer != "scipy":  # it works on the host; the others follow the network to its device
             x = asarray(x, self.vgg.xp, self.vgg.dtype)
         assert s.optimizer is not None  # as in all settings that are complete

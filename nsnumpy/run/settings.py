@@ -9,17 +9,23 @@ from numbers import Integral, Real
 from typing import Any
 
 from ..conventions import CONVENTIONS
-from ..files.images import Picture
+from ..files.images import Picture, fit_size
 from ..losses import STYLE_STATISTICS
 from ..objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, layer_weights
+from ..ops import BORDERS, Border
 from ..optimize import OPTIMIZERS, canonical_optimizer
 from .colors import COLORS, MATCHES
 
 _EVERY = ("transfer", "texture", "reconstruct")
 INITS = ("noise", "content", "style")
 BOUNDS = {"box": (0.0, 1.0), "none": None}
+SEAMLESS = {None: (False, False), "x": (False, True), "y": (True, False), "both": (True, True)}
+"""Whether (rows, columns) wrap around."""
+PERIOD = 16  # pixels of one position at the deepest block: what wraps has whole numbers of them
 CHOICES = {
     "optimizer": OPTIMIZERS,
+    "border": BORDERS[:-1],
+    "seamless": tuple(filter(None, SEAMLESS)),
     "bounds": tuple(BOUNDS),
     "convention": tuple(CONVENTIONS),
     "style_statistics": tuple(STYLE_STATISTICS),
@@ -28,6 +34,7 @@ CHOICES = {
 }
 COARSEST = 128  # least long side of the scales that are chosen for you
 ONE_SCALE, COARSE, FINEST = 80, 100, 40  # iterations, where none are given
+_MAY_BE_NONE = ("optimizer", "border", "seamless")
 _WEIGHTED = "NAME[:WEIGHT],...; without weights, equal ones"
 
 
@@ -41,9 +48,10 @@ def _defaults(
     content_layers: tuple[str, ...] = CONTENT_LAYERS,
     style_layers: tuple[str, ...] = STYLE_LAYERS,
     optimizer: str = "lbfgs-device",
+    border: str = "zero",
 ) -> dict[str, dict[str, Any]]:
     """The defaults of each use case; tv in their order."""
-    every = {"optimizer": optimizer}
+    every = {"optimizer": optimizer, "border": border}
     style = {"beta": beta, "style_layers": style_layers}
     return {
         "transfer": {"alpha": alpha, "tv": tv[0], "content_layers": content_layers, **style, **every},
@@ -61,10 +69,12 @@ def _tool(alpha: float, beta: float, tv: float = 0.0, **layers: Any) -> dict[str
 # (docs/choosing.md says why); alpha/beta of "paper" is the paper's. The others are the tools' own, for VGG-19 as it
 # was published; where a tool's total variation is another function than ours, its weight is 0. (titu1994 has conv5_2,
 # of VGG-16, for its content, and names conv4_2 as the other choice.)
+# Beyond the border "relative" has the outermost pixels again, which paints best there (docs/choosing.md); the others
+# have zeros.
 # The reference, "paper", is driven by scipy's L-BFGS-B; "relative" by ours, as docs/benchmarks.md says why.
 # A tool's name stands for what is minimised, not for how (Torch's L-BFGS in five, scipy's in two, Adam in one): ours.
 BY_CONVENTION: dict[str, dict[str, dict[str, Any]]] = {
-    "relative": _defaults(20.0, (60.0, 10.0, 1.0), content_layers=("conv3_2", "conv4_2")),
+    "relative": _defaults(20.0, (60.0, 10.0, 1.0), content_layers=("conv3_2", "conv4_2"), border="replicate"),
     "paper": _defaults(1e3, (1e5, 1e5, 1e3), optimizer="scipy"),
     "jcjohnson": _tool(5.0, 100.0, 1e-3),
     "gatys-pytorch": _tool(1.0, 1e3),
@@ -99,7 +109,9 @@ class Settings:
     `USE_CASES` holds the instance of each use case. ``field.metadata["help"]`` says what each setting means.
     """
 
-    size: int | None = _setting(512, "long side of the result in pixels, or own (in Python None), the picture's")
+    size: int | tuple[int, int] | None = _setting(
+        512, "long side of the result in pixels, or own (in Python None), the picture's; of a texture WxH, too"
+    )
     scales: Sequence[int] | None = _setting(
         None,
         "long sides, coarse to fine, each begun with the enlarged result of the one before, the last --size (default: "
@@ -137,6 +149,13 @@ class Settings:
     content_layers: Layers | None = _setting(None, f"layers of the content loss, {_WEIGHTED}", ("transfer",))
     style_layers: Layers | None = _setting(None, f"layers of the style loss, {_WEIGHTED}", ("transfer", "texture"))
 
+    border: str | None = _setting(
+        None, "what the network sees beyond the picture: zero, as VGG was trained; replicate; or reflect"
+    )
+    seamless: str | None = _setting(
+        None, "the result is a tile: left goes on at right (x), top at bottom (y), or both", ("texture",)
+    )
+
     style_statistics: str = _setting(
         "gram",
         "what the style is known by: gram, the paper's; gram+moments, each filter's mean and deviation, too; "
@@ -157,9 +176,11 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.size, Sequence) and not isinstance(self.size, str):
+            self._set("size", self._of_sides(self.size))
         for name, least in (("size", 1), ("style_size", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value is None and "size" in name:
+            if (value is None and "size" in name) or isinstance(value, tuple):
                 continue
             if not _is_whole(value, least):
                 raise ValueError(f"{name} is a whole number, {least} or more; got {value!r}")
@@ -188,8 +209,45 @@ class Settings:
         if self.optimizer is not None:
             self._set("optimizer", canonical_optimizer(self.optimizer))
         for name, known in CHOICES.items():
-            if (value := getattr(self, name)) not in (*known, *((None,) if name == "optimizer" else ())):
+            if (value := getattr(self, name)) not in (*known, *((None,) if name in _MAY_BE_NONE else ())):
                 raise ValueError(f"unknown {name.replace('_', ' ')} {value!r}: choose from {', '.join(known)}")
+
+    def _of_sides(self, size: Sequence[Any]) -> tuple[int, int]:
+        """(H, W); ValueError if it is none, or could be no tile where one is asked for."""
+        if len(size) != 2 or not all(_is_whole(n, 1) for n in size):
+            raise ValueError(f"size (H, W) is two whole numbers, 1 or more; got {size!r}")
+        height, width = map(int, size)
+        h, w = self._tiled((height, width))
+        if (h, w) != (height, width):
+            raise ValueError(f"the sides of a seamless picture are multiples of {PERIOD}: size {w}x{h} would do")
+        return height, width
+
+    def _tiled(self, shape: tuple[int, int]) -> tuple[int, int]:
+        height, width = (
+            max(PERIOD, PERIOD * round(n / PERIOD)) if wraps else n
+            for n, wraps in zip(shape, SEAMLESS.get(self.seamless, (False, False)), strict=True)
+        )
+        return height, width
+
+    @property
+    def side(self) -> int | None:
+        """The result's long side; None for the picture's own."""
+        return max(self.size) if isinstance(self.size, tuple) else self.size
+
+    def shape(self, picture: tuple[int, int], side: int | None) -> tuple[int, int]:
+        """The (H, W) of the result at this long side: its proportions are the picture's, or those of `size`; what is
+        seamless has whole numbers of `PERIOD` pixels."""
+        return self._tiled(fit_size(self.size if isinstance(self.size, tuple) else picture, side))
+
+    @property
+    def wraps(self) -> tuple[bool, bool]:
+        """Whether the result's (rows, columns) wrap around."""
+        return SEAMLESS[self.seamless]
+
+    def borders(self) -> tuple[Border, Border]:
+        """The network's border for the result, and for the pictures that it is compared with."""
+        assert self.border is not None  # as in all settings that are complete
+        return borders(self.border, self.seamless)
 
     def _set(self, name: str, value: Any) -> None:
         """The same value as one of Python's own types, which a result's record needs."""
@@ -258,6 +316,12 @@ USE_CASES = {
 }
 
 
+def borders(border: str, seamless: str | None) -> tuple[Border, Border]:
+    """The network's border for the result, and for the pictures that it is compared with."""
+    rows, columns = ("wrap" if wraps else border for wraps in SEAMLESS[seamless])
+    return (rows, columns), (border, border)
+
+
 def layers_of(use_case: str, s: Settings, layer: str) -> tuple[dict[str, float], dict[str, float]]:
     """The layers of the content loss, and of the style loss, with their weights; `layer` is a reconstruction's."""
     content = {"transfer": s.content_layers, "reconstruct": {layer: 1.0}}.get(use_case)
@@ -274,7 +338,7 @@ def settings_of(use_case: str, **changes: Any) -> Settings:
     TypeError
         If the use case has no such setting.
     ValueError
-        If there is no such use case.
+        If there is no such use case, or a size that it cannot have.
     """
     if use_case not in USE_CASES:
         raise ValueError(f"unknown use case {use_case!r}: choose from {', '.join(USE_CASES)}")
@@ -282,4 +346,9 @@ def settings_of(use_case: str, **changes: Any) -> Settings:
     for name in changes:
         if name not in known:
             raise TypeError(f"{use_case} has no setting {name!r}; it has {', '.join(known)}")
-    return replace(USE_CASES[use_case].defaults, **changes)
+    s = replace(USE_CASES[use_case].defaults, **changes)
+    if isinstance(s.size, tuple) and use_case != "texture":
+        raise ValueError(
+            f"size {s.size[1]}x{s.size[0]}: a {use_case} has its picture's proportions; give its long side"
+        )
+    return s

@@ -112,7 +112,7 @@ class HostTiles:
         return by_column
 
     def _add_up_columns(self, by_column: Array, T: int, scratch: Scratch) -> Array:
-        """The same over the columns of ``(6, n, m, T C)``: the columns 4t ... 4t + 3 of T tiles, and of their neighbours.
+        """The same over the columns of ``(6, n, m, T C)``: the columns 4t ... 4t + 3 of T tiles and two more.
 
         Tile t reaches from column 4t - 1 to 4t + 4: one of its six falls to the tile on its left, one to that on its
         right. Returned as d ``(4, n, m, T + 2, C)``: d[:, :, :, t + 1] are the columns 4t ... 4t + 3, for t from -1 to

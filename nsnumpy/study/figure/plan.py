@@ -183,7 +183,7 @@ def checked_ratios(ratios: Iterable[float]) -> tuple[float, ...]:
 
 def _size(name: str, s: Settings) -> int | None:
     """The long side with which a picture is used."""
-    return (s.style_size or s.size) if name == "style" else s.size
+    return (s.style_size or s.side) if name == "style" else s.side
 
 
 def _own(kind: str, cell: FigureCell, layers: Sequence[str], s: Settings, init: str | np.ndarray) -> Job:

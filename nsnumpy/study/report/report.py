@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from PIL import Image
 from ...backend import to_host
 from ...files.images import Picture, Source, opened, to_bytes
 from ...files.writing import atomic_path, check_folder
+from ...ops import Border
 from ...run.colors import seen, seen_style
 from ...run.inputs import Styles, named, style_side
 from ...run.results import Progress, Result, network_record, versions
+from ...run.settings import borders
 from ...targets import style_target
 from ...vgg import VGG
 from .page import Contents, Frame, Shown, page, result_line
@@ -235,17 +238,20 @@ def _matrices(result: Result, vgg: VGG, content: Source | None, styles: list[tup
     if not (styles and layers):
         return []
     size, style_size = result.settings["size"], result.settings["style_size"]
+    size = max(size) if isinstance(size, Sequence) else size
+    of_result, of_styles = borders(result.settings["border"], result.settings.get("seamless"))
     colors, match = (result.settings.get(name, "") for name in ("colors", "color_match"))
     photo = content.fit(result.image.shape[:2]) if content else None
     weights = [weight for _, weight in styles]
 
-    def matrices(pictures: list[tuple[np.ndarray, float]]) -> dict[str, list[np.ndarray]]:
-        target = style_target(vgg, pictures, layers, result.settings["style_statistics"])
+    def matrices(pictures: list[tuple[np.ndarray, float]], border: Border) -> dict[str, list[np.ndarray]]:
+        target = style_target(vgg.with_border(border), pictures, layers, result.settings["style_statistics"])
         return {n: [to_host(sums[n][0]).astype(np.float64) for sums, _ in target.pictures] for n in layers}
 
     pictures = [source.at(style_side(source.shape, size, style_size)) for source, _ in styles]
     pictures = pictures if photo is None else [seen_style(style, photo, colors, match) for style in pictures]
-    style, made = matrices([(picture, 1.0) for picture in pictures]), matrices([(seen(result.image, colors), 1.0)])
+    style = matrices([(picture, 1.0) for picture in pictures], of_styles)
+    made = matrices([(seen(result.image, colors), 1.0)], of_result)
     return [Matrices(name, np.average(style[name], axis=0, weights=weights), made[name][0]) for name in layers]
 
 
