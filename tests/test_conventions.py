@@ -318,7 +318,8 @@ def test_a_runs_record_states_the_weights_of_its_convention(tiny_vgg, picture):
         unweighted = CONVENTIONS[convention].layer_weight(len(names))
         assert result.settings["content_layers"] == dict.fromkeys(names, unweighted)
         stated = {key: result.settings[key] for key in ("alpha", "beta", "tv", "content_layers", "style_layers")}
-        objective = Objective(tiny_vgg(), content=p, style=a, convention=convention, **stated)
+        vgg = tiny_vgg(border=result.settings["border"])
+        objective = Objective(vgg, content=p, style=a, convention=convention, **stated)
         assert objective(p)[0] == pytest.approx(result.settings["loss"], rel=1e-6), convention
 
 

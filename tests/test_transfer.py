@@ -23,6 +23,7 @@ from nsnumpy.files.random_network import calibrate, random_weights
 from nsnumpy.optimize import OPTIMIZERS, Descent
 from nsnumpy.run.results import to_image
 from nsnumpy.run.settings import USE_CASES, settings_of
+from nsnumpy.targets import style_target
 
 
 @pytest.fixture
@@ -230,7 +231,7 @@ OTHER = {
     "seed": 6, "convention": "paper", "scales": (20,), "alpha": 0.125, "beta": 77.0, "tv": 3.5,
     "content_layers": {"conv2_2": 0.6},
     "style_layers": {"conv1_2": 0.3, "conv3_1": 2.0}, "style_statistics": "covariance",
-    "colors": "photo", "color_match": "mean",
+    "colors": "photo", "color_match": "mean", "border": "reflect", "seamless": "x",
 }  # fmt: skip
 
 
@@ -239,8 +240,12 @@ def test_every_setting_reaches_what_it_sets(tiny_vgg, p, a, use_case, monkeypatc
     """Not only the record of a run: the objective, the optimiser and the pictures themselves."""
     seen, starts = {}, []
 
+    def target(vgg, pictures, layers, statistics):
+        seen.update(styles=pictures, style_statistics=statistics, border_of_styles=vgg.border)
+        return style_target(vgg, pictures, layers, statistics)
+
     def objective(vgg, **options):
-        seen.update(options)
+        seen.update(options, border=vgg.border)
         return Objective(vgg, **options)
 
     class Noted(Descent):
@@ -254,6 +259,7 @@ def test_every_setting_reaches_what_it_sets(tiny_vgg, p, a, use_case, monkeypatc
             return super().steps(iterations)
 
     monkeypatch.setattr("nsnumpy.run.run.Objective", objective)
+    monkeypatch.setattr("nsnumpy.run.inputs.style_target", target)
     monkeypatch.setattr("nsnumpy.run.run.Descent", Noted)
     known = {f.name for f in fields(Settings) if use_case in f.metadata["only"]}
     run(use_case, tiny_vgg(), p, a, init="noise", **{name: value for name, value in OTHER.items() if name in known})
@@ -262,19 +268,21 @@ def test_every_setting_reaches_what_it_sets(tiny_vgg, p, a, use_case, monkeypatc
     for name in {"alpha", "beta", "content_layers", "style_layers", "style_statistics"} & known:
         assert seen[name] == OTHER[name], name
     assert (seen["method"], seen["bounds"]) == ("sgd", None)
-    shape = (28, 36, 3) if use_case == "texture" else (30, 36, 3)
-    coarse = {"transfer": [(16, 20, 3)], "texture": [(16, 20, 3)], "reconstruct": []}[use_case]
+    shape = (28, 32, 3) if use_case == "texture" else (30, 36, 3)  # a whole number of 16 pixels where it wraps
+    coarse = {"transfer": [(16, 20, 3)], "texture": [(16, 16, 3)], "reconstruct": []}[use_case]
+    assert seen["border"] == ("reflect", "wrap" if use_case == "texture" else "reflect")
     assert [x0.shape for x0 in starts] == [*coarse, shape]
     assert starts[0] == pytest.approx(np.random.default_rng(6).uniform(0.45, 0.55, starts[0].shape))
     if use_case != "texture":
         assert seen["content"].shape == shape
     if use_case != "reconstruct":
-        assert [(image.shape, weight) for image, weight in seen["style"]] == [
+        assert [(image.shape, weight) for image, weight in seen["styles"]] == [
             ((19, 24, 3), 1.0)
         ]  # at its own aspect ratio
+        assert seen["border_of_styles"] == ("reflect", "reflect")
     if use_case == "transfer":  # with the photograph's colours, their mean alone
-        assert seen["style"][0][0].mean((0, 1)) == pytest.approx(seen["content"].mean((0, 1)), abs=0.02)
-        assert seen["style"][0][0].std() != pytest.approx(seen["content"].std(), rel=0.01)
+        assert seen["styles"][0][0].mean((0, 1)) == pytest.approx(seen["content"].mean((0, 1)), abs=0.02)
+        assert seen["styles"][0][0].std() != pytest.approx(seen["content"].std(), rel=0.01)
     if use_case == "reconstruct":
         assert seen["content_layers"] == {"conv2_1": 1.0}
 
@@ -290,7 +298,7 @@ def test_every_setting_is_in_that_test():
     "change",
     [
         {"size": 0}, {"style_size": 0}, {"size": 3.5}, {"iterations": -1}, {"seed": -1}, {"alpha": -1.0},
-        {"beta": np.nan}, {"tv": np.inf}, {"momentum": "much"},
+        {"beta": np.nan}, {"tv": np.inf}, {"momentum": "much"}, {"size": (36, 0)}, {"size": (36,)},
     ],
 )  # fmt: skip
 def test_unusable_settings_are_named(p, a, change):

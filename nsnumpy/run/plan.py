@@ -176,10 +176,10 @@ def _notes(scale: Scale, shapes: Mapping[str, tuple[int, int]], style_size: int 
 
 def _check_sides(s: Settings, scale: Scale, shapes: Mapping[str, tuple[int, int]], least: int) -> None:
     """ValueError that names the size to take if a picture, at this scale, is too small for the deepest layer."""
-    result = s.shape(next(iter(shapes.values())), scale["result"])
+    result = s.size if isinstance(s.size, tuple) else next(iter(shapes.values()))
     for name, shape in {"result": result, **shapes}.items():
         side = side_of(name)
-        height, width = fit_size(shape, scale[side])
+        height, width = s.shape(shape, scale[side]) if name == "result" else fit_size(shape, scale[side])
         if min(height, width) < least:
             size = side_for(shape, least)
             raise ValueError(

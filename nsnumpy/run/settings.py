@@ -215,7 +215,7 @@ class Settings:
     def _of_sides(self, size: Sequence[Any]) -> tuple[int, int]:
         """(H, W); ValueError if it is none, or could be no tile where one is asked for."""
         if len(size) != 2 or not all(_is_whole(n, 1) for n in size):
-            raise ValueError(f"size (H, W) is two whole numbers, 1 or more; got {size!r}")
+            raise ValueError(f"size is a whole number, 1 or more, or two of them, (H, W); got {size!r}")
         height, width = map(int, size)
         h, w = self._tiled((height, width))
         if (h, w) != (height, width):
