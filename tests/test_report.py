@@ -22,8 +22,9 @@ from nsnumpy.losses import STYLE_STATISTICS, gram_matrix
 from nsnumpy.machine import peak_memory
 from nsnumpy.optimize import Ending
 from nsnumpy.study.report.page import result_line
-from nsnumpy.study.report.plots import curves_of, matrix_png, matrix_ticks, number, scales
+from nsnumpy.study.report.plots import curves_of, matrix_png, number, scales
 from nsnumpy.study.report.report import check_report
+from nsnumpy.study.shades import matrix_ticks
 from nsnumpy.vgg import VGG
 
 NAME = """a<b> & "c" 'd'.png"""

@@ -33,6 +33,12 @@ def pixels(text: str) -> int | None:
     return None if text == "own" else positive(text)
 
 
+def side_or_shape(text: str) -> int | tuple[int, int]:
+    """ "512" as 512, "640x480" as (480, 640)."""
+    width, cross, height = text.partition("x")
+    return (positive(height), positive(width)) if cross else positive(width)
+
+
 def _integer(text: str, least: int) -> int:
     try:
         value = int(text)

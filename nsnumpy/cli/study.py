@@ -21,7 +21,7 @@ from ..study.carry import carry_weights, convention_factors
 from ..study.prove import run_checks
 from ..vgg import VGG
 from .command import examples, say
-from .options import PROG, layers, natural, non_negative, positive
+from .options import PROG, layers, natural, non_negative, positive, side_or_shape
 
 _WEIGHTS = ("alpha", "beta", "tv")
 
@@ -53,7 +53,10 @@ def add_commands(commands: Any) -> None:
     command.add_argument("content", metavar="CONTENT", nargs="?", help="the picture to paint; relative needs it")
     command.add_argument("style", metavar="STYLE", nargs="?", help="the picture whose style to take")
     command.add_argument(
-        "--size", metavar="PIXELS|WxH", type=_size, help="the image: its long side, or without pictures WxH (512)"
+        "--size",
+        metavar="PIXELS|WxH",
+        type=side_or_shape,
+        help="the image: its long side, or without pictures WxH (512)",
     )
     command.add_argument("--style-size", metavar="PIXELS", type=positive, help="long side of the style (as --size)")
     command.add_argument("--weights", metavar="FILE", default=BUILTIN, help=f"the network, as for transfer ({BUILTIN})")
@@ -88,12 +91,6 @@ def _run_gradcheck(arguments: argparse.Namespace) -> int:
     if failures:
         _say(f"error: {failures} of the gradients are wrong")
     return int(failures > 0)
-
-
-def _size(text: str) -> int | tuple[int, int]:
-    """ "512" as 512, "640x480" as (480, 640)."""
-    width, cross, height = text.partition("x")
-    return (positive(height), positive(width)) if cross else positive(width)
 
 
 def _run_conventions(arguments: argparse.Namespace) -> int:

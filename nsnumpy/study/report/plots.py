@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ...losses import loss_and_layer
+from ..shades import matrix_shades, viridis
 
 Line = dict[str, Any]
 """A line of `Result.history`."""
@@ -246,41 +247,38 @@ def matrix_png(values: np.ndarray, limit: float) -> bytes:
     ----------
     values : array ``(N, N)``
     limit : float, above 0
-        The value of the last colour. Colours are linear in the logarithm, so that the many small elements are seen
-        beside the few large ones; `matrix_ticks` has the values of the first to the last.
+        The value of the last colour; `matrix_shades` and `matrix_ticks` have the scale.
     """
-    least = matrix_ticks(limit)[0]
-    return _png(np.log(np.maximum(values, least) / least) / math.log(limit / least), "viridis")
-
-
-def matrix_ticks(limit: float) -> list[float]:
-    """Values at equal distances along `bar_png`: the first stands for all below it, too."""
-    return [limit * 10.0**-n for n in (4, 3, 2, 1, 0)]
+    return _png(matrix_shades(values, limit), viridis())
 
 
 def difference_png(values: np.ndarray, limit: float) -> bytes:
     """As `matrix_png`, for values from -limit to limit, in colours that diverge around zero and are linear in the
     square root of the magnitude."""
-    return _png((np.sign(values) * np.sqrt(np.abs(values) / limit) + 1) / 2, "RdBu_r")
+    return _png((np.sign(values) * np.sqrt(np.abs(values) / limit) + 1) / 2, _diverging())
 
 
 def difference_ticks(limit: float) -> list[float]:
-    """As `matrix_ticks`."""
+    """Values at equal distances along its colours, as `matrix_ticks`."""
     return [-limit, -limit / 4, 0.0, limit / 4, limit]
 
 
 def bar_png(signed: bool = False) -> bytes:
     """The colours of `matrix_png`, or of `difference_png`, from the first to the last, one pixel high."""
-    return _png(np.linspace(0, 1, 256)[None], "RdBu_r" if signed else "viridis")
+    return _png(np.linspace(0, 1, 256)[None], _diverging() if signed else viridis())
 
 
-def _png(shades: np.ndarray, colormap: str) -> bytes:
-    """Shades from 0 to 1 in the colours of one of matplotlib's maps."""
+def _diverging() -> np.ndarray:
+    """From blue by white to red: ``(256, 3)``, uint8."""
     import matplotlib
 
-    colours = matplotlib.colormaps[colormap](np.arange(256))[:, :3]
+    return (matplotlib.colormaps["RdBu_r"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+def _png(shades: np.ndarray, palette: np.ndarray) -> bytes:
+    """Shades from 0 to 1 in the colours of a palette ``(256, 3)``, uint8."""
     image = Image.fromarray(np.rint(255 * shades).clip(0, 255).astype(np.uint8))
-    image.putpalette((colours * 255).round().astype(np.uint8).tobytes())
+    image.putpalette(palette.tobytes())
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
     return stream.getvalue()
