@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..architecture import Network, layer_shape, receptive_field
+from ..architecture import Network, layer_shape, minimum_size, receptive_field
 from ..backend import asarray, to_host
 from ..files.decode import srgb_curve
 from ..files.images import Picture, Source, fit_size, opened, png_bytes, save_image, to_bytes
@@ -173,7 +173,8 @@ def _sheet(
 ) -> np.ndarray:
     """Under a head that says what is shown, and how much of the picture one position sees."""
     field, (height, width) = receptive_field(vgg.architecture, layer), x.shape[:2]
-    small = Shown(to_bytes(x), shown_size(x.shape, _PHOTO, _PHOTO), _middle_field(x.shape, positions, field))
+    seen = seen_by_the_middle(vgg, layer, (height, width))
+    small = Shown(to_bytes(x), shown_size(x.shape, _PHOTO, _PHOTO), seen)
     made = (
         f"{vgg.source}, {vgg.pooling} pooling; {width} x {height} pixels, {positions[1]} x {positions[0]} positions. "
         f"In yellow: what one position sees, {field} x {field} pixels."
@@ -182,12 +183,12 @@ def _sheet(
     return np.asarray(draw_sheet(Column([head, body], 2 * GAP)).image)
 
 
-def _middle_field(shape: Sequence[int], positions: Sequence[int], field: int) -> Region:
-    """(top, left, height, width) of what the middle position sees of a picture of this shape."""
+def seen_by_the_middle(vgg: VGG, layer: str, shape: tuple[int, int]) -> Region:
+    """What the middle position of a layer sees of a picture (H, W), as far as the picture goes."""
+    field, stride = receptive_field(vgg.architecture, layer), minimum_size(vgg.architecture, [layer])
     ends = []
-    for side, count in zip(shape[:2], positions, strict=True):
-        stride = side // count
-        begin = stride * (count // 2) - (field - stride) // 2
+    for side in shape:
+        begin = stride * (side // stride // 2) - (field - stride) // 2
         ends.append((max(0, begin), min(side, begin + field)))
     (top, bottom), (left, right) = ends
     return top, left, bottom - top, right - left
