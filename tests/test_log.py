@@ -136,7 +136,7 @@ def test_a_log_of_the_command_line_is_one_also_if_the_run_goes_on(folder, tiny_w
 def test_plot_draws_every_curve(matplotlib, folder, run, capsys, suffix):
     status, out, err = call(capsys, f"plot run.jsonl -o plot.{suffix}")
     first, last = run.history[5]["loss"], run.history[-1]["loss"]
-    told = f"9 iterations to 48 pixels, loss {first:.4g} -> {last:.4g} at the last size"
+    told = f"9 iterations up to 48 pixels, loss {first:.4g} -> {last:.4g} there"
     assert (status, out, err) == (0, [f"plot.{suffix}: {told}"], [])
     assert sorted(os.listdir()) == sorted(["out.png", "run.jsonl", f"plot.{suffix}"])
     if suffix == "png":
@@ -171,7 +171,7 @@ def test_what_is_plotted_is_what_the_page_shows(run):
 def test_the_page_of_a_log_alone(matplotlib, folder, run, capsys):
     status, out, err = call(capsys, "report run.jsonl -o run.html")
     assert (status, len(out), err) == (0, 1, [])
-    assert out[0].startswith("run.html: the report, 9 iterations to 48 pixels, loss ")
+    assert out[0].startswith("run.html: the report, 9 iterations up to 48 pixels, loss ")
     page = Page(Path("run.html").read_text(encoding="utf-8"))
     assert page.texts["h1"] == page.texts["title"] == ["run.jsonl"]
     assert (page.all("img"), page.frames) == ([], [])
@@ -228,7 +228,7 @@ def test_a_run_that_was_killed_has_its_plot_and_page(matplotlib, folder, run, ca
         status, out, err = call(capsys, command)
         note = "run.jsonl: its last line is cut off: the run was killed, perhaps; the 8 before it are taken"
         assert (status, err) == (0, [f"nsnumpy: note: {note}"])
-        assert "6 iterations to 48 pixels" in out[0]
+        assert "6 iterations up to 48 pixels" in out[0]
 
 
 def test_a_run_of_no_iterations(matplotlib, folder, run, capsys):

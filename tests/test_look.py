@@ -231,7 +231,9 @@ def test_look_writes_features_and_gram_matrices(folder, capsys):
     np.testing.assert_array_equal(np.asarray(Image.open("features.png")), sheet.image)
     status, out, err = call(capsys, f"{common} --layer conv2_1 -o gram.png --gram --order number")
     assert (status, err, len(out)) == (0, [], 1)
-    assert out[0].startswith("gram.png: Gram matrix of conv2_1 / 300 positions; 8 filters down and across, by number;")
+    assert out[0].startswith(
+        "gram.png: Gram matrix of conv2_1 / 300 positions; 8 filters down and across, by their numbers;"
+    )
     assert "all 6 filters" in call(capsys, f"{common} --layer conv1_1 -o a.jpg")[1][0]
     assert sorted(os.listdir()) == ["a.jpg", "features.png", "gram.png", "photo.png", "tiny.h5"]
 

@@ -20,13 +20,11 @@ def add_commands(commands: Any) -> None:
     command = commands.add_parser(
         "plot",
         help="draw the log of a run: loss, terms, gradients, steps",
-        description=f"The curves of a file that --log wrote: the loss and its terms, the norms of their gradients, and "
-        f"the step.\n{_NEEDS}",
+        description="The curves of a file that --log wrote: the loss and its terms, the norms of their gradients,\n"
+        f"the step. {_NEEDS}",
         usage="%(prog)s LOG -o OUT",
         allow_abbrev=False,
-        **examples(
-            "nsnumpy plot run.jsonl -o plot.png",
-        ),
+        **examples("nsnumpy plot run.jsonl -o plot.png"),
     )
     command.add_argument("log", metavar="LOG", type=Path, help="the file that --log wrote")
     command.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the plot: png, svg or pdf")
@@ -35,9 +33,8 @@ def add_commands(commands: Any) -> None:
     command = commands.add_parser(
         "report",
         help="write a page about a run from its log, and from its result",
-        description="The page that --report writes, as far as a log knows it: the loss, term by term, gradients, "
-        "steps and times;\nwith the run's result, that picture and the settings that it carries. "
-        f"{_NEEDS}",
+        description="The page that --report writes, as far as a log knows it: the loss, term by term, gradients,\n"
+        f"steps, times; with the run's result, that picture and the settings in it.\n{_NEEDS}",
         usage="%(prog)s LOG [RESULT] -o PAGE",
         allow_abbrev=False,
         **examples(
@@ -78,4 +75,4 @@ def _told(history: Sequence[dict[str, Any]]) -> str:
     last = history[-1]
     first = next(line for line in history if line["size"] == last["size"])
     iterations = plural(last["iteration"] - history[0]["iteration"], "iteration")
-    return f"{iterations} to {last['size']} pixels, loss {first['loss']:.4g} -> {last['loss']:.4g} at the last size"
+    return f"{iterations} up to {last['size']} pixels, loss {first['loss']:.4g} -> {last['loss']:.4g} there"

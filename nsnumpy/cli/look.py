@@ -13,7 +13,7 @@ from ..files.writing import check_distinct
 from ..study.features import MOST, ORDERS, LayerSheet, feature_sheet, gram_sheet
 from ..study.layers import layer_table
 from .command import checking, examples, tell
-from .options import PROG, layer, positive, side_or_shape
+from .options import PROG, layer, positive, size
 
 _OF_A_PICTURE = ("layer", "output", "gram", "filters", "order")
 
@@ -23,9 +23,9 @@ def add_commands(commands: Any) -> None:
     command = commands.add_parser(
         "look",
         help="show a network's layers as a table, or what one layer knows of PHOTO as a picture",
-        description="Without PHOTO, a table of the network's layers: positions and filters, the square of pixels that "
-        "one position\nsees, the pixels from one to the next, parameters. With it, one layer's features of PHOTO, a "
-        "tile for each\nfilter, or their Gram matrix.",
+        description="Without PHOTO, a table of the network's layers: positions and filters, the square of pixels\n"
+        "that one position sees, the pixels from one to the next, parameters. With it, one layer's features\n"
+        "of PHOTO, a tile for each filter, or their Gram matrix.",
         usage="%(prog)s [PHOTO --layer NAME -o OUT] [options]",
         allow_abbrev=False,
         **examples(
@@ -48,9 +48,12 @@ def add_commands(commands: Any) -> None:
         help="of the filters: most energy, the mean square, first; or by number (energy)",
     )
     command.add_argument(
-        "--size", metavar="PIXELS|WxH", type=_size, default=512,
-        help="PHOTO's long side, or own; without it, the picture's, or WxH (512)",
-    )  # fmt: skip
+        "--size",
+        metavar="PIXELS|WxH",
+        type=size,
+        default=512,
+        help="PHOTO's long side, or own; without PHOTO the picture's sides (512)",
+    )
     command.add_argument(
         "--weights",
         metavar="FILE",
@@ -59,10 +62,6 @@ def add_commands(commands: Any) -> None:
     )
     command.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
     command.set_defaults(run=_run)
-
-
-def _size(text: str) -> int | tuple[int, int] | None:
-    return None if text == "own" else side_or_shape(text)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -78,17 +77,18 @@ def _run(arguments: argparse.Namespace) -> int:
         output = check_output(arguments.output)
         check_distinct([output], [path for path in (arguments.photo, arguments.weights) if path not in BUILTINS])
         vgg = load_vgg(arguments.weights, pooling=arguments.pooling)
-        given: dict[str, Any] = {"vgg": vgg, "size": arguments.size, "order": arguments.order or "energy"}
+        order = arguments.order or "energy"
+        given: dict[str, Any] = {"vgg": vgg, "size": arguments.size, "order": order}
         if arguments.gram:
             sheet = gram_sheet(arguments.photo, arguments.layer, **given)
         else:
             sheet = feature_sheet(arguments.photo, arguments.layer, most=arguments.filters or MOST, **given)
     sheet.save(output)
-    tell(_gram_told(arguments, sheet) if arguments.gram else _features_told(arguments, sheet))
+    tell(f"{output}: {_gram_told(sheet, order) if arguments.gram else _features_told(sheet)}")
     return 0
 
 
-def _features_told(arguments: argparse.Namespace, sheet: LayerSheet) -> str:
+def _features_told(sheet: LayerSheet) -> str:
     """What is shown, and its values."""
     height, width = sheet.positions
     shown, every = len(sheet.filters), len(sheet.energies)
@@ -96,19 +96,18 @@ def _features_told(arguments: argparse.Namespace, sheet: LayerSheet) -> str:
     which = f"all {every} filters" if shown == every else f"{shown} of {every} filters, with {share:.0%} of the energy"
     low, high = sheet.limits
     return (
-        f"{arguments.output}: {sheet.layer}, {width} x {height} positions; {which}; values from {low:.4g} to "
+        f"{sheet.layer}, {width} x {height} positions; {which}; values from {low:.4g} to "
         f"{high:.4g}; each tile is black at 0, and white at the greatest value of its filter\n"
         f"filters: {', '.join(map(str, sheet.filters))}"
     )
 
 
-def _gram_told(arguments: argparse.Namespace, sheet: LayerSheet) -> str:
+def _gram_told(sheet: LayerSheet, order: str) -> str:
     height, width = sheet.positions
     low, high = sheet.limits
-    order = "the strongest first" if (arguments.order or "energy") == "energy" else "by number"
     return (
-        f"{arguments.output}: Gram matrix of {sheet.layer} / {width * height} positions; {len(sheet.filters)} filters "
-        f"down and across, {order}; elements from {low:.4g} to {high:.4g}, the scale logarithmic, its first colour at "
+        f"Gram matrix of {sheet.layer} / {width * height} positions; {len(sheet.filters)} filters "
+        f"down and across{ORDERS[order]}; elements from {low:.4g} to {high:.4g}, the scale logarithmic, its first colour at "
         f"{high / 1e4:.4g} and below"
     )
 

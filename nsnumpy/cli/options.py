@@ -28,13 +28,13 @@ def positive(text: str) -> int:
     return _integer(text, 1)
 
 
-def pixels(text: str) -> int | None:
-    """A picture's long side; None for its own."""
-    return None if text == "own" else positive(text)
+def size(text: str) -> int | tuple[int, int] | None:
+    """As `sides`; None for a picture's own."""
+    return None if text == "own" else sides(text)
 
 
-def side_or_shape(text: str) -> int | tuple[int, int]:
-    """ "512" as 512, "640x480" as (480, 640)."""
+def sides(text: str) -> int | tuple[int, int]:
+    """ "512", a long side, as 512, and "640x480" as (480, 640)."""
     width, cross, height = text.partition("x")
     return (positive(height), positive(width)) if cross else positive(width)
 
@@ -97,7 +97,7 @@ def layers(text: str) -> dict[str, float | None]:
 
 
 _ARGUMENTS: dict[str, dict[str, Any]] = {
-    "size": {"type": pixels, "metavar": "PIXELS"},
+    "size": {"type": size, "metavar": "PIXELS"},
     "style_size": {"type": positive, "metavar": "PIXELS"},
     "scales": {"type": _positives, "metavar": "PIXELS,..."},
     "iterations": {"type": _naturals, "metavar": "N"},

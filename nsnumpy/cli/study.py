@@ -21,7 +21,7 @@ from ..study.carry import carry_weights, convention_factors
 from ..study.prove import run_checks
 from ..vgg import VGG
 from .command import examples, say
-from .options import PROG, layers, natural, non_negative, positive, side_or_shape
+from .options import PROG, layers, natural, non_negative, positive, sides
 
 _WEIGHTS = ("alpha", "beta", "tv")
 
@@ -53,10 +53,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument("content", metavar="CONTENT", nargs="?", help="the picture to paint; relative needs it")
     command.add_argument("style", metavar="STYLE", nargs="?", help="the picture whose style to take")
     command.add_argument(
-        "--size",
-        metavar="PIXELS|WxH",
-        type=side_or_shape,
-        help="the image: its long side, or without pictures WxH (512)",
+        "--size", metavar="PIXELS|WxH", type=sides, help="the image: its long side, or without pictures WxH (512)"
     )
     command.add_argument("--style-size", metavar="PIXELS", type=positive, help="long side of the style (as --size)")
     command.add_argument("--weights", metavar="FILE", default=BUILTIN, help=f"the network, as for transfer ({BUILTIN})")

@@ -76,7 +76,11 @@ def feature_sheet(
         The picture's long side in pixels; None is its own.
     most : int
         How many filters are shown; of more, those with the most energy.
-    order : "energy", the strongest first, or "number"
+    order : "energy", the one with most first, or "number"
+
+    Returns
+    -------
+    LayerSheet
 
     Raises
     ------
@@ -84,6 +88,15 @@ def feature_sheet(
         If the layer or the order is unknown, `most` is less than 1, or the picture cannot be read or is too small.
     OSError
         If the picture cannot be read.
+    MemoryError
+        If the features would take more memory than there is.
+
+    Examples
+    --------
+    >>> import nsnumpy as ns
+    >>> sheet = ns.feature_sheet("sample:coast", "conv2_1", vgg=ns.load_vgg(), size=64, most=8)
+    >>> sheet.positions, len(sheet.filters), sheet.image.shape[2]
+    ((24, 32), 8, 3)
     """
     if most < 1:
         raise ValueError(f"1 filter or more expected; most={most}")
@@ -114,9 +127,9 @@ def feature_sheet(
 def gram_sheet(picture: Picture, layer: str, *, vgg: VGG, size: int | None = 512, order: str = "energy") -> LayerSheet:
     """The Gram matrix of one layer, per position: ``G / M``, what the style loss compares, a square for each pair.
 
-    Shades are linear in the logarithm: black is a ten thousandth of the greatest element, or less; white the greatest.
+    Colours are linear in the logarithm, from a ten thousandth of the greatest element, or less, to the greatest.
 
-    Parameters, and errors, as for `feature_sheet`. The energies are the diagonal.
+    Parameters and errors as for `feature_sheet`. The energies are its diagonal.
     """
     (layer,) = vgg.resolve([layer])
     source, x = _seen(picture, vgg, layer, size)
