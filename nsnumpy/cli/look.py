@@ -106,8 +106,8 @@ def _gram_told(sheet: LayerSheet, order: str) -> str:
     height, width = sheet.positions
     low, high = sheet.limits
     return (
-        f"Gram matrix of {sheet.layer} / {width * height} positions; {len(sheet.filters)} filters "
-        f"down and across{ORDERS[order]}; elements from {low:.4g} to {high:.4g}, the scale logarithmic, its first colour at "
+        f"Gram matrix of {sheet.layer} / {width * height} positions; {len(sheet.filters)} filters down and across"
+        f"{ORDERS[order]}; elements from {low:.4g} to {high:.4g}; the scale is logarithmic, its first colour "
         f"{high / 1e4:.4g} and below"
     )
 
