@@ -153,8 +153,8 @@ def test_plot_draws_every_curve(matplotlib, folder, run, capsys, suffix):
 
 
 def test_a_title_is_no_formula(matplotlib, folder, run):
-    ns.write_plot("plot.svg", run.history, r"run$\frac.jsonl")
-    assert r"run$\frac.jsonl" in Path("plot.svg").read_text()
+    ns.write_plot("plot.svg", run.history, r"run$\frac$.jsonl")
+    assert r"run$\frac$.jsonl" in Path("plot.svg").read_text()
 
 
 def test_what_is_plotted_is_what_the_page_shows(run):

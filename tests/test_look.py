@@ -225,7 +225,7 @@ def test_look_writes_features_and_gram_matrices(folder, capsys):
     status, out, err = call(capsys, f"{common} --layer relu2_1 -o features.png --filters 3")
     sheet = ns.feature_sheet("photo.png", "conv2_1", vgg=ns.load_vgg("tiny.h5"), size=None, most=3)
     assert (status, err, len(out)) == (0, [], 2)
-    assert out[0].startswith("features.png: conv2_1, 20 x 15 positions; 3 of 8 filters, with ")
+    assert out[0].startswith("features.png: conv2_1, 20 x 15 positions; the 3 of 8 filters with most energy, ")
     assert f"values from {sheet.limits[0]:.4g} to {sheet.limits[1]:.4g}; " in out[0]
     assert out[1] == f"filters: {', '.join(map(str, sheet.filters))}"
     np.testing.assert_array_equal(np.asarray(Image.open("features.png")), sheet.image)

@@ -92,8 +92,9 @@ def _features_told(sheet: LayerSheet) -> str:
     """What is shown, and its values."""
     height, width = sheet.positions
     shown, every = len(sheet.filters), len(sheet.energies)
-    share = sheet.energies[sheet.filters].sum() / (sheet.energies.sum() or 1.0)
-    which = f"all {every} filters" if shown == every else f"{shown} of {every} filters, with {share:.0%} of the energy"
+    share = 100 * sheet.energies[sheet.filters].sum() / (sheet.energies.sum() or 1.0)
+    strongest = f"the {shown} of {every} filters with most energy, {share:.0f} % of it"
+    which = f"all {every} filters" if shown == every else strongest
     low, high = sheet.limits
     return (
         f"{sheet.layer}, {width} x {height} positions; {which}; values from {low:.4g} to "

@@ -21,7 +21,7 @@ from ..vgg import VGG
 from .contact import FAINT, GAP, LABEL, Column, Part, Region, Row, Scale, Shown, Text, draw_sheet, headed, shown_size
 from .shades import matrix_shades, matrix_ticks, viridis
 
-ORDERS = {"energy": ", the one with most energy first", "number": ", by their numbers"}
+ORDERS = {"energy": ", the strongest first", "number": ", by their numbers"}
 MOST = 64  # filters on a sheet, unless another number is asked for
 _TILE, _PHOTO, _MATRIX = 160, 200, 768  # long sides in pixels, about
 _LABEL = 112  # least width of a tile with its label
@@ -115,10 +115,11 @@ def feature_sheet(
         label = Row([Text(f"{n}", 40), Text(_number(greatest), _LABEL - 40, LABEL, FAINT)], 0)
         cells.append(Column([Shown(np.stack([grey] * 3, axis=-1), size_shown), label]))
     rows = [Row(cells[n : n + _ACROSS]) for n in range(0, len(cells), _ACROSS)]
-    shown = "All" if len(filters) == len(energies) else f"{len(filters)} of the"
+    N = len(energies)
+    shown = f"All {N} filters" if len(filters) == N else f"The {len(filters)} of {N} filters with most energy"
     told = (
-        f"{shown} {len(energies)} filters{ORDERS[order]}. Below each: its number, and its greatest value, which is "
-        "white. Black is 0, and light grows in proportion to the value."
+        f"{shown}{ORDERS[order]}. Below each: its number, and its greatest value, which is white. Black is 0, and "
+        "light grows in proportion to the value."
     )
     image = _sheet(f"{layer} of", vgg, layer, source, x, F.shape[:2], told, Column(rows, GAP))
     return LayerSheet(image, layer, F.shape[:2], filters, energies, limits)
