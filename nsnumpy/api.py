@@ -1,7 +1,7 @@
 """The public names: what `import nsnumpy as ns` gives."""
 
 from ._version import __version__
-from .architecture import Preprocessing, layer_names
+from .architecture import Preprocessing, layer_names, receptive_field
 from .backend import DeviceError, get_xp
 from .files.decode import PictureError, sample_names
 from .files.images import load_image, read_settings, save_image
@@ -15,8 +15,11 @@ from .run.results import Progress, Result
 from .run.run import Run
 from .run.settings import Settings
 from .study.carry import carry_weights
+from .study.features import LayerSheet, feature_sheet, gram_sheet
 from .study.figure.claims import Claim, FigureCell
 from .study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
+from .study.layers import LayerRow, layer_table
+from .study.report.log import LogError, read_log, write_log_report, write_plot
 from .study.report.report import Frames, ReportError, write_report
 from .use_cases import reconstruct, texture, transfer
 from .vgg import VGG
@@ -29,6 +32,9 @@ __all__ = [
     "FigureCell",
     "Frames",
     "KinkError",
+    "LayerRow",
+    "LayerSheet",
+    "LogError",
     "Objective",
     "PictureError",
     "Plan",
@@ -45,14 +51,19 @@ __all__ = [
     "check_adjoint",
     "check_gradient",
     "content_figure",
+    "feature_sheet",
     "get_xp",
+    "gram_sheet",
     "layer_names",
+    "layer_table",
     "load_image",
     "load_vgg",
     "minimize",
     "plan",
+    "read_log",
     "read_settings",
     "read_weights",
+    "receptive_field",
     "reconstruct",
     "sample_names",
     "save_image",
@@ -60,6 +71,8 @@ __all__ = [
     "texture",
     "tradeoff_figure",
     "transfer",
+    "write_log_report",
+    "write_plot",
     "write_report",
     "write_weights",
 ]

@@ -107,6 +107,38 @@ def minimum_size(architecture: str, layers: Iterable[str]) -> int:
     return 2 ** sum(name.startswith("pool") for name in above)
 
 
+def receptive_field(architecture: str, layer: str) -> int:
+    """The side of the square of the picture that one position of a layer sees, in pixels.
+
+    A 3x3 convolution sees one position of its input further on either side, 2x2 pooling one further on one side; a
+    position of the input is as many pixels from the next one as the poolings before it make.
+
+    Parameters
+    ----------
+    architecture : "vgg19" or "vgg16"
+    layer : str
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown.
+
+    Examples
+    --------
+    >>> receptive_field("vgg19", "conv5_1"), receptive_field("vgg16", "conv5_1")
+    (156, 132)
+    """
+    names = layer_names(architecture)
+    (name,) = resolve_layers(architecture, convolutions(names), [layer])
+    side = stride = 1
+    for each in names[: names.index(name) + 1]:
+        if each.startswith("pool"):
+            side, stride = side + stride, 2 * stride
+        else:
+            side += 2 * stride
+    return side
+
+
 def layer_shape(architecture: str, filters: Mapping[str, int], name: str, size: Sequence[int]) -> tuple[int, int, int]:
     """The shape (H, W, N) of a layer's features, of a picture of (H, W) pixels.
 

@@ -122,8 +122,9 @@ def test_the_guides_commands_run(arguments, tmp_path, monkeypatch):
             save_image(f"{name}{number}.jpg", load_image(sample, 96))
     there = ["builtin" if argument in ("vgg19", "network.h5", "mine.h5") else argument for argument in arguments]
     small = MADE_SMALL.get(arguments[0], "").split()
-    if "--resume" in there or "--like" in there:
-        assert main(["transfer", "photo.jpg", "painting.jpg", "-o", "out.png", "--checkpoint", "run.h5", *small]) == 0
+    if "--resume" in there or "--like" in there or "run.jsonl" in there:
+        kept = ["--checkpoint", "run.h5", "--log", "run.jsonl", *MADE_SMALL["transfer"].split()]
+        assert main(["transfer", "photo.jpg", "painting.jpg", "-o", "out.png", *kept]) == 0
     assert main([*there, *small]) == 0
     if "-o" in there:
         assert (tmp_path / there[there.index("-o") + 1]).exists()

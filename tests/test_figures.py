@@ -19,6 +19,7 @@ from PIL import Image
 
 import nsnumpy as ns
 from nsnumpy.cli.main import main
+from nsnumpy.study.contact import FRAME, LABEL, Text, draw_sheet, most_detailed, shown_size
 from nsnumpy.study.figure import cells as cells_module
 from nsnumpy.study.figure.claims import (
     Claim,
@@ -29,7 +30,6 @@ from nsnumpy.study.figure.claims import (
     style_claims,
     tradeoff_claims,
 )
-from nsnumpy.study.figure.contact import FRAME, LABEL, Text, draw_sheet, most_detailed, shown_size
 from nsnumpy.study.figure.plan import RATIOS
 from nsnumpy.study.figure.sheet import _compared, content_sheet, style_sheet, tradeoff_sheet
 

@@ -22,8 +22,9 @@ from nsnumpy.losses import STYLE_STATISTICS, gram_matrix
 from nsnumpy.machine import peak_memory
 from nsnumpy.optimize import Ending
 from nsnumpy.study.report.page import result_line
-from nsnumpy.study.report.plots import curves_of, matrix_png, matrix_ticks, number, scales
+from nsnumpy.study.report.plots import curves_of, matrix_png, number, scales
 from nsnumpy.study.report.report import check_report
+from nsnumpy.study.shades import matrix_ticks
 from nsnumpy.vgg import VGG
 
 NAME = """a<b> & "c" 'd'.png"""
@@ -375,7 +376,8 @@ def test_what_cannot_be_written_is_told_before_the_run(matplotlib, tmp_path, mon
     assert check_report(str(tmp_path / "run.html")) == tmp_path / "run.html"
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "matplotlib.figure")
-    with pytest.raises(ReportError, match=re.escape("a report needs matplotlib: pip install matplotlib")):
+    message = re.escape("a report needs matplotlib, the extra `report`: pip install matplotlib")
+    with pytest.raises(ReportError, match=message):
         check_report(tmp_path / "run.html")
 
 
@@ -466,7 +468,7 @@ def test_without_matplotlib_the_run_does_not_begin(folder, capsys, monkeypatch):
     monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
     status, out, err = call(capsys, f"{COMMAND} --report run.html")
     assert (status, out) == (2, [])
-    assert err == ["nsnumpy: error: a report needs matplotlib: pip install matplotlib"]
+    assert err == ["nsnumpy: error: a report needs matplotlib, the extra `report`: pip install matplotlib"]
     assert not os.path.exists("out.png")
     assert call(capsys, COMMAND)[0] == 0  # and is not needed for anything else
 

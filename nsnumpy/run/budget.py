@@ -119,6 +119,16 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     }
 
 
+def forward_memory(network: Network, layer: str, size: Size, threads: int) -> int:
+    """The peak of a forward pass to a layer, in bytes: the picture, what passes through the network, and scratch; the
+    network itself is there already. Errors as `run_memory`."""
+    names = network.resolve([layer])
+    check_size(network.architecture, names, (*size, 3))
+    passed = _walk(network, network.steps(names), size, Workers(threads), False)
+    picture = math.prod(size) * 3 * network.itemsize
+    return 2 * picture + _forward(passed, set(), picture, keep=False) + _scratch(passed, threads) * network.itemsize
+
+
 def run_seconds(network: Network, run: Run, rates: Rates) -> float:
     """Seconds for one evaluation of loss and gradient, by `measured_rates`."""
     layers = [*run.content_layers, *run.style_layers]

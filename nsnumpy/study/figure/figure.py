@@ -25,9 +25,9 @@ from ..._version import __version__
 from ...files.images import Picture, save_image
 from ...files.writing import atomic_path, check_distinct, check_folder
 from ...machine import usable_cores
+from ..contact import Sheet, most_detailed
 from .cells import RECORD, Job, compute_cells, other_cell, plain, read_cell
 from .claims import Claim, FigureCell, content_claims, style_claims, tradeoff_claims
-from .contact import Sheet, most_detailed
 from .plan import FIGURE_LAYERS, FigurePlan, figure_files, plan_figure, settings_line
 from .sheet import content_sheet, style_sheet, tradeoff_sheet
 

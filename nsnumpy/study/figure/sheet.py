@@ -7,8 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .claims import REFUTED, Claim, FigureCell, set_name
-from .contact import (
+from ..contact import (
     BAD,
     FAINT,
     GAP,
@@ -17,19 +16,20 @@ from .contact import (
     INK,
     LABEL,
     LEAST,
-    TITLE,
     Blank,
     Column,
     Part,
+    Region,
     Row,
     Sheet,
     Shown,
     Text,
     draw_sheet,
+    headed,
     shown_size,
 )
+from .claims import REFUTED, Claim, FigureCell, set_name
 
-Region = tuple[int, int, int, int]
 _ROW_LABEL, _SMALL = 110, 120  # width of a row's label; long side of the small pictures beside a title
 
 
@@ -116,10 +116,8 @@ def _sheet(
 ) -> Sheet:
     """Title and settings, with small pictures at their left; the body; the claims."""
     small = [Shown(picture, shown_size(picture.shape, _SMALL, _SMALL)) for picture in pictures]
-    beside = sum(picture.width + GAP for picture in small)
-    width = max(body.width, beside + 400)
-    words = Column([Text(title, width - beside, TITLE), Text(settings, width - beside, LABEL, FAINT)])
-    parts: list[Part] = [Row([*small, words]), body]
+    width = max(body.width, sum(picture.width + GAP for picture in small) + 400)
+    parts: list[Part] = [headed(title, settings, small, width), body]
     for claim in claims:
         verdict, color = {True: ("yes", GOOD), False: ("NO", BAD), None: ("cannot be told", BAD)}[claim.holds]
         found = [Text(f"{claim.text}: {verdict}", width, HEADING, color)]

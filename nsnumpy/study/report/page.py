@@ -11,7 +11,7 @@ from string import Template
 from typing import Any
 
 from ...run.inputs import style_names
-from .plots import TIMES, Curve, Line, colour_variables, curves_of, number, plot, scales, whole_curve
+from .plots import TIMES, Curve, Graph, Line, colour_variables, curves_of, number, plot, scales, whole_curve
 from .style import Matrices, style_section
 
 
@@ -38,17 +38,23 @@ class Contents:
 
     Attributes
     ----------
+    title : str
+    loss : float
+        Of the result.
     settings, history, stopped : as those of a `Result`
+        The settings are empty if they are not known, as are the pictures and what is below.
     network, versions : parts of the settings that have tables of their own
     pictures : list of Shown
         Content, style and result, as far as there are such.
     frames : list of Frame
         The last one is the result.
-    aspect : (width, height) of the result
+    aspect : (width, height) of the result, or None
     matrices : list of Matrices
     peak_bytes : int, or None
     """
 
+    title: str
+    loss: float
     settings: Mapping[str, Any]
     network: Mapping[str, Any]
     versions: Mapping[str, str]
@@ -56,7 +62,7 @@ class Contents:
     stopped: str
     pictures: Sequence[Shown]
     frames: Sequence[Frame]
-    aspect: tuple[int, int]
+    aspect: tuple[int, int] | None
     matrices: Sequence[Matrices]
     peak_bytes: int | None
 
@@ -78,7 +84,7 @@ def page(contents: Contents) -> str:
     ]
     template = (resources.files("nsnumpy") / "data" / "report.html").read_text(encoding="utf-8")
     return Template(template).substitute(
-        title=_text(title_of(contents.settings)),
+        title=_text(contents.title),
         light=light,
         dark=dark,
         summary=_summary(contents),
@@ -107,15 +113,17 @@ def _text(value: Any) -> str:
 
 
 def _summary(contents: Contents) -> str:
-    line, last = result_line(contents.history, contents.settings["loss"]), contents.history[-1]
-    width, height = contents.aspect
-    parts = [f"{width} {TIMES} {height} pixels", f"{last['iteration']} iterations"]
+    line, last = result_line(contents.history, contents.loss), contents.history[-1]
+    sides = [last["size"]] if contents.aspect is None else contents.aspect
+    parts = [f"{f' {TIMES} '.join(map(str, sides))} pixels", f"{last['iteration']} iterations"]
     parts += [f"{last['seconds']:.1f} s", f"loss {number(line['loss'])}"]
     made = f'<p class="muted">{_text(", ".join(parts))}</p>'
     return made + (f'\n<p class="note">The run ended early: {_text(contents.stopped)}.</p>' if contents.stopped else "")
 
 
 def _pictures(contents: Contents) -> str:
+    if not contents.pictures:
+        return ""
     figures = [
         f'<figure><img src="{_text(p.src)}" alt="{_text(p.alt)}"><figcaption>{_text(p.caption)}</figcaption></figure>'
         for p in contents.pictures
@@ -124,6 +132,8 @@ def _pictures(contents: Contents) -> str:
 
 
 def _way(contents: Contents) -> str:
+    if not (contents.frames and contents.aspect):
+        return ""
     width, height = contents.aspect
     last = contents.frames[-1].shown
     size = f"aspect-ratio:{width}/{height};width:min(100%, 40rem, {75 * width / height:.1f}vh)"
@@ -137,8 +147,8 @@ marks the iteration that is shown.</p>
 </section>"""
 
 
-def _losses(contents: Contents, curves: Mapping[str, Curve]) -> str:
-    history = contents.history
+def graphs_of(history: Sequence[Line], curves: Mapping[str, Curve]) -> list[Graph]:
+    """The plots of a run: the loss and its terms, the norms of their gradients, the step."""
     total, pixels, step = whole_curve("total"), whole_curve("whole gradient, to the pixels"), whole_curve("step")
     terms = [(curve, [line["terms"][name] for line in history]) for name, curve in curves.items()]
     norms = [(curve, [line["gradient_norms"][name] for line in history]) for name, curve in curves.items()]
@@ -148,16 +158,14 @@ def _losses(contents: Contents, curves: Mapping[str, Curve]) -> str:
         if len(scales(history)) > 1
         else ""
     )
-    figures = [
-        _plot(
-            history,
+    return [
+        Graph(
             [(total, [line["loss"] for line in history]), *terms],
             "loss, weighted",
             "Loss and its terms over the iterations",
             "The loss and what it is the sum of: each term with its weight." + borders,
         ),
-        _plot(
-            history,
+        Graph(
             [(pixels, [line["gradient_norms"]["pixels"] for line in history]), *norms],
             "norm of the gradient",
             "Norms of the gradients over the iterations",
@@ -165,28 +173,32 @@ def _losses(contents: Contents, curves: Mapping[str, Curve]) -> str:
             "and for the whole gradient, to the pixels). Layers have features of different size: compare a line with "
             "itself before you compare it with another.",
         ),
-        _plot(
-            history,
+        Graph(
             [(step, [line["step"] for line in history])],
             "step length, pixel values 0 to 1",
             "Step length over the iterations",
             "Euclidean length of the step over all pixels and colours; a larger picture has longer steps.",
         ),
     ]
+
+
+def _losses(contents: Contents, curves: Mapping[str, Curve]) -> str:
+    history = contents.history
+    figures = [_plot(history, graph) for graph in graphs_of(history, curves)]
     return f"""<section>
 <h2>Where the loss comes from</h2>
 <p>The loss of the result, and that at the start of its scale, term by term.</p>
-{_terms_table(history, curves, contents.settings["loss"])}
+{_terms_table(history, curves, contents.loss)}
 <div class="plots">{"".join(figures)}</div>
 </section>"""
 
 
-def _plot(
-    history: Sequence[Line], drawn: Sequence[tuple[Curve, Sequence[float]]], label: str, title: str, caption: str
-) -> str:
+def _plot(history: Sequence[Line], graph: Graph) -> str:
+    drawn = graph.drawn
     keys = "".join(f"<li>{_key(curve)}{_text(curve.label)}</li>" for curve, _ in drawn) if len(drawn) > 1 else ""
     legend = f'<ul class="legend">{keys}</ul>' if keys else ""
-    return f"<figure>{plot(history, drawn, label, title)}{legend}<figcaption>{_text(caption)}</figcaption></figure>"
+    svg = plot(history, drawn, graph.label, graph.title)
+    return f"<figure>{svg}{legend}<figcaption>{_text(graph.caption)}</figcaption></figure>"
 
 
 def _key(curve: Curve) -> str:
@@ -226,8 +238,9 @@ def _tables(contents: Contents) -> str:
     network, versions = contents.network, contents.versions
     rest = {name: value for name, value in contents.settings.items() if name not in {*network, *versions}}
     tables = [("Time and memory", _cost(contents)), ("Network", network), ("Versions", versions)]
-    left, right = _table("Settings", rest), "".join(_table(*table) for table in tables)
-    return f'<section>\n<h2>The run</h2>\n<div class="tables"><div>{left}</div><div>{right}</div></div>\n</section>'
+    columns = (_table("Settings", rest), "".join(_table(*table) for table in tables))
+    shown = "".join(f"<div>{column}</div>" for column in columns if column)
+    return f'<section>\n<h2>The run</h2>\n<div class="tables">{shown}</div>\n</section>'
 
 
 def _cost(contents: Contents) -> dict[str, str]:
@@ -244,6 +257,8 @@ def _cost(contents: Contents) -> dict[str, str]:
 
 
 def _table(title: str, rows: Mapping[str, Any]) -> str:
+    if not rows:
+        return ""
     body = "".join(f'<tr><th scope="row">{_text(k)}</th><td>{_text(_value(v))}</td></tr>' for k, v in rows.items())
     return f"<h3>{_text(title)}</h3><table><tbody>{body}</tbody></table>"
 

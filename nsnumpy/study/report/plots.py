@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ...losses import loss_and_layer
+from ..shades import matrix_shades, viridis
 
 Line = dict[str, Any]
 """A line of `Result.history`."""
@@ -32,6 +34,7 @@ DASHES = ((), (4.0, 1.6))  # neighbours in a family differ in these, too
 _WIDTH, _HEIGHT = 5.2, 3.0  # inches; text of 9 points is readable at a phone's width still
 _AXES = (0.13, 0.145, 0.85, 0.765)  # left, bottom, width, height: fractions of the figure
 TIMES = "\N{MULTIPLICATION SIGN}"
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 _DECADES = 10  # what is smaller than the largest by more than this is not shown
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -57,6 +60,17 @@ class Curve:
     colours: tuple[str, str]
     dashes: tuple[float, ...] = ()
     width: float = 1.3
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A plot: pairs of a curve and its values, one for each line of the history; what stands at the vertical axis; what
+    the plot shows, for who cannot see it; and what is said of it."""
+
+    drawn: Sequence[tuple[Curve, Sequence[float]]]
+    label: str
+    title: str
+    caption: str
 
 
 def curves_of(terms: Sequence[str]) -> dict[str, Curve]:
@@ -115,18 +129,45 @@ def plot(history: Sequence[Line], drawn: Sequence[tuple[Curve, Sequence[float]]]
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(_WIDTH, _HEIGHT))
-        axes = figure.add_axes(_AXES)
-        first, last = _scale_borders(axes, history)
-        _set_vertical(axes, [value for _, values in drawn for value in values], matplotlib.ticker)
-        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins=7, integer=True))
-        axes.set(xlabel="iteration", ylabel=label)
-        for curve, values in drawn:
-            _draw(axes, curve, scales(history), values)
+        ends = _plot_in(figure.add_axes(_AXES), history, drawn, label, matplotlib.ticker)
         stream = io.StringIO()
         FigureCanvasSVG(figure).print_svg(stream, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     colours = [(name, light) for name, (light, _) in PAGE_COLOURS.items()]
     colours += [(curve.variable, curve.colours[0]) for curve, _ in drawn if curve.variable != "ink"]
-    return _inline(stream.getvalue(), title, colours, (first, last))
+    return _inline(stream.getvalue(), title, colours, ends)
+
+
+def plots_in_file(path: Path, history: Sequence[Line], graphs: Sequence[Graph], title: str) -> None:
+    """Plots below each other as a file, each with its legend; the suffix is one of `PLOT_SUFFIXES`."""
+    with _matplotlib() as matplotlib:
+        from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
+
+        figure = Figure(figsize=(10, 1 + 3.3 * len(graphs)), facecolor="white", layout="constrained")
+        figure.suptitle(title, fontsize=12, color=PAGE_COLOURS["ink"][0], ha="left", x=0.01, parse_math=False)
+        for axes, graph in zip(figure.subplots(len(graphs), squeeze=False)[:, 0], graphs, strict=True):
+            _plot_in(axes, history, graph.drawn, graph.label, matplotlib.ticker)
+            keys = [
+                Line2D(
+                    [], [], color=curve.colours[0], linewidth=curve.width, linestyle=_style(curve), label=curve.label
+                )
+                for curve, _ in graph.drawn
+            ]
+            axes.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, handlelength=2.6)
+        figure.savefig(path, dpi=150)
+
+
+def _plot_in(
+    axes: Any, history: Sequence[Line], drawn: Sequence[tuple[Curve, Sequence[float]]], label: str, ticker: Any
+) -> tuple[float, float]:
+    """Draw curves over the iterations; return the axis's ends."""
+    ends = _scale_borders(axes, history)
+    _set_vertical(axes, [value for _, values in drawn for value in values], ticker)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=7, integer=True))
+    axes.set(xlabel="iteration", ylabel=label)
+    for curve, values in drawn:
+        _draw(axes, curve, scales(history), values)
+    return ends
 
 
 @contextmanager
@@ -208,10 +249,14 @@ def _draw(axes: Any, curve: Curve, parts: Sequence[Sequence[Line]], values: Sequ
         at = [line["iteration"] for line in lines]
         shown = [value if value > 0 else math.nan for value in values[begin : begin + len(lines)]]
         alone = sum(map(math.isfinite, shown)) == 1  # a line through one point would not be seen
-        style = (0, curve.dashes) if curve.dashes else "-"
         marker = "o" if alone else None
-        axes.plot(at, shown, color=curve.colours[0], linewidth=curve.width, linestyle=style, marker=marker, ms=3)
+        color, width, style = curve.colours[0], curve.width, _style(curve)
+        axes.plot(at, shown, color=color, linewidth=width, linestyle=style, marker=marker, ms=3)
         begin += len(lines)
+
+
+def _style(curve: Curve) -> Any:
+    return (0, curve.dashes) if curve.dashes else "-"
 
 
 def _inline(svg: str, title: str, colours: Sequence[tuple[str, str]], ends: tuple[float, float]) -> str:
@@ -246,41 +291,38 @@ def matrix_png(values: np.ndarray, limit: float) -> bytes:
     ----------
     values : array ``(N, N)``
     limit : float, above 0
-        The value of the last colour. Colours are linear in the logarithm, so that the many small elements are seen
-        beside the few large ones; `matrix_ticks` has the values of the first to the last.
+        The value of the last colour; `matrix_shades` and `matrix_ticks` have the scale.
     """
-    least = matrix_ticks(limit)[0]
-    return _png(np.log(np.maximum(values, least) / least) / math.log(limit / least), "viridis")
-
-
-def matrix_ticks(limit: float) -> list[float]:
-    """Values at equal distances along `bar_png`: the first stands for all below it, too."""
-    return [limit * 10.0**-n for n in (4, 3, 2, 1, 0)]
+    return _png(matrix_shades(values, limit), viridis())
 
 
 def difference_png(values: np.ndarray, limit: float) -> bytes:
     """As `matrix_png`, for values from -limit to limit, in colours that diverge around zero and are linear in the
     square root of the magnitude."""
-    return _png((np.sign(values) * np.sqrt(np.abs(values) / limit) + 1) / 2, "RdBu_r")
+    return _png((np.sign(values) * np.sqrt(np.abs(values) / limit) + 1) / 2, _diverging())
 
 
 def difference_ticks(limit: float) -> list[float]:
-    """As `matrix_ticks`."""
+    """Values at equal distances along its colours, as `matrix_ticks`."""
     return [-limit, -limit / 4, 0.0, limit / 4, limit]
 
 
 def bar_png(signed: bool = False) -> bytes:
     """The colours of `matrix_png`, or of `difference_png`, from the first to the last, one pixel high."""
-    return _png(np.linspace(0, 1, 256)[None], "RdBu_r" if signed else "viridis")
+    return _png(np.linspace(0, 1, 256)[None], _diverging() if signed else viridis())
 
 
-def _png(shades: np.ndarray, colormap: str) -> bytes:
-    """Shades from 0 to 1 in the colours of one of matplotlib's maps."""
+def _diverging() -> np.ndarray:
+    """From blue by white to red: ``(256, 3)``, uint8."""
     import matplotlib
 
-    colours = matplotlib.colormaps[colormap](np.arange(256))[:, :3]
+    return (matplotlib.colormaps["RdBu_r"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+def _png(shades: np.ndarray, palette: np.ndarray) -> bytes:
+    """Shades from 0 to 1 in the colours of a palette ``(256, 3)``, uint8."""
     image = Image.fromarray(np.rint(255 * shades).clip(0, 255).astype(np.uint8))
-    image.putpalette((colours * 255).round().astype(np.uint8).tobytes())
+    image.putpalette(palette.tobytes())
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
     return stream.getvalue()

@@ -24,7 +24,7 @@ from ...run.results import Progress, Result, network_record, versions
 from ...run.settings import borders
 from ...targets import style_target
 from ...vgg import VGG
-from .page import Contents, Frame, Shown, page, result_line
+from .page import Contents, Frame, Shown, page, result_line, title_of
 from .plots import TIMES, Line, data_uri, number
 from .style import Matrices
 
@@ -135,11 +135,16 @@ def check_report(path: str | os.PathLike[str]) -> Path:
     if path.suffix.lower() not in _SUFFIXES:
         raise ReportError(f"{path}: a report is a page; end its name in .html")
     check_folder(path)
+    check_matplotlib("a report")
+    return path
+
+
+def check_matplotlib(thing: str) -> None:
+    """ReportError if it is missing, which `thing` needs."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise ReportError("a report needs matplotlib: pip install matplotlib") from error
-    return path
+        raise ReportError(f"{thing} needs matplotlib, the extra `report`: pip install matplotlib") from error
 
 
 def write_report(
@@ -192,7 +197,7 @@ def write_report(
     line, iterations = result_line(result.history, result.settings["loss"]), result.history[-1]["iteration"]
     height, width = result.image.shape[:2]
     caption = _caption(line["iteration"], iterations, line["size"], line["loss"])
-    last = Shown(data_uri("image/jpeg", _jpeg(result.image, 1024, 90)), f"{caption}: the result", "The result")
+    last = shown_result(result.image, f"{caption}: the result")
     given = {"content": content, "style": style}
     inputs = [
         (name, opened(picture), weight)
@@ -204,20 +209,34 @@ def write_report(
     photo = next((source for name, source, _ in inputs if name == "content"), None)
     styles = [(source, weight) for name, source, weight in inputs if name != "content"]
     contents = Contents(
+        title=title_of(result.settings),
+        loss=result.settings["loss"],
         settings=result.settings,
         network=network_record(vgg),
         versions=versions(vgg),
         history=result.history,
         stopped=result.stopped,
-        pictures=[*pictures, Shown(last.src, f"Result, {width} {TIMES} {height}", last.alt)],
+        pictures=[*pictures, shown_result(result.image)],
         frames=[*(frames.shown(iterations, line) if frames is not None else []), Frame(last, line["iteration"])],
         aspect=(width, height),
         matrices=_matrices(result, vgg, photo, styles),
         peak_bytes=peak_bytes,
     )
+    write_page(path, contents)
+
+
+def write_page(path: Path, contents: Contents) -> None:
+    """All of it, or nothing; OSError if it cannot be written."""
     made = page(contents)
     with atomic_path(path) as temporary:  # a file name may hold bytes that are no text
         temporary.write_text(made, encoding="utf-8", errors="backslashreplace")
+
+
+def shown_result(image: np.ndarray, caption: str = "") -> Shown:
+    """A result ``(H, W, 3)``, in [0, 1]; the caption is its size, unless another one is given."""
+    height, width = image.shape[:2]
+    words = caption or f"Result, {width} {TIMES} {height}"
+    return Shown(data_uri("image/jpeg", _jpeg(image, 1024, 90)), words, "The result")
 
 
 def _caption(iteration: int, iterations: int, size: int, loss: float) -> str:

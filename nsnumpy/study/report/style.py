@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ...run.inputs import style_names
-from .plots import bar_png, data_uri, difference_png, difference_ticks, matrix_png, matrix_ticks, number
+from ..shades import matrix_ticks
+from .plots import bar_png, data_uri, difference_png, difference_ticks, matrix_png, number
 
 
 @dataclass(frozen=True)

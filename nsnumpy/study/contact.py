@@ -21,6 +21,8 @@ LEAST, MOST = 160, 384  # long side of a picture as it is shown; others are enla
 GAP, MARGIN = 10, 24
 
 Color = tuple[int, int, int]
+Region = tuple[int, int, int, int]
+"""(top, left, height, width) of a part of a picture."""
 
 
 @dataclass
@@ -81,12 +83,11 @@ class Shown(Part):
     ----------
     picture : array ``(H, W, 3)``, uint8
     size : (width, height) that it is shown with
-    frame : (top, left, height, width) of a part of it to be framed, or None
+    frame : Region, or None
+        A part of it to be framed.
     """
 
-    def __init__(
-        self, picture: np.ndarray, size: tuple[int, int], frame: tuple[int, int, int, int] | None = None
-    ) -> None:
+    def __init__(self, picture: np.ndarray, size: tuple[int, int], frame: Region | None = None) -> None:
         self.width, self.height = size
         shrinks = size[0] < picture.shape[1]
         how = Image.Resampling.LANCZOS if shrinks else Image.Resampling.NEAREST  # an enlarged pixel is seen as one
@@ -99,6 +100,23 @@ class Shown(Part):
 
     def draw(self, sheet: Sheet, left: int, top: int) -> None:
         sheet.image.paste(self.picture, (left, top))
+
+
+class Scale(Part):
+    """Colours from left to right ``(n, 3)``, uint8, and below them what stands at equal distances, ends included."""
+
+    def __init__(self, colors: np.ndarray, ticks: Sequence[str], width: int) -> None:
+        self.bar = Shown(colors[None], (width, 12))
+        self.ticks = [Text(tick, width) for tick in ticks]
+        self.width, self.height = width, self.bar.height + 4 + self.ticks[0].height
+
+    def draw(self, sheet: Sheet, left: int, top: int) -> None:
+        self.bar.draw(sheet, left, top)
+        for n, tick in enumerate(self.ticks):
+            t = n / (len(self.ticks) - 1)
+            beside = self.width - tick.font.getlength(tick.lines[0])
+            middle = self.width * t - (self.width - beside) / 2
+            tick.draw(sheet, left + round(min(max(middle, 0), beside)), top + self.bar.height + 4)
 
 
 class Blank(Part):
@@ -139,6 +157,13 @@ class Row(Part):
             left += part.width + self.gap
 
 
+def headed(title: str, settings: str, pictures: Sequence[Part], width: int) -> Part:
+    """The head of a sheet of this width: small pictures, and beside them its title and what it was made with."""
+    beside = sum(picture.width + GAP for picture in pictures)
+    words = Column([Text(title, width - beside, TITLE), Text(settings, width - beside, LABEL, FAINT)])
+    return Row([*pictures, words])
+
+
 def draw_sheet(part: Part) -> Sheet:
     """The sheet that holds this part and a margin."""
     sheet = Sheet(Image.new("RGB", (part.width + 2 * MARGIN, part.height + 2 * MARGIN), PAPER))
@@ -154,7 +179,7 @@ def shown_size(shape: Sequence[int], least: int = LEAST, most: int = MOST) -> tu
     return max(1, round(scale * width)), max(1, round(scale * height))
 
 
-def most_detailed(picture: np.ndarray, side: int) -> tuple[int, int, int, int]:
+def most_detailed(picture: np.ndarray, side: int) -> Region:
     """The square window of a picture with most detail: the largest sum of differences between neighbouring pixels.
 
     Parameters
