@@ -39,6 +39,14 @@ def sides(text: str) -> int | tuple[int, int]:
     return (positive(height), positive(width)) if cross else positive(width)
 
 
+def tiles(text: str) -> tuple[int, int]:
+    """ "3x2" as (3, 2), across and down."""
+    across, _, down = text.partition("x")
+    if not (across.isdecimal() and down.isdecimal() and 1 <= int(across) <= 16 and 1 <= int(down) <= 16):
+        raise argparse.ArgumentTypeError(f"NxM, across and down, from 1 to 16, expected; {text!r} given")
+    return int(across), int(down)
+
+
 def _integer(text: str, least: int) -> int:
     try:
         value = int(text)

@@ -6,9 +6,11 @@ import argparse
 import contextlib
 import signal
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..architecture import Network
 from ..backend import DeviceError, device_errors
@@ -26,7 +28,7 @@ from ..run.settings import INITS, USE_CASES, settings_of
 from ..study.report.report import Frames, check_report, write_report
 from ..vgg import VGG
 from .command import Parser, checking, examples, one_line, os_error, plural, say, tell
-from .options import PROG, add_settings, check_settings, layer, positive, settings_in
+from .options import PROG, add_settings, check_settings, layer, positive, settings_in, tiles
 from .pictures import add_styles, as_given, at_their_sizes, named_pictures, open_pictures
 from .planned import does_not_fit, mend, planned_line, summary_line
 from .remembered import filled, leave_open, to_remember
@@ -56,8 +58,10 @@ def add_commands(commands: Any) -> None:
         "make a new picture in the style of STYLE",
         "nsnumpy texture sample:glass -o out.png",
         "nsnumpy texture painting.jpg -o out.png --size 800 --seed 1",
+        "nsnumpy texture painting.jpg -o tile.png --size 512x256 --seamless --preview 3x3",
     )
     add_styles(command)
+    command.add_argument("--preview", metavar="NxM", type=tiles, help="write OUT-NxM.png, the tile so often, too")
 
     command = _add_run(
         commands,
@@ -212,6 +216,9 @@ def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Chec
         saved = _save(result, Path(arguments.output), there)
         if saved and not arguments.quiet:
             tell(summary_line(arguments.output, result))
+        if tiled := _preview(arguments):
+            across, down = arguments.preview
+            saved &= _save(replace(result, image=np.tile(result.image, (down, across, 1))), tiled, None)
         if result.stopped:
             how = f": {mend(planned or given.plan(arguments), arguments)}" if result.out_of_memory else ""
             holds = f"; {arguments.output} holds the best picture so far" if saved else ""
@@ -238,6 +245,16 @@ def _save(result: Result, output: Path, there: Path | None) -> bool:
     return False
 
 
+def _preview(arguments: argparse.Namespace) -> Path | None:
+    """Where the tile is shown beside itself, if it is; ValueError if it is none."""
+    if not getattr(arguments, "preview", None):
+        return None
+    if not arguments.seamless:
+        raise ValueError("--preview: shows a seamless texture beside itself; give --seamless, too")
+    output = Path(arguments.output)
+    return output.with_stem(f"{output.stem}-{'x'.join(map(str, arguments.preview))}")
+
+
 def _check_files(arguments: argparse.Namespace) -> Path | None:
     """The file to keep the run in, if any; ValueError or OSError if a file cannot be written, or is named twice."""
     output = check_output(arguments.output)
@@ -253,7 +270,7 @@ def _check_files(arguments: argparse.Namespace) -> Path | None:
     anew = kept is not None and not (arguments.resume and arguments.resume.resolve() == kept.resolve())
     if anew and arguments.resume:
         read.append(arguments.resume)
-    written = [path for path in (output, arguments.log, arguments.report) if path]
+    written = [path for path in (output, _preview(arguments), arguments.log, arguments.report) if path]
     check_distinct(
         [*written, *([kept] if kept else [])],
         [path for path in read if path not in (None, *INITS, *BUILTINS)],
