@@ -162,7 +162,7 @@ def test_the_pages_are_there_and_say_what_they_should():
         ("residual = F - P\n", []),
         ("    residual = F - P\n", []),
         ("residual = F - 2 * P\n", ["residual = F - 2 * P"]),
-        ("right = x[:, 1:] - x[:, :-1]\ndown = x[1:] - x[:-1]\n", ["down = x[1:] - x[:-1]"]),
+        ("return sum_of_squares(residual) / 2, residual\nresidual = F - P\n", ["residual = F - P"]),
     ],
 )
 def test_a_wrong_quotation_is_found(tmp_path, code, missing):

@@ -214,7 +214,7 @@ def test_gram_matrices_and_their_errors(written, run, network, pictures):
         def visit(name, F, found=found):
             found[name] = gram_matrix(F).astype("float64") / (F.shape[0] * F.shape[1])
 
-        network.forward(image, list(result.settings["style_layers"]), visit)
+        network.with_border("replicate").forward(image, list(result.settings["style_layers"]), visit)
     captions = " ".join(" ".join(page.texts["figcaption"]).split())
     for name, target in A.items():
         error = np.linalg.norm(G[name] - target) / np.linalg.norm(target)
@@ -250,7 +250,7 @@ def test_several_styles_and_other_statistics(matplotlib, network, pictures, tmp_
 
     def covariance(image):
         seen = []
-        network.forward(image, ["conv2_1"], lambda name, F: seen.append(F))
+        network.with_border("replicate").forward(image, ["conv2_1"], lambda name, F: seen.append(F))
         return np.cov(seen[0].reshape(-1, seen[0].shape[-1]).T.astype("float64"), bias=True)
 
     C, first, second = (covariance(image) for image in (result.image, *(load_image(p, 48) for p, _ in styles)))

@@ -180,13 +180,7 @@ extern "C" __global__ void __launch_bounds__($threads) transform_adjoint(
     const int own = r - 1, t = block - frame;  // tile row and column within the piece
     const bool above = own - 1 >= 0 && own - 1 < rows, inside = own >= 0 && own < rows, below = own + 1 < rows;
     const T* v = V + (n * rows + own) * tile_row + (long long)t * channels + c;
-    T e[4][6], left[4], right[4];
-    #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        left[i] = right[i] = T(0);
-        #pragma unroll
-        for (int l = 0; l < 6; ++l) e[i][l] = T(0);
-    }
+    T e[4][6] = {}, left[4] = {}, right[4] = {};
     if (t >= 0 && t < columns) {
         #pragma unroll
         for (int l = 0; l < 6; ++l) {
@@ -203,7 +197,6 @@ extern "C" __global__ void __launch_bounds__($threads) transform_adjoint(
     #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const int h = 4 * (start + own) + i;
-        if (h < -frame || h >= height + frame) continue;
         const int upper = 4 * start, lower = 4 * (start + rows);
         const bool seam = h == upper - 1 || h == upper || h == lower - 1 || h == lower;
         if (!inside && !seam) continue;
