@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.optimize  # noqa: F401 - its modules are no part of what a run takes, whichever test loads them first
 
 import nsnumpy as ns
 from nsnumpy.files.random_network import random_weights
@@ -44,6 +45,8 @@ CASES = [
     ("texture", {"convention": "paper"}),
     ("transfer", {"size": 80, "style_size": 560}),
     ("transfer", {"pooling": "max", "content_layers": ["pool1"], "style_layers": ["pool1"]}),
+    ("transfer", {"colors": "luminance", "dtype": "float64", "optimizer": "scipy"}),
+    ("texture", {"seamless": "both", "size": (96, 160)}),
 ]
 
 

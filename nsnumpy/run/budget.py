@@ -31,7 +31,8 @@ Size = tuple[int, int]
 class Run:
     """What a plan needs to know of a run: its pictures' sizes, layers, optimizer and number of threads.
 
-    Sizes are (H, W); None where there is no such picture. `style` is the largest of so many `styles`.
+    Sizes are (H, W); None where there is no such picture. `style` is the largest of so many `styles`. The optimizer's
+    variable has so many `channels`.
     """
 
     size: Size
@@ -43,6 +44,7 @@ class Run:
     threads: int
     device: str = "cpu"
     styles: int = 1
+    channels: int = 3
 
 
 class Rates(NamedTuple):
@@ -115,7 +117,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
         "scratch": scratch,
         "targets": targets,
         "features": evaluation,
-        "optimizer": vectors[run.optimizer] * pixels,
+        "optimizer": vectors[run.optimizer] * math.prod(run.size) * run.channels,
     }
 
 

@@ -121,6 +121,7 @@ def plan(
             content=result if "content" in shapes else None,
             style=max(styles, key=math.prod, default=None),
             styles=len(styles),
+            channels=1 if s.colors == "luminance" else 3,
             content_layers=tuple(content_layers),
             style_layers=tuple(style_layers),
             optimizer=s.optimizer,
