@@ -25,24 +25,22 @@ _ENDED = (
 )
 
 
-class Failure(RuntimeError):
+class JobError(RuntimeError):
     """A job that could not be done; it can be pickled, as not every error can."""
 
 
 @contextlib.contextmanager
 def failing() -> Iterator[None]:
-    """What can go wrong with a job, as a `Failure` that says it in one line."""
+    """What can go wrong with a job, as a `JobError` that says it in one line."""
     try:
         with device_errors():
             yield
     except MemoryError as error:
-        raise Failure(f"out of memory ({_line(error) or 'no details'}); choose a smaller size") from error
-    except OSError as error:
-        raise Failure(_line(error)) from error
-    except (ValueError, ArithmeticError, DeviceError) as error:
-        raise Failure(_line(error)) from error
+        raise JobError(f"out of memory ({_line(error) or 'no details'}); choose a smaller size") from error
+    except (ValueError, ArithmeticError, OSError, DeviceError) as error:
+        raise JobError(_line(error)) from error
     except Exception as error:
-        raise Failure(f"unexpected {type(error).__name__}: {_line(error)} (a defect; please report it)") from error
+        raise JobError(f"unexpected {type(error).__name__}: {_line(error)} (a defect; please report it)") from error
 
 
 def check_ended(result: Result) -> None:
@@ -70,7 +68,7 @@ def do_each(
     Parameters
     ----------
     function : function of a job
-        It raises `Failure` if the job cannot be done.
+        It raises `JobError` if the job cannot be done.
     jobs : sequence
     done : function of the job, what was made of it (None if it failed), and why it failed
     processes : int >= 1
@@ -84,7 +82,7 @@ def do_each(
     def finish(job: Job, result: Callable[[], Made]) -> None:
         try:
             made = result()
-        except Failure as error:
+        except JobError as error:
             done(job, None, str(error))
         except concurrent.futures.BrokenExecutor:
             done(job, None, _ENDED)

@@ -99,7 +99,7 @@ class Settings:
     `USE_CASES` holds the instance of each use case. ``field.metadata["help"]`` says what each setting means.
     """
 
-    size: int | None = _setting(512, "long side of the result in pixels, or own (in Python None), the picture's")
+    size: int | None = _setting(512, "long side in pixels, or own (in Python None), the picture's")
     scales: Sequence[int] | None = _setting(
         None,
         "long sides, coarse to fine, each begun with the enlarged result of the one before, the last --size (default: "
@@ -113,8 +113,8 @@ class Settings:
     )
     iterations: int | Sequence[int] | None = _setting(
         None,
-        "iterations of the optimizer at each scale; N,N,...: one number for each scale "
-        f"(default: {ONE_SCALE}; where there are several, {COARSE} at each and {FINEST} at the last)",
+        "iterations at each scale; N,N,...: one number for each "
+        f"(default: {ONE_SCALE}; of several scales {COARSE} at each, {FINEST} at the last)",
     )
     optimizer: str | None = _setting(
         None,
@@ -152,7 +152,7 @@ class Settings:
     )
     color_match: str = _setting(
         "transport",
-        "for --colors photo: mean and covariance by transport or cholesky, or the mean",
+        "for --colors photo: by transport, cholesky, or the mean alone",
         ("transfer",),
     )
 

@@ -60,7 +60,7 @@ def compute_cell(job: Job) -> tuple[np.ndarray, dict[str, Any]]:
 
     Raises
     ------
-    Failure
+    JobError
         If it cannot be made; the message says why.
     """
     with failing():
