@@ -50,7 +50,7 @@ def of_a_folder(arguments: argparse.Namespace) -> bool:
 
 @dataclass
 class _Work:
-    """What there is to do: the task, the photographs that are left with their results and keys; and how many are done."""
+    """What there is to do: the task, the photographs that are left, with result and key; how many are done."""
 
     task: Task
     left: dict[Path, tuple[Path, str]]

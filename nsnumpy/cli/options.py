@@ -158,7 +158,7 @@ def add_settings(
         metavar="NAME",
         choices=("float32", "float64"),
         default="float32",
-        help="float32 or float64 (float32)",
+        help="or float64 (float32)",
     )
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
     more.add_argument("--tf32", action="store_true", help="gpu: faster products of float32, factors of 11 bits")

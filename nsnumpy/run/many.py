@@ -13,11 +13,11 @@ from ..architecture import network_digest
 from ..files.checkpoint import digest
 from ..files.images import Source, opened, read_settings
 from ..files.weights import WeightFile, load_vgg
-from .inputs import Styles
+from .inputs import Styles, named
 from .processes import check_ended, do_each, failing
 from .results import Callback, Result
 from .run import Run
-from .settings import INITS, Settings, settings_of
+from .settings import INITS, settings_of
 from .shared import StyleTargets
 
 KEY = "key"  # in a result's record: a digest of all that determined it
@@ -47,13 +47,12 @@ class Task:
         """A digest of all that determines the results but for the photographs; threads and devices do no more than
         round otherwise."""
         s = settings_of("transfer", **self.settings).completed("transfer")
-        styles = (
-            self.style if isinstance(self.style, Sequence) and not isinstance(self.style, str) else [(self.style, 1)]
-        )
         determines = {
             "network": network_digest(self.weights.weights, self.weights.preprocessing),
             **{name: self.network.get(name) for name in ("pooling", "dtype", "tf32")},
-            "styles": [(_seen(opened(picture), s.style_size or s.size), weight) for picture, weight in styles],
+            "styles": [
+                (_seen(opened(picture), s.style_size or s.size), w) for _, picture, w in named("style", self.style)
+            ],
             "settings": vars(s) | {"init": s.init if s.init in INITS else _seen(opened(s.init), s.size)},
         }
         return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()
@@ -85,8 +84,8 @@ def paint_each(
     processes: int = 1,
     callback: Callback | None = None,
 ) -> None:
-    """Paint each photograph, and call `done` as each of them ends; see `do_each`. `callback` hears of the steps, if they
-    are made in this process."""
+    """Paint each photograph, and call `done` as each of them ends; see `do_each`. `callback` hears of the steps that are
+    made in this process."""
     if min(processes, len(photos)) > 1:
         do_each(_paint, photos, done, processes=processes, begin=_begin, given=(task,))
     elif photos:

@@ -15,8 +15,8 @@ from ..vgg import VGG
 class StyleTargets:
     """What is known of style pictures, each described once by each network at each size, for all runs that share it.
 
-    Give the same one to several runs or use cases, as `targets`. It holds what it has made, a few Gram matrices for each
-    picture and size: with ``colors`` "photo" or "luminance", which change the style for each photograph, there is
+    Give the same one to several runs or use cases, as `targets`. It holds what it has made, a few Gram matrices for
+    each picture and size. With ``colors`` "photo" or "luminance", which change the style for each photograph, there is
     nothing to share.
 
     Examples
