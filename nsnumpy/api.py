@@ -14,11 +14,12 @@ from .run.plan import Plan, plan
 from .run.results import Progress, Result
 from .run.run import Run
 from .run.settings import Settings
+from .run.shared import StyleTargets
 from .study.carry import carry_weights
 from .study.figure.claims import Claim, FigureCell
 from .study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
 from .study.report.report import Frames, ReportError, write_report
-from .use_cases import reconstruct, texture, transfer
+from .use_cases import blend, reconstruct, texture, transfer
 from .vgg import VGG
 
 __all__ = [
@@ -38,9 +39,11 @@ __all__ = [
     "Result",
     "Run",
     "Settings",
+    "StyleTargets",
     "WeightFile",
     "WeightFileError",
     "__version__",
+    "blend",
     "carry_weights",
     "check_adjoint",
     "check_gradient",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from .files.images import Picture
 from .run.inputs import Styles
+from .run.processes import check_ended
 from .run.results import Callback, Result
 from .run.run import Run
+from .run.shared import StyleTargets
 
 
 def transfer(content: Picture, style: Styles, *, callback: Callback | None = None, **options: Any) -> Result:
@@ -21,8 +24,8 @@ def transfer(content: Picture, style: Styles, *, callback: Callback | None = Non
     callback : function of one `Progress`, or None
         Called at the start (of each scale) and after every iteration.
     **options
-        vgg, checkpoint, checkpoint_every and resume, as for `Run`; and the fields of `Settings`: size, iterations,
-        optimizer, init, seed, alpha, beta, tv, content_layers, ...
+        vgg, targets, checkpoint, checkpoint_every and resume, as for `Run`; and the fields of `Settings`: size,
+        iterations, optimizer, init, seed, alpha, beta, tv, content_layers, ...
 
     Returns
     -------
@@ -60,3 +63,49 @@ def reconstruct(
     Parameters, returns and errors as for `transfer`; init is "noise" unless set, and cannot be "style".
     """
     return Run("reconstruct", {"content": content}, layer=layer, **options).go(callback)
+
+
+def blend(
+    content: Picture,
+    first: Picture,
+    second: Picture,
+    *,
+    steps: int = 7,
+    callback: Callback | None = None,
+    **options: Any,
+) -> Iterator[Result]:
+    """The content picture from one style to another, ``A(t) = (1 - t) A_first + t A_second``, t from 0 to 1.
+
+    The first result is an ordinary transfer, and each of the others begins with the one before.
+
+    Parameters
+    ----------
+    content, first, second : pictures
+        As for `transfer`.
+    steps : int >= 2
+        How many results.
+    callback, **options
+        As for `transfer`, but for targets, checkpoint and resume.
+
+    Yields
+    ------
+    Result
+        One after the other.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError, DeviceError
+        As `transfer`.
+    KeyboardInterrupt, FloatingPointError, MemoryError
+        If that ended a result before its time; it is not yielded.
+    """
+    if steps < 2:
+        raise ValueError(f"steps is 2 or more, not {steps}")
+    targets = StyleTargets()
+    for step in range(steps):
+        share = step / (steps - 1)
+        style = [(picture, w) for picture, w in ((first, 1 - share), (second, share)) if w]
+        run = Run("transfer", {"content": content, "style": style}, targets=targets, **options)
+        result = run.go(callback)
+        check_ended(result)
+        yield result

@@ -6,7 +6,6 @@ import argparse
 import math
 import os
 import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,16 @@ from ..files.images import FORMATS, decoding, fit_size, opened
 from ..files.weights import read_weights
 from ..files.writing import check_filled, held_back
 from ..machine import usable_cores
-from ..run.inputs import enough
+from ..run.inputs import enough, start_picture
 from ..run.many import Task, key_of, made_by, paint_each, with_key
 from ..run.plan import Plan, plan
-from ..run.results import Progress, Result
-from ..run.settings import INITS, settings_of
+from ..run.results import Result
+from ..run.settings import USE_CASES, settings_of
 from .command import checking, one_line, os_error, plural, say, tell
 from .options import PROG, settings_in
 from .pictures import as_given, named_pictures, pictures_in
 from .planned import does_not_fit, planned_line, summary_line
+from .watch import counting
 
 _OF_ONE = ("checkpoint", "resume", "save_every", "log", "report")
 
@@ -101,8 +101,8 @@ def _work(arguments: argparse.Namespace, results: dict[Path, Path]) -> _Work:
     """ValueError if a result is there that this command did not make."""
     settings = settings_in(arguments)
     s = settings_of("transfer", **settings)
-    if s.init not in INITS:
-        settings["init"] = opened(s.init, enough("content", s))
+    if start := start_picture(s, USE_CASES["transfer"].pictures):
+        settings["init"] = start
     styles = [(opened(path, enough("style", s)), weight) for path, weight in named_pictures(arguments)["style"]]
     task = Task(as_given(styles), settings, read_weights(arguments.weights), _network(arguments))
     task_key, left, others = task.key(), {}, []
@@ -171,50 +171,33 @@ def _begun(work: _Work, planned: Plan | None, jobs: int) -> str:
 
 
 def _paint(arguments: argparse.Namespace, work: _Work, jobs: int) -> int:
-    from tqdm import tqdm  # not before it is needed: it takes long to load
+    total, failed = len(work.left) + work.done, 0
+    stand = f"of {plural(total, 'photograph')}"
+    goes_on = f"are done in {arguments.output}, and the same command goes on"
+    try:
+        with counting(total, work.done, arguments.quiet) as bar:
 
-    failed = 0
-    with tqdm(
-        total=len(work.left) + work.done,
-        initial=work.done,
-        unit="photograph",
-        miniters=0,
-        disable=True if arguments.quiet else None,  # None: only where standard error is a terminal
-        bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}",
-        dynamic_ncols=True,
-    ) as bar:
-
-        def follow(step: Progress) -> None:
-            bar.set_postfix_str(f"iteration {step.iteration} of {step.iterations}, loss {step.loss:.4g}", refresh=False)
-            bar.update(0)
-
-        def done(photo: Path, result: Result | None, failure: str) -> None:
-            nonlocal failed
-            path, key = work.left[photo]
-            with tqdm.external_write_mode(file=sys.stdout):
-                if result is None:
-                    failed += 1
-                    say(PROG, f"error: {_named(photo, failure)}")
-                else:
+            def done(photo: Path, result: Result | None, failure: str) -> None:
+                nonlocal failed
+                path, key = work.left[photo]
+                with bar.one_more():
+                    if result is None:
+                        failed += 1
+                        say(PROG, f"error: {_named(photo, failure)}")
+                        return
                     with held_back():
                         with_key(result, key).save(path)
                         work.done += 1
                     if not arguments.quiet:
                         tell(summary_line(str(path), result))
-            bar.update(1)
 
-        stand = f"of {plural(len(work.left) + work.done, 'photograph')}"
-        goes_on = f"are done in {arguments.output}, and the same command goes on"
-        try:
-            paint_each(work.task, list(work.left), done, processes=jobs, callback=follow)
-        except KeyboardInterrupt:
-            bar.close()
-            say(PROG, f"interrupted; {work.done} {stand} {goes_on}")
-            return 128 + signal.SIGINT
-        except OSError as error:  # a result that cannot be written: the others could not either
-            bar.close()
-            say(PROG, f"error: {os_error(error)}; {work.done} {stand} {goes_on}")
-            return 1
+            paint_each(work.task, list(work.left), done, processes=jobs, callback=bar.follow)
+    except KeyboardInterrupt:
+        say(PROG, f"interrupted; {work.done} {stand} {goes_on}")
+        return 128 + signal.SIGINT
+    except OSError as error:  # a result that cannot be written: the others could not either
+        say(PROG, f"error: {os_error(error)}; {work.done} {stand} {goes_on}")
+        return 1
     if failed:
         say(PROG, f"error: {failed} {stand} could not be painted")
     return int(failed > 0)

@@ -28,6 +28,10 @@ def positive(text: str) -> int:
     return _integer(text, 1)
 
 
+def two_or_more(text: str) -> int:
+    return _integer(text, 2)
+
+
 def pixels(text: str) -> int | None:
     """A picture's long side; None for its own."""
     return None if text == "own" else positive(text)
@@ -158,7 +162,7 @@ def add_settings(
         metavar="NAME",
         choices=("float32", "float64"),
         default="float32",
-        help="or float64 (float32)",
+        help="precision: float32 or float64 (float32)",
     )
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
     more.add_argument("--tf32", action="store_true", help="gpu: faster products of float32, factors of 11 bits")

@@ -69,7 +69,7 @@ class Inputs:
         self.scales = scales_of(s, shapes)
         self.size = fit_size(next(iter(shapes.values())), s.size)
         begin = [fit_size(each[0][1].shape, self.scales[0]["result"])]
-        start = _start(s, shapes) if begins else None
+        start = start_picture(s, shapes) if begins else None
         self.colors, self._match = s.colors, s.color_match
         self._start = None if start is None else start.kept([], begin)
         self.each: list[Input] = []
@@ -137,7 +137,7 @@ def side_of(name: str) -> str:
     return "result" if name == "content" else name
 
 
-def _start(s: Settings, names: Collection[str]) -> Source | None:
+def start_picture(s: Settings, names: Collection[str]) -> Source | None:
     """The picture to start from, if it is one of its own."""
     if isinstance(s.init, str) and s.init in INITS:
         if s.init != "noise" and s.init not in names:

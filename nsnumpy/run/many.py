@@ -84,7 +84,7 @@ def paint_each(
     processes: int = 1,
     callback: Callback | None = None,
 ) -> None:
-    """Paint each photograph, and call `done` as each of them ends; see `do_each`. `callback` hears of the steps that are
+    """Paint each photograph, and call `done` as each of them ends; see `do_each`. `callback` hears of each step that is
     made in this process."""
     if min(processes, len(photos)) > 1:
         do_each(_paint, photos, done, processes=processes, begin=_begin, given=(task,))

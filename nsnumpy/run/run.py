@@ -314,6 +314,12 @@ class Run:
             self.inputs.finished,
         )
 
+    @property
+    def best(self) -> np.ndarray | None:
+        """The best iterate at the scale that it is at, before it is finished as `colors` says; None before any step."""
+        self._take()
+        return self._image
+
     def _take(self) -> None:
         """The best picture of the scale that it is at."""
         if self._descent is not None and self._descent.best is not None:
