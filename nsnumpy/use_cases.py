@@ -7,6 +7,7 @@ from typing import Any
 
 from .files.images import Picture
 from .run.inputs import Styles
+from .run.near import NearRun
 from .run.processes import check_ended
 from .run.results import Callback, Result
 from .run.run import Run
@@ -76,7 +77,8 @@ def blend(
 ) -> Iterator[Result]:
     """The content picture from one style to another, ``A(t) = (1 - t) A_first + t A_second``, t from 0 to 1.
 
-    The first result is an ordinary transfer, and each of the others begins with the one before.
+    The first result is an ordinary transfer. Each of the others begins with the one before, and has half as many
+    iterations at each scale.
 
     Parameters
     ----------
@@ -101,11 +103,16 @@ def blend(
     """
     if steps < 2:
         raise ValueError(f"steps is 2 or more, not {steps}")
-    targets = StyleTargets()
+    targets, run, half = StyleTargets(), None, [0]
     for step in range(steps):
         share = step / (steps - 1)
-        style = [(picture, w) for picture, w in ((first, 1 - share), (second, share)) if w]
-        run = Run("transfer", {"content": content, "style": style}, targets=targets, **options)
+        style = [(picture, weight) for picture, weight in ((first, 1 - share), (second, share)) if weight]
+        pictures: dict[str, Styles] = {"content": content, "style": style}
+        if run is None:
+            run = Run("transfer", pictures, targets=targets, **options)
+            half = [-(-iterations // 2) for iterations in run.iterations]
+        else:
+            run = NearRun(run, "transfer", pictures, targets=targets, **options | {"iterations": half})
         result = run.go(callback)
         check_ended(result)
         yield result

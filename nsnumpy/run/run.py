@@ -282,7 +282,7 @@ class Run:
             style_layers=self._style_layers,
             convention=s.convention,
         )
-        x = inputs.start(s) if self._image is None else fit_image(self._image, inputs.shape(scale))
+        x = self._started(inputs.shape(scale))
         if s.optimizer != "scipy":  # it works on the host; the others follow the network to its device
             x = asarray(x, self.vgg.xp, self.vgg.dtype)
         assert s.optimizer is not None  # as in all settings that are complete
@@ -300,6 +300,10 @@ class Run:
             self._descent.renew()
         return self._descent
 
+    def _started(self, shape: tuple[int, int]) -> np.ndarray:
+        """Where a scale of this (H, W) begins."""
+        return self.inputs.start(self.s) if self._image is None else fit_image(self._image, shape)
+
     def _step(self, iterate: Iterate, before: int, total: int) -> Progress:
         terms, norms = iterate.details
         return Progress(
@@ -313,12 +317,6 @@ class Run:
             self._variable.picture(iterate.x),
             self.inputs.finished,
         )
-
-    @property
-    def best(self) -> np.ndarray | None:
-        """The best iterate at the scale that it is at, before it is finished as `colors` says; None before any step."""
-        self._take()
-        return self._image
 
     def _take(self) -> None:
         """The best picture of the scale that it is at."""
