@@ -8,8 +8,7 @@ from typing import Any
 from .files.images import Picture
 from .run.inputs import Styles
 from .run.near import NearRun
-from .run.processes import check_ended
-from .run.results import Callback, Result
+from .run.results import Callback, Result, check_ended
 from .run.run import Run
 from .run.shared import StyleTargets
 
@@ -78,7 +77,7 @@ def blend(
     """The content picture from one style to another, ``A(t) = (1 - t) A_first + t A_second``, t from 0 to 1.
 
     The first result is an ordinary transfer. Each of the others begins with the one before, and has half as many
-    iterations at each scale.
+    iterations at all scales but the last.
 
     Parameters
     ----------
@@ -103,16 +102,17 @@ def blend(
     """
     if steps < 2:
         raise ValueError(f"steps is 2 or more, not {steps}")
-    targets, run, half = StyleTargets(), None, [0]
+    targets, run, fewer = StyleTargets(), None, [0]
     for step in range(steps):
         share = step / (steps - 1)
         style = [(picture, weight) for picture, weight in ((first, 1 - share), (second, share)) if weight]
         pictures: dict[str, Styles] = {"content": content, "style": style}
         if run is None:
             run = Run("transfer", pictures, targets=targets, **options)
-            half = [-(-iterations // 2) for iterations in run.iterations]
+            *coarse, last = run.iterations
+            fewer = [*(-(-iterations // 2) for iterations in coarse), last]
         else:
-            run = NearRun(run, "transfer", pictures, targets=targets, **options | {"iterations": half})
+            run = NearRun(run, "transfer", pictures, targets=targets, **options | {"iterations": fewer})
         result = run.go(callback)
         check_ended(result)
         yield result

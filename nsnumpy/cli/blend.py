@@ -18,7 +18,7 @@ from ..files.decode import PictureError, at_home
 from ..files.images import opened, picture_name, read_settings, save_image, to_bytes
 from ..files.weight_sources import BUILTINS
 from ..files.weights import load_vgg, read_weights
-from ..files.writing import check_absent, check_distinct, check_filled, held_back
+from ..files.writing import check_absent, check_distinct, check_filled, held_back, uninterrupted
 from ..run.inputs import enough, start_picture
 from ..run.plan import plan
 from ..run.results import Result
@@ -32,6 +32,7 @@ from .watch import counting
 
 STEPS = 7
 SHOWN, HELD = 150, 900  # milliseconds of a picture in the animation; of the first and the last
+_SMALL = 256  # of what was given, for the sheet
 _ROLES = {"content": "PHOTO", "first": "A", "second": "B"}
 _NETWORK = ("pooling", "device", "dtype", "threads", "tf32")
 
@@ -86,7 +87,7 @@ def _run(arguments: argparse.Namespace) -> int:
             return 1
         folder.mkdir(exist_ok=True)
     if not arguments.quiet:
-        tell(f"{plural(len(pictures), 'picture')}, each {planned_line(planned)}")
+        tell(f"{plural(len(pictures), 'picture')}; the first {planned_line(planned)}")
     made: list[Result] = []
     try:
         with device_errors(), counting(len(pictures), 0, arguments.quiet) as bar:
@@ -96,6 +97,9 @@ def _run(arguments: argparse.Namespace) -> int:
                 with bar.one_more():
                     with held_back():
                         result.save(path)
+                        if not made:
+                            for together in _both(folder):  # of other pictures
+                                together.unlink(missing_ok=True)
                         made.append(result)
                     if not arguments.quiet:
                         tell(summary_line(str(path), result))
@@ -148,9 +152,9 @@ def _together(arguments: argparse.Namespace, folder: Path, given: dict[str, Any]
     )
     title = f"{names['content']}: from {names['first']} to {names['second']}"
     images = [to_bytes(result.image) for result in made]
-    small = [to_bytes(source.at(arguments.size)) for source in given.values()]
+    small = [to_bytes(source.at(_SMALL)) for source in given.values()]
     try:
-        with held_back():
+        with uninterrupted():
             drawn = blend_sheet(title, line, small, images, labels)
             save_image(sheet, np.asarray(drawn) / 255, record)
             there_and_back = [result.image for result in (*made, *made[-2:0:-1])]

@@ -51,7 +51,8 @@ def check_filled(folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "is a file; name a folder", str(folder))
-    check_folder(folder / "sheet.png" if folder.exists() else folder)
+    with _named_after(folder):
+        check_folder(folder / "picture.png" if folder.exists() else folder)
     return folder
 
 

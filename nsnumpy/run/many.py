@@ -14,8 +14,8 @@ from ..files.checkpoint import digest
 from ..files.images import Source, opened, read_settings
 from ..files.weights import WeightFile, load_vgg
 from .inputs import Styles, named
-from .processes import check_ended, do_each, failing
-from .results import Callback, Result
+from .processes import do_each, failing
+from .results import Callback, Result, check_ended
 from .run import Run
 from .settings import INITS, settings_of
 from .shared import StyleTargets

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from ..backend import DeviceError, device_errors
 from ..files.writing import SIGNALS, held_back
-from .results import Result
 
 Job = TypeVar("Job")
 Made = TypeVar("Made")
@@ -41,16 +40,6 @@ def failing() -> Iterator[None]:
         raise JobError(_line(error)) from error
     except Exception as error:
         raise JobError(f"unexpected {type(error).__name__}: {_line(error)} (a defect; please report it)") from error
-
-
-def check_ended(result: Result) -> None:
-    """KeyboardInterrupt, MemoryError or FloatingPointError if that ended the run before its time."""
-    if result.interrupted:
-        raise KeyboardInterrupt
-    if result.out_of_memory:
-        raise MemoryError(result.stopped)
-    if result.failed:
-        raise FloatingPointError(result.stopped)
 
 
 def do_each(

@@ -106,6 +106,16 @@ class Result(Ended):
 Callback = Callable[[Progress], object]
 
 
+def check_ended(result: Result) -> None:
+    """KeyboardInterrupt, MemoryError or FloatingPointError if that ended the run before its time."""
+    if result.interrupted:
+        raise KeyboardInterrupt
+    if result.out_of_memory:
+        raise MemoryError(result.stopped)
+    if result.failed:
+        raise FloatingPointError(result.stopped)
+
+
 def to_image(x: Array) -> np.ndarray:
     """An iterate on any device as a picture ``(H, W, 3)``, float32 in [0, 1], on the host."""
     return np.clip(to_host(x), 0, 1).astype(np.float32)

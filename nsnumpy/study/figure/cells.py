@@ -23,8 +23,8 @@ from ...files.images import load_image, read_settings, save_image, to_bytes
 from ...files.weights import load_vgg
 from ...losses import loss_and_layer
 from ...objective import Objective
-from ...run.processes import check_ended, do_each, failing
-from ...run.results import Progress
+from ...run.processes import do_each, failing
+from ...run.results import Progress, check_ended
 from ...run.run import Run
 from ...vgg import VGG
 
