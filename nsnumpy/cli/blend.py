@@ -21,7 +21,6 @@ from ..files.weights import load_vgg, read_weights
 from ..files.writing import check_absent, check_distinct, check_filled, held_back, uninterrupted
 from ..run.inputs import enough, start_picture
 from ..run.plan import plan
-from ..run.results import Result
 from ..run.settings import INITS, USE_CASES, settings_of
 from ..study.blend import blend_sheet
 from ..use_cases import blend
@@ -88,7 +87,7 @@ def _run(arguments: argparse.Namespace) -> int:
         folder.mkdir(exist_ok=True)
     if not arguments.quiet:
         tell(f"{plural(len(pictures), 'picture')}; the first {planned_line(planned)}")
-    made: list[Result] = []
+    made: list[np.ndarray] = []  # in 8 bits, as they are written
     try:
         with device_errors(), counting(len(pictures), 0, arguments.quiet) as bar:
             vgg = load_vgg(weights, **network)
@@ -100,13 +99,13 @@ def _run(arguments: argparse.Namespace) -> int:
                         if not made:
                             for together in _both(folder):  # of other pictures
                                 together.unlink(missing_ok=True)
-                        made.append(result)
+                        made.append(to_bytes(result.image))
                     if not arguments.quiet:
                         tell(summary_line(str(path), result))
     except KeyboardInterrupt:
         say(PROG, f"interrupted; {len(made)} of {plural(len(pictures), 'picture')} are in {folder}, without a sheet")
         return 128 + signal.SIGINT
-    return _together(arguments, folder, given, made)
+    return _together(arguments, folder, given, made, result.settings)
 
 
 def _check_files(arguments: argparse.Namespace, folder: Path) -> list[Path]:
@@ -136,28 +135,31 @@ def _ours(path: Path) -> bool:
         return False
 
 
-def _together(arguments: argparse.Namespace, folder: Path, given: dict[str, Any], made: Sequence[Result]) -> int:
+def _together(
+    arguments: argparse.Namespace,
+    folder: Path,
+    given: dict[str, Any],
+    made: Sequence[np.ndarray],
+    settings: dict[str, Any],
+) -> int:
     """Write the sheet and the animation, and return the exit status."""
     sheet, animation = _both(folder)
     names = {role: picture_name(source) for role, source in given.items()}
     last = len(made) - 1
-    labels = [
-        f"{names['first']} {1 - k / last:.0%}, {names['second']} {k / last:.0%}" if 0 < k < last else names[role]
-        for k, role in ((k, "second" if k else "first") for k in range(last + 1))
-    ]
-    height, width = made[0].image.shape[:2]
-    record = {**made[0].settings, **names, "command": "blend", "steps": len(made)}
+    labels = [f"{names['first']} {1 - k / last:.0%}, {names['second']} {k / last:.0%}" for k in range(len(made))]
+    height, width = made[0].shape[:2]
+    of_all = {name: value for name, value in settings.items() if name not in ("style", "loss")}
+    record = of_all | names | {"command": "blend", "steps": len(made)}
     line = (
         f"{width} x {height}, beta {record['beta']:g}, tv {record['tv']:g}; {record['weights']}; nsnumpy {__version__}"
     )
     title = f"{names['content']}: from {names['first']} to {names['second']}"
-    images = [to_bytes(result.image) for result in made]
     small = [to_bytes(source.at(_SMALL)) for source in given.values()]
     try:
         with uninterrupted():
-            drawn = blend_sheet(title, line, small, images, labels)
+            drawn = blend_sheet(title, line, small, made, labels)
             save_image(sheet, np.asarray(drawn) / 255, record)
-            there_and_back = [result.image for result in (*made, *made[-2:0:-1])]
+            there_and_back = [*made, *made[-2:0:-1]]
             times = [HELD if k in (0, last) else SHOWN for k in range(len(there_and_back))]
             save_animation(animation, there_and_back, times, record)
     except OSError as error:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .images import embedded, to_bytes
+from .images import embedded
 from .writing import atomic_path
 
 
 def save_animation(
     path: str | os.PathLike[str], images: Sequence[np.ndarray], milliseconds: Sequence[int], settings: Mapping[str, Any]
 ) -> None:
-    """Write images ``(H, W, 3)``, RGB in [0, 1], as a WebP that begins again at its end; all of it, or nothing.
+    """Write images ``(H, W, 3)``, RGB, uint8, as a WebP that begins again at its end; all of it, or nothing.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def save_animation(
     OSError
         If the file cannot be written.
     """
-    first, *others = (Image.fromarray(to_bytes(image)) for image in images)
+    first, *others = (Image.fromarray(image) for image in images)
     with atomic_path(Path(path)) as temporary:
         first.save(
             temporary,
