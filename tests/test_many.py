@@ -183,6 +183,16 @@ def test_processes_make_the_same_pictures(folder, capsys):
     assert pixels() == pixels("one")
 
 
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_is_noted_of_a_photograph_is_a_line(folder, capsys, jobs):
+    frames = [Image.new("RGB", (52, 40), color) for color in ("red", "blue")]
+    frames[0].save("photos/moving.gif", save_all=True, append_images=frames[1:])
+    status, _, err = call(capsys, f"--jobs {jobs}")
+    assert status == 0
+    assert re.fullmatch(r"nsnumpy: note: photos/moving.gif: .*\n", err)
+
+
 def test_the_cores_are_shared_out_among_the_jobs(folder, capsys, monkeypatch):
     import nsnumpy.cli.many
 

@@ -87,6 +87,8 @@ def _run(arguments: argparse.Namespace) -> int:
         folder.mkdir(exist_ok=True)
     if not arguments.quiet:
         tell(f"{plural(len(pictures), 'picture')}; the first {planned_line(planned)}")
+        for note in planned.notes:
+            say(PROG, f"note: {note}")
     made: list[np.ndarray] = []  # in 8 bits, as they are written
     try:
         with device_errors(), counting(len(pictures), 0, arguments.quiet) as bar:

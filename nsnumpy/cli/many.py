@@ -71,6 +71,8 @@ def paint_folder(arguments: argparse.Namespace) -> int:
         folder.mkdir(exist_ok=True)
     if not arguments.quiet:
         tell(_begun(work, planned, jobs))
+        for note in planned.notes if planned else ():
+            say(PROG, f"note: {note}")
     return _paint(arguments, work, jobs)
 
 

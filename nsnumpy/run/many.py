@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +88,14 @@ def paint_each(
     """Paint each photograph, and call `done` as each of them ends; see `do_each`. `callback` hears of each step that is
     made in this process."""
     if min(processes, len(photos)) > 1:
-        do_each(_paint, photos, done, processes=processes, begin=_begin, given=(task,))
+
+        def told(photo: Path, made: tuple[Result, list[str]] | None, failure: str) -> None:
+            result, notes = made or (None, [])
+            for note in notes:
+                warnings.warn(note, stacklevel=2)
+            done(photo, result, failure)
+
+        do_each(_paint, photos, told, processes=processes, begin=_begin, given=(task,))
     elif photos:
         painter = _Painter(task)
         do_each(lambda photo: painter.paint(photo, callback), photos, done)
@@ -119,8 +127,10 @@ def _begin(task: Task) -> None:
     _painter[:] = [_Painter(task)]
 
 
-def _paint(photo: Path) -> Result:
-    return _painter[0].paint(photo)
+def _paint(photo: Path) -> tuple[Result, list[str]]:
+    """The result, and the warnings that came meanwhile, for the process that began this one."""
+    with warnings.catch_warnings(record=True) as caught:
+        return _painter[0].paint(photo), [str(warning.message) for warning in caught]
 
 
 def _seen(source: Source, size: int | None) -> str:
