@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .files.images import Picture
+from .files.weights import load_vgg
 from .run.inputs import Styles
 from .run.near import NearRun
 from .run.results import Callback, Result, check_ended
@@ -102,6 +103,7 @@ def blend(
     """
     if steps < 2:
         raise ValueError(f"steps is 2 or more, not {steps}")
+    options["vgg"] = options.get("vgg") or load_vgg()  # one for all
     targets, run, fewer = StyleTargets(), None, [0]
     for step in range(steps):
         share = step / (steps - 1)

@@ -200,11 +200,11 @@ def test_the_cores_are_shared_out_among_the_jobs(folder, capsys, monkeypatch):
     monkeypatch.setattr(nsnumpy.cli.many, "usable_cores", lambda: 8)
     monkeypatch.setattr(nsnumpy.cli.many, "paint_each", lambda task, *_, **options: seen.append((task, options)))
     words = ["transfer", "photos", "painting.jpg", "-o", "out", "--size", "40", "--weights", "tiny.h5", "--force"]
-    for jobs, threads, expected in ((1, None, None), (3, None, 2), (3, 5, 5)):
+    for jobs, threads, expected in ((1, None, None), (3, None, 2), (3, 5, 5), (9, None, 2)):
         given = [] if threads is None else ["--threads", str(threads)]
         assert main([*words, "--jobs", str(jobs), *given]) == 0
         task, options = seen.pop()
-        assert (task.network["threads"], options["processes"]) == (expected, jobs)
+        assert (task.network["threads"], options["processes"]) == (expected, min(jobs, 3))
 
 
 def test_what_does_not_fit_at_once_is_said_before(folder, capsys, monkeypatch):

@@ -106,7 +106,7 @@ def _work(arguments: argparse.Namespace, results: dict[Path, Path]) -> _Work:
     if start := start_picture(s, USE_CASES["transfer"].pictures):
         settings["init"] = start
     styles = [(opened(path, enough("style", s)), weight) for path, weight in named_pictures(arguments)["style"]]
-    task = Task(as_given(styles), settings, read_weights(arguments.weights), _network(arguments))
+    task = Task(as_given(styles), settings, read_weights(arguments.weights), _network(arguments, len(results)))
     task_key, left, others = task.key(), {}, []
     for photo, path in results.items():
         try:
@@ -126,12 +126,13 @@ def _work(arguments: argparse.Namespace, results: dict[Path, Path]) -> _Work:
     return _Work(task, left, len(results) - len(left))
 
 
-def _network(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `load_vgg` takes; the cores are shared out, unless it is said how many threads each job has."""
+def _network(arguments: argparse.Namespace, most: int) -> dict[str, Any]:
+    """What `load_vgg` takes; the cores are shared out among the jobs, `most` at most, unless each one's threads are
+    said."""
     names = ("pooling", "device", "dtype", "threads", "tf32")
     network = {name: getattr(arguments, name) for name in names}
     if arguments.threads is None and arguments.jobs > 1:
-        network["threads"] = max(1, usable_cores() // arguments.jobs)
+        network["threads"] = max(1, usable_cores() // min(arguments.jobs, most))
     return network
 
 
