@@ -100,7 +100,7 @@ class Run:
         new = resume is None
         self.inputs = pictures if isinstance(pictures, Inputs) else Inputs(use_case, pictures, self.s, begins=new)
         self.vgg = vgg or load_vgg()
-        self._targets = StyleTargets() if targets is None else targets
+        self._targets = targets
         self._content_layers, self._style_layers = layers_of(use_case, self.s, layer)
         self.scales = self.inputs.scales
         self.iterations = self.s.iterations_at(self.scales)
@@ -271,16 +271,18 @@ class Run:
     def _begin(self, number: int) -> Descent:
         """At this scale, from the result of the one before, or from where it was kept."""
         s, inputs, scale = self.s, self.inputs, self.scales[number]
+        style, shared = inputs.style(scale), self._targets
         self._objective = Objective(
             self.vgg,
             content=inputs.content(scale),
-            style=self._targets.of(self.vgg, inputs.style(scale), self._style_layers, s.style_statistics),
+            style=style if shared is None else shared.of(self.vgg, style, self._style_layers, s.style_statistics),
             alpha=1.0 if s.alpha is None else s.alpha,
             beta=1.0 if s.beta is None else s.beta,
             tv=s.tv or 0.0,
             content_layers=self._content_layers,
             style_layers=self._style_layers,
             convention=s.convention,
+            style_statistics=s.style_statistics,
         )
         x = self._started(inputs.shape(scale))
         if s.optimizer != "scipy":  # it works on the host; the others follow the network to its device
