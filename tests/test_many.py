@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import nsnumpy as ns
-from nsnumpy import targets
+from nsnumpy import objective, targets
 from nsnumpy.cli.main import main
 from nsnumpy.run import many, run, shared
 
@@ -84,7 +84,8 @@ def test_what_cannot_be_written_in_its_own_format_is_a_png(folder, capsys):
 def test_the_style_is_described_once_and_the_network_made_once(folder, capsys, monkeypatch):
     described, loaded = [], []
     style_target, load = targets.style_target, many.load_vgg
-    monkeypatch.setattr(shared, "style_target", lambda *given: described.append(1) or style_target(*given))
+    for module in (shared, objective):
+        monkeypatch.setattr(module, "style_target", lambda *given: described.append(1) or style_target(*given))
     monkeypatch.setattr(many, "load_vgg", lambda *given, **options: loaded.append(1) or load(*given, **options))
     assert call(capsys)[0] == 0
     assert (len(described), len(loaded)) == (1, 1)
