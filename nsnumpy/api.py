@@ -14,6 +14,7 @@ from .run.plan import Plan, plan
 from .run.results import Progress, Result
 from .run.run import Run
 from .run.settings import Settings
+from .run.shared import StyleTargets
 from .study.carry import carry_weights
 from .study.features import LayerSheet, feature_sheet, gram_sheet
 from .study.figure.claims import Claim, FigureCell
@@ -21,7 +22,7 @@ from .study.figure.figure import Figure, content_figure, style_figure, tradeoff_
 from .study.layers import LayerRow, layer_table
 from .study.report.log import LogError, read_log, write_log_report, write_plot
 from .study.report.report import Frames, ReportError, write_report
-from .use_cases import reconstruct, texture, transfer
+from .use_cases import blend, reconstruct, texture, transfer
 from .vgg import VGG
 
 __all__ = [
@@ -44,9 +45,11 @@ __all__ = [
     "Result",
     "Run",
     "Settings",
+    "StyleTargets",
     "WeightFile",
     "WeightFileError",
     "__version__",
+    "blend",
     "carry_weights",
     "check_adjoint",
     "check_gradient",

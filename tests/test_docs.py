@@ -6,6 +6,7 @@ train, are only parsed.
 
 import importlib
 import re
+import shutil
 
 import pytest
 from pages import (
@@ -106,6 +107,7 @@ MADE_SMALL = {
     "reconstruct": "--size 48 --iterations 2 --threads 1",
     "figure": "--size 48 --iterations 2 --threads 1 --layers conv1_1,conv2_1",
     "plan": "--threads 1",
+    "blend": "--size 48 --iterations 2 --threads 1 --steps 2",
 }
 """What is put after the guides' commands."""
 
@@ -120,6 +122,9 @@ def test_the_guides_commands_run(arguments, tmp_path, monkeypatch):
     for name, sample in (("photo", "sample:coast"), ("painting", "sample:starry"), ("other", "sample:glass")):
         for number in ("", "2"):
             save_image(f"{name}{number}.jpg", load_image(sample, 96))
+    (tmp_path / "photos").mkdir()
+    for number in ("", "2"):
+        shutil.copy(f"photo{number}.jpg", "photos")
     there = ["builtin" if argument in ("vgg19", "network.h5", "mine.h5") else argument for argument in arguments]
     small = MADE_SMALL.get(arguments[0], "").split()
     if "--resume" in there or "--like" in there or "run.jsonl" in there:

@@ -10,10 +10,11 @@ from typing import Any
 
 from ..architecture import layer_names
 from ..backend import check_tf32
+from ..files.writing import check_filled
 from ..run.plan import Plan, plan
 from ..run.settings import Settings
 from ..study.figure.claims import REFUTED, FigureCell
-from ..study.figure.figure import Figure, check_figure_folder, content_figure, style_figure, tradeoff_figure
+from ..study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
 from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE
 from .command import checking, duration, examples, plural, say, tell
 from .options import PROG, add_settings, layer, non_negative, positive
@@ -105,7 +106,7 @@ def _run(arguments: argparse.Namespace) -> int:
     kind, given = arguments.kind, vars(arguments)
     with checking():
         check_tf32(arguments.tf32, arguments.device, arguments.dtype)
-        folder = check_figure_folder(arguments.output)
+        folder = check_filled(arguments.output)
     settings = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
     options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads", "jobs")}
     options |= {name: given[name] for name in ("layers", "ratios") if name in given}

@@ -28,6 +28,10 @@ def positive(text: str) -> int:
     return _integer(text, 1)
 
 
+def two_or_more(text: str) -> int:
+    return _integer(text, 2)
+
+
 def size(text: str) -> int | tuple[int, int] | None:
     """As `sides`; None for a picture's own."""
     return None if text == "own" else sides(text)
@@ -114,9 +118,9 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "bounds": {"choices": CHOICES["bounds"]},
     "border": {"choices": CHOICES["border"], "metavar": "NAME"},
     "seamless": {"choices": CHOICES["seamless"], "metavar": "x|y|both", "nargs": "?", "const": "both"},
-    "style_statistics": {"choices": CHOICES["style_statistics"], "metavar": "NAME"},
+    "style_statistics": {"choices": CHOICES["style_statistics"], "metavar": "S"},
     "colors": {"choices": CHOICES["colors"], "metavar": "NAME"},
-    "color_match": {"choices": CHOICES["color_match"]},
+    "color_match": {"choices": CHOICES["color_match"], "metavar": "NAME"},
     "lr": {"type": above_zero, "metavar": "STEP"},
     "momentum": {"type": non_negative, "metavar": "GAMMA"},
     "init": {"metavar": "START"},
@@ -124,8 +128,8 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "alpha": {"type": non_negative, "metavar": "WEIGHT"},
     "beta": {"type": non_negative, "metavar": "WEIGHT"},
     "tv": {"type": non_negative, "metavar": "WEIGHT"},
-    "content_layers": {"type": layers, "metavar": "LAYERS"},
-    "style_layers": {"type": layers, "metavar": "LAYERS"},
+    "content_layers": {"type": layers, "metavar": "L,L"},
+    "style_layers": {"type": layers, "metavar": "L,L"},
 }
 
 
@@ -169,7 +173,13 @@ def add_settings(
         help=f"weight file, or the name of a fetched one, or {BUILTIN_NAMES} ({BUILTIN})",
     )
     more.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
-    more.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (float32)")
+    more.add_argument(
+        "--dtype",
+        metavar="NAME",
+        choices=("float32", "float64"),
+        default="float32",
+        help="precision: float32 or float64 (float32)",
+    )
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
     more.add_argument("--tf32", action="store_true", help="gpu: faster products of float32, factors of 11 bits")
     more.add_argument("--threads", metavar="N", type=positive, help="threads of the CPU (all usable cores)")

@@ -70,10 +70,22 @@ def as_given(pictures: Sequence[tuple[Any, float]]) -> Any:
 
 
 def _pictures(style: str) -> list[str]:
-    folder = at_home(style)
-    if not folder.is_dir():
-        return [style]
-    found = sorted(str(Path(style, path.name)) for path in folder.iterdir() if path.suffix.lower() in _PICTURES)
+    return pictures_in(style) if at_home(style).is_dir() else [style]
+
+
+def pictures_in(folder: str) -> list[str]:
+    """The pictures of a folder, in the order of their names; hidden files and folders below it are left out.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    found = sorted(
+        str(Path(folder, path.name))
+        for path in at_home(folder).iterdir()
+        if path.suffix.lower() in _PICTURES and not path.name.startswith(".") and not path.is_dir()
+    )
     if not found:
-        raise ValueError(f"{style}: a folder without pictures")
+        raise ValueError(f"{folder}: a folder without pictures")
     return found

@@ -17,7 +17,7 @@ from .command import Parser
 
 _READ = ("content", "init", "weights")  # each may also be a name
 _WRITTEN = ("output", "log", "report")
-_OF_ONE_COMMAND = ("run", "use_case", "resume", "checkpoint", "like", "no_clobber", "force", "quiet")
+_OF_ONE_COMMAND = ("run", "use_case", "resume", "checkpoint", "like", "jobs", "no_clobber", "force", "quiet")
 
 
 def leave_open(command: Parser) -> None:

@@ -28,6 +28,7 @@ from ..run.settings import INITS, USE_CASES, settings_of
 from ..study.report.report import Frames, check_report, write_report
 from ..vgg import VGG
 from .command import Parser, checking, examples, one_line, os_error, plural, say, tell
+from .many import of_a_folder, paint_folder
 from .options import PROG, add_settings, check_settings, layer, positive, settings_in, tiles
 from .pictures import add_styles, as_given, at_their_sizes, named_pictures, open_pictures
 from .planned import does_not_fit, mend, planned_line, summary_line
@@ -47,10 +48,14 @@ def add_commands(commands: Any) -> None:
         "nsnumpy transfer photo.jpg painting.jpg other.jpg -o out.png --style-weights 0.7,0.3",
         "nsnumpy transfer photo.jpg painting.jpg -o out.png --checkpoint run.h5 --report run.html",
         "nsnumpy transfer --resume run.h5",
+        "nsnumpy transfer photos/ painting.jpg -o painted/ --jobs 2",
         "nsnumpy transfer photo2.jpg painting.jpg -o out2.png --like out.png",
     )
-    command.add_argument("content", metavar="CONTENT", help="the picture to paint")
+    command.add_argument("content", metavar="CONTENT", help="the picture to paint, or a folder of them")
     add_styles(command)
+    command.add_argument(
+        "--jobs", metavar="N", type=positive, default=1, help="of a folder: pictures at a time, in a process each (1)"
+    )
 
     command = texture = _add_run(
         commands,
@@ -98,7 +103,8 @@ def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
         allow_abbrev=False,
         **examples(*shown),
     )
-    command.add_argument("-o", "--output", metavar="OUT", required=True, help="the result: png, jpg, webp or tif")
+    output = f"the result: png, jpg, webp or tif{'; of a folder, a folder' if name == 'transfer' else ''}"
+    command.add_argument("-o", "--output", metavar="OUT", required=True, help=output)
     more = add_settings(command, name)
     command.add_argument("--save-every", metavar="K", type=positive, help="write OUT-00050.png, ... every K iterations")
     more.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per iteration to FILE")
@@ -110,7 +116,7 @@ def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
         "--resume",
         metavar="FILE",
         type=Path,
-        help="go on from FILE, which knows pictures and options (more --iterations, perhaps), and keep the run there",
+        help="go on from FILE, which knows pictures and options, and keep the run there",
     )
     more.add_argument("--like", metavar="OUT", help="take the settings of a picture that was made before")
     command.add_argument("--report", metavar="FILE", type=Path, help="write a page about the run to FILE (.html)")
@@ -180,11 +186,12 @@ def _make(arguments: argparse.Namespace) -> int:
             resume = read_checkpoint(arguments.resume) if "resume" in arguments else None
             arguments = filled(arguments, resume)
             check_settings(arguments)
-            kept = _check_files(arguments)
+            folder = of_a_folder(arguments)
+            kept = None if folder else _check_files(arguments)
             for path, doing in ((kept, "is kept there"), (arguments.log, "has its log there")):
                 if path:
                     locks.enter_context(locked(path, doing))
-        return _make_checked(arguments, kept, resume)
+        return paint_folder(arguments) if folder else _make_checked(arguments, kept, resume)
 
 
 def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Checkpoint | None) -> int:

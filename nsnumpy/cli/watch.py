@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,43 @@ def watching(
         yield watch
         if kept and earlier:  # though nothing was left to run
             kept.add()
+
+
+class Counted:
+    """A bar that counts pictures, each made by a run of its own."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def follow(self, step: Progress) -> None:
+        """The callback of a run."""
+        self._bar.set_postfix_str(
+            f"iteration {step.iteration} of {step.iterations}, loss {step.loss:.4g}", refresh=False
+        )
+        self._bar.update(0)
+
+    @contextlib.contextmanager
+    def one_more(self) -> Iterator[None]:
+        """A picture is there, or cannot be made; lines that are printed meanwhile stand above the bar."""
+        with self._bar.external_write_mode(file=sys.stdout):
+            yield
+        self._bar.update(1)
+
+
+@contextlib.contextmanager
+def counting(total: int, done: int, quiet: bool) -> Iterator[Counted]:
+    """A bar for so many pictures, of which some are done."""
+    from tqdm import tqdm  # not before it is needed: it takes long to load
+
+    with tqdm(
+        total=total,
+        initial=done,
+        miniters=0,  # it hears of steps, too
+        disable=True if quiet else None,  # None: only where standard error is a terminal
+        bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}",
+        dynamic_ncols=True,
+    ) as bar:
+        yield Counted(bar)
 
 
 class _Log:

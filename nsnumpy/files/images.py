@@ -232,12 +232,12 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray, settings: Mappin
     kind = FORMATS[path.suffix.lower()]
     options: dict[str, Any] = dict(_SAVE_OPTIONS[kind])
     if settings is not None:
-        options |= _embedded(kind, json.dumps(settings))
+        options |= embedded(kind, json.dumps(settings))
     with atomic_path(path) as temporary:
         _from_array(image).save(temporary, kind, **options)
 
 
-def _embedded(kind: str, text: str) -> dict[str, Any]:
+def embedded(kind: str, text: str) -> dict[str, Any]:
     """What `Image.save` needs to be told to keep a text, which is ASCII, in a file."""
     if kind == "PNG":
         info = PngImagePlugin.PngInfo()
@@ -252,7 +252,7 @@ def _embedded(kind: str, text: str) -> dict[str, Any]:
 
 
 def _text_in(image: Image.Image) -> str | None:
-    """What `_embedded` kept."""
+    """What `embedded` kept."""
     if SETTINGS_KEY in image.info:
         return image.info[SETTINGS_KEY]
     marked = getattr(image, "tag_v2", {}).get(ExifTags.Base.ImageDescription)

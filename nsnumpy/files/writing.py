@@ -46,6 +46,16 @@ def check_folder(path: Path) -> None:
         temporary.unlink()
 
 
+def check_filled(folder: str | os.PathLike[str]) -> Path:
+    """`folder` as a Path if files can be written into it, or it can be made; OSError if not."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is a file; name a folder", str(folder))
+    with _named_after(folder):
+        check_folder(folder / "picture.png" if folder.exists() else folder)
+    return folder
+
+
 def check_distinct(
     written: Sequence[Path], read: Iterable[str | os.PathLike[str]], numbered: Path | None = None
 ) -> None:

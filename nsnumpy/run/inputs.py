@@ -17,6 +17,7 @@ from ..targets import StyleTarget, style_target
 from ..vgg import VGG
 from .colors import finished, seen, seen_style
 from .settings import INITS, USE_CASES, Settings
+from .shared import StyleTargets
 
 Styles = Picture | Sequence[tuple[Picture, float]]
 """One picture, or several with their weights."""
@@ -72,7 +73,7 @@ class Inputs:
         self._s = s
         self.size = s.shape(each[0][1].shape, s.side)
         begin = [s.shape(each[0][1].shape, self.scales[0]["result"])]
-        start = _start(s, shapes) if begins else None
+        start = start_picture(s, shapes) if begins else None
         self.colors, self._match = s.colors, s.color_match
         self._start = None if start is None else start.kept([], begin)
         self.each: list[Input] = []
@@ -115,12 +116,15 @@ class Inputs:
             styles = [(seen_style(style, photo, self.colors, self._match), weight) for style, weight in styles]
         return styles or None
 
-    def style_target(self, vgg: VGG, layers: Iterable[str], scale: Scale) -> StyleTarget | None:
+    def style_target(
+        self, vgg: VGG, layers: Iterable[str], scale: Scale, shared: StyleTargets | None
+    ) -> StyleTarget | None:
         """What the style pictures are at a scale: seen with the ordinary border, also where the result wraps around."""
         styles, (_, border) = self.style(scale), self._s.borders()
         if styles is None:
             return None
-        return style_target(vgg.with_border(border), styles, layers, self._s.style_statistics)
+        make = style_target if shared is None else shared.of
+        return make(vgg.with_border(border), styles, layers, self._s.style_statistics)
 
     def finished(self, image: np.ndarray) -> np.ndarray:
         """A result, or a picture on the way to it, as it is shown."""
@@ -151,7 +155,7 @@ def side_of(name: str) -> str:
     return "result" if name == "content" else name
 
 
-def _start(s: Settings, names: Collection[str]) -> Source | None:
+def start_picture(s: Settings, names: Collection[str]) -> Source | None:
     """The picture to start from, if it is one of its own."""
     if isinstance(s.init, str) and s.init in INITS:
         if s.init != "noise" and s.init not in names:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from importlib import metadata
 from typing import Any
 
@@ -13,9 +13,12 @@ import numpy as np
 
 from .._version import __version__
 from ..backend import Array, to_host
-from ..files.images import png_bytes, save_image
+from ..files.images import picture_name, png_bytes, save_image
+from ..objective import layer_weights
 from ..optimize import Ended, Ending
 from ..vgg import VGG
+from .inputs import Inputs
+from .settings import Settings
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,37 @@ class Result(Ended):
 Callback = Callable[[Progress], object]
 
 
+def check_ended(result: Result) -> None:
+    """KeyboardInterrupt, MemoryError or FloatingPointError if that ended the run before its time."""
+    if result.interrupted:
+        raise KeyboardInterrupt
+    if result.out_of_memory:
+        raise MemoryError(result.stopped)
+    if result.failed:
+        raise FloatingPointError(result.stopped)
+
+
 def to_image(x: Array) -> np.ndarray:
     """An iterate on any device as a picture ``(H, W, 3)``, float32 in [0, 1], on the host."""
     return np.clip(to_host(x), 0, 1).astype(np.float32)
+
+
+def record_of(
+    use_case: str, s: Settings, inputs: Inputs, iterations: list[int], names: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a run is of, and with what settings; JSON-serialisable. `s` is complete, and there are so many iterations at
+    each scale."""
+    used = {f.name: getattr(s, f.name) for f in fields(s) if use_case in f.metadata["only"]}
+    layered = [name for name in ("content_layers", "style_layers") if name in used]
+    used |= {name: layer_weights(used[name], s.convention) for name in layered}
+    used["init"] = picture_name(s.init)
+    if s.iterations is None:
+        used["iterations"] = tuple(iterations) if len(iterations) > 1 else iterations[0]
+    if "scales" in used:
+        used["scales"] = [max(inputs.shape(scale)) for scale in inputs.scales]
+    weights = {given.name: given.weight for given in inputs.each if given.weight != 1.0}
+    weighted = {"style_weights": weights} if weights else {}
+    return {"command": use_case, **inputs.names, **names, **weighted, **used}
 
 
 def made_with(vgg: VGG) -> dict[str, Any]:

@@ -7,22 +7,22 @@ import os
 import time
 import warnings
 from collections.abc import Generator, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..backend import asarray, device_errors
 from ..files.checkpoint import EVERY, Checkpoint, Keeper, digest, on_device, read_checkpoint
-from ..files.images import picture_name
 from ..files.weights import load_vgg
-from ..objective import Objective, layer_weights
+from ..objective import Objective
 from ..optimize import Descent, Ending, Iterate
 from ..variable import VARIABLES, through
 from ..vgg import VGG
 from .inputs import Inputs, Styles
-from .results import Callback, Progress, Result, made_with, to_image
+from .results import Callback, Progress, Result, made_with, record_of, to_image
 from .settings import BOUNDS, layers_of, settings_of
+from .shared import StyleTargets
 
 
 class Run:
@@ -39,6 +39,8 @@ class Run:
         The network; None takes the built-in one. See `load_vgg`.
     layer : str, or None
         Of a reconstruction: conv4_2 unless given.
+    targets : StyleTargets, or None
+        What is known of style pictures already, and what to keep there for other runs.
     checkpoint : path, Keeper, or None
         A file to keep the run in, written anew every `checkpoint_every` iterations and when it ends.
     checkpoint_every : int
@@ -83,6 +85,7 @@ class Run:
         *,
         vgg: VGG | None = None,
         layer: str | None = None,
+        targets: StyleTargets | None = None,
         checkpoint: str | os.PathLike[str] | Keeper | None = None,
         checkpoint_every: int = EVERY,
         resume: str | os.PathLike[str] | Checkpoint | None = None,
@@ -96,6 +99,7 @@ class Run:
         new = resume is None
         self.inputs = pictures if isinstance(pictures, Inputs) else Inputs(use_case, pictures, self.s, begins=new)
         self.vgg = (vgg or load_vgg()).with_border(self.s.borders()[0])
+        self._targets = targets
         self._content_layers, self._style_layers = layers_of(use_case, self.s, layer)
         self.scales = self.inputs.scales
         self.iterations = self.s.iterations_at(self.scales)
@@ -110,25 +114,12 @@ class Run:
         self._counts: list[int] = []  # iterations at the scales that are done
         self._objective: Objective | None = None
         self._descent: Descent | None = None  # of the scale that it is at
-        self.settings = self._record(use_case, {"layer": layer} if use_case == "reconstruct" else {})
+        named = {"layer": layer} if use_case == "reconstruct" else {}
+        self.settings = record_of(use_case, self.s, self.inputs, self.iterations, named) | made_with(self.vgg)
         self._keeper = Keeper(checkpoint, checkpoint_every) if isinstance(checkpoint, str | os.PathLike) else checkpoint
         self._resumed = None if resume is None else self._resume(resume)
         if self._keeper and self._resumed and not self._keeper.path.exists():
             self._keeper.offer(self._resumed)
-
-    def _record(self, use_case: str, names: dict[str, Any]) -> dict[str, Any]:
-        """What the run is of, and with; JSON-serialisable."""
-        used = {f.name: getattr(self.s, f.name) for f in fields(self.s) if use_case in f.metadata["only"]}
-        layered = [name for name in ("content_layers", "style_layers") if name in used]
-        used |= {name: layer_weights(used[name], self.s.convention) for name in layered}
-        used["init"] = picture_name(self.s.init)
-        if self.s.iterations is None:
-            used["iterations"] = tuple(self.iterations) if len(self.iterations) > 1 else self.iterations[0]
-        if "scales" in used:
-            used["scales"] = [max(self.inputs.shape(scale)) for scale in self.scales]
-        if weights := {given.name: given.weight for given in self.inputs.each if given.weight != 1.0}:
-            names = names | {"style_weights": weights}
-        return {"command": use_case, **self.inputs.names, **names, **used, **made_with(self.vgg)}
 
     def _identity(self) -> dict[str, Any]:
         """The record, with the digests of the pictures, at the sizes that are used, in place of their names."""
@@ -282,7 +273,7 @@ class Run:
         self._objective = Objective(
             self.vgg,
             content=inputs.content(scale),
-            style=inputs.style_target(self.vgg, self._style_layers, scale),
+            style=inputs.style_target(self.vgg, self._style_layers, scale, self._targets),
             alpha=1.0 if s.alpha is None else s.alpha,
             beta=1.0 if s.beta is None else s.beta,
             tv=s.tv or 0.0,
@@ -290,7 +281,7 @@ class Run:
             style_layers=self._style_layers,
             convention=s.convention,
         )
-        x = inputs.start(s) if self._image is None else inputs.enlarged(self._image, inputs.shape(scale))
+        x = self._started(inputs.shape(scale))
         if s.optimizer != "scipy":  # it works on the host; the others follow the network to its device
             x = asarray(x, self.vgg.xp, self.vgg.dtype)
         assert s.optimizer is not None  # as in all settings that are complete
@@ -307,6 +298,10 @@ class Run:
         if taken and self._changed:  # since it was kept
             self._descent.renew()
         return self._descent
+
+    def _started(self, shape: tuple[int, int]) -> np.ndarray:
+        """Where a scale of this (H, W) begins."""
+        return self.inputs.start(self.s) if self._image is None else self.inputs.enlarged(self._image, shape)
 
     def _step(self, iterate: Iterate, before: int, total: int) -> Progress:
         terms, norms = iterate.details

@@ -110,7 +110,7 @@ class Settings:
     """
 
     size: int | tuple[int, int] | None = _setting(
-        512, "long side of the result in pixels, or own (in Python None), the picture's; of a texture WxH, too"
+        512, "long side in pixels, or own (in Python None), the picture's; of a texture WxH, too"
     )
     scales: Sequence[int] | None = _setting(
         None,
@@ -125,8 +125,8 @@ class Settings:
     )
     iterations: int | Sequence[int] | None = _setting(
         None,
-        "iterations of the optimizer at each scale; N,N,...: one number for each scale "
-        f"(default: {ONE_SCALE}; where there are several, {COARSE} at each and {FINEST} at the last)",
+        "iterations at each scale; N,N,...: one number for each "
+        f"(default: {ONE_SCALE}; of several scales {COARSE} at each, {FINEST} at the last)",
     )
     optimizer: str | None = _setting(
         None,
@@ -171,7 +171,7 @@ class Settings:
     )
     color_match: str = _setting(
         "transport",
-        "for --colors photo: mean and covariance by transport or cholesky, or the mean",
+        "for --colors photo: by transport, cholesky, or the mean alone",
         ("transfer",),
     )
 

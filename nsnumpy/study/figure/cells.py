@@ -7,31 +7,24 @@ plain types. So it can be computed by any process that has this package, and the
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import functools
 import hashlib
 import json
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..._version import __version__
-from ...backend import DeviceError, device_errors
 from ...files.checkpoint import digest
 from ...files.decode import PictureError
 from ...files.images import load_image, read_settings, save_image, to_bytes
 from ...files.weights import load_vgg
-from ...files.writing import SIGNALS, held_back
 from ...losses import loss_and_layer
 from ...objective import Objective
-from ...run.results import Progress
+from ...run.processes import do_each, failing
+from ...run.results import Progress, check_ended
 from ...run.run import Run
 from ...vgg import VGG
 
@@ -39,15 +32,7 @@ Job = dict[str, Any]
 """name, use_case, pictures, settings, layer (of a reconstruction), network (of `load_vgg`), network_sha256,
 content_layers and style_layers (to measure), names (what the record calls the pictures), key: see `complete_job`."""
 
-_ENDED = (
-    "its process ended: killed, for want of memory perhaps (try fewer jobs), or begun by a script without "
-    "`if __name__ == '__main__':`"
-)
 RECORD = "figure"  # where a cell's own part stands among the settings that its PNG carries
-
-
-class CellError(RuntimeError):
-    """A cell that could not be computed; it can be pickled, as not every error can."""
 
 
 def complete_job(job: Job) -> Job:
@@ -75,18 +60,11 @@ def compute_cell(job: Job) -> tuple[np.ndarray, dict[str, Any]]:
 
     Raises
     ------
-    CellError
+    JobError
         If it cannot be made; the message says why.
     """
-    try:
-        with device_errors():
-            return _compute(job)
-    except MemoryError as error:
-        raise CellError(f"out of memory ({_line(error) or 'no details'}); choose a smaller size") from error
-    except (ValueError, ArithmeticError, OSError, DeviceError) as error:
-        raise CellError(_line(error)) from error
-    except Exception as error:
-        raise CellError(f"unexpected {type(error).__name__}: {_line(error)} (a defect; please report it)") from error
+    with failing():
+        return _compute(job)
 
 
 def _compute(job: Job) -> tuple[np.ndarray, dict[str, Any]]:
@@ -99,12 +77,7 @@ def _compute(job: Job) -> tuple[np.ndarray, dict[str, Any]]:
 
     layer = {"layer": job["layer"]} if job.get("layer") else {}
     result = Run(job["use_case"], pictures, vgg=vgg, **layer, **settings).go(follow)
-    if result.interrupted:
-        raise KeyboardInterrupt
-    if result.out_of_memory:
-        raise MemoryError(result.stopped)
-    if result.failed:
-        raise FloatingPointError(result.stopped)
+    check_ended(result)
     image = to_bytes(result.image)
     at_end = [line for line in lines if line["size"] == max(image.shape)]
     best = min(at_end, key=lambda line: line["loss"])
@@ -212,75 +185,18 @@ def compute_cells(
     """
     failures: dict[str, str] = {}
 
-    def finish(job: Job, result: Callable[[], tuple[np.ndarray, dict[str, Any]]]) -> None:
-        try:
-            image, record = result()
-        except CellError as error:
-            failures[job["name"]] = str(error)
-        except concurrent.futures.BrokenExecutor:
-            failures[job["name"]] = _ENDED
-        except concurrent.futures.CancelledError:
-            failures[job["name"]] = "the executor cancelled it"
-        else:
-            save_image(folder / f"{job['name']}.png", image / 255, record)
-            done(job, image, record)
+    def finish(job: Job, made: tuple[np.ndarray, dict[str, Any]] | None, failure: str) -> None:
+        if made is None:
+            failures[job["name"]] = failure
+            return
+        save_image(folder / f"{job['name']}.png", made[0] / 255, made[1])
+        done(job, *made)
 
-    count = min(processes, len(jobs))
     try:
-        if executor is None and count <= 1:
-            for job in jobs:
-                finish(job, functools.partial(compute_cell, job))
-            return failures
-        with _processes(count) if executor is None else contextlib.nullcontext(executor) as pool:
-            futures: dict[concurrent.futures.Future[Any], Job] = {}
-            try:
-                with held_back():
-                    futures |= {pool.submit(compute_cell, job): job for job in jobs}
-                for future in concurrent.futures.as_completed(futures):
-                    finish(futures[future], future.result)
-            finally:
-                for future in futures:
-                    future.cancel()
+        do_each(compute_cell, jobs, finish, processes=processes, executor=executor)
         return failures
     finally:
         _load.cache_clear()
-
-
-@contextlib.contextmanager
-def _processes(count: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
-    """A pool of fresh processes, which an error or Ctrl-C here ends at once."""
-    before = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")
-    with held_back():  # a process of multiprocessing's own begins here
-        pool = concurrent.futures.ProcessPoolExecutor(count, context, _begin_process)
-    try:
-        yield pool
-    except BaseException:
-        for process in set(multiprocessing.active_children()) - before:
-            process.kill()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _begin_process() -> None:
-    """Ctrl-C reaches every process of a terminal: this one leaves it to its parent, and ends when that has ended."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # which were held back while it began
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # a process of a pool has one
-
-    def follow() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def plain(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ References
 from __future__ import annotations
 
 import concurrent.futures
-import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +22,7 @@ import numpy as np
 
 from ..._version import __version__
 from ...files.images import Picture, save_image
-from ...files.writing import atomic_path, check_distinct, check_folder
+from ...files.writing import atomic_path, check_distinct, check_filled, check_folder
 from ...machine import usable_cores
 from ..contact import Sheet, most_detailed
 from .cells import RECORD, Job, compute_cells, other_cell, plain, read_cell
@@ -160,15 +159,6 @@ def tradeoff_figure(
     return _figure("tradeoff", pictures, folder, layers, ratios, callback, **options)
 
 
-def check_figure_folder(folder: str | os.PathLike[str]) -> Path:
-    """`folder` as a Path if a figure can be made there; OSError if not."""
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "is a file; name a folder", str(folder))
-    check_folder(folder / "sheet.png" if folder.exists() else folder)
-    return folder
-
-
 def _figure(
     kind: str,
     pictures: dict[str, Picture],
@@ -186,7 +176,7 @@ def _figure(
     if options.get("threads") is None and (executor is not None or jobs > 1):
         options["threads"] = 1 if executor is not None else max(1, usable_cores() // jobs)
     planned = plan_figure(kind, pictures, layers, ratios, **options)
-    folder = check_figure_folder(folder)
+    folder = check_filled(folder)
     written = [folder / name for name in figure_files(planned.cells)]
     read = (*pictures.values(), planned.settings.init, planned.network["weights"])
     check_distinct(written, [path for path in read if isinstance(path, str | os.PathLike)])

@@ -1,0 +1,172 @@
+"""The command that paints a photograph from one style to another."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._version import __version__
+from ..backend import device_errors
+from ..files.animation import save_animation
+from ..files.decode import PictureError, at_home
+from ..files.images import opened, picture_name, read_settings, save_image, to_bytes
+from ..files.weight_sources import BUILTINS
+from ..files.weights import load_vgg, read_weights
+from ..files.writing import check_absent, check_distinct, check_filled, held_back, uninterrupted
+from ..run.inputs import enough, start_picture
+from ..run.plan import plan
+from ..run.settings import INITS, USE_CASES, settings_of
+from ..study.blend import blend_sheet
+from ..use_cases import blend
+from .command import checking, examples, os_error, plural, say, tell
+from .options import PROG, add_settings, check_settings, settings_in, two_or_more
+from .planned import does_not_fit, planned_line, summary_line
+from .watch import counting
+
+STEPS = 7
+SHOWN, HELD = 150, 900  # milliseconds of a picture in the animation; of the first and the last
+_SMALL = 256  # of what was given, for the sheet
+_ROLES = {"content": "PHOTO", "first": "A", "second": "B"}
+_NETWORK = ("pooling", "device", "dtype", "threads", "tf32")
+
+
+def add_commands(commands: Any) -> None:
+    """blend."""
+    command = commands.add_parser(
+        "blend",
+        help="paint PHOTO in pictures that go from the style of A to that of B",
+        description="Paints PHOTO in pictures from the style of A to that of B, each begun with the one before. "
+        "Writes 01.png, 02.png, ..., sheet.png and blend.webp, which goes there and back, into FOLDER.",
+        usage=f"%(prog)s {' '.join(_ROLES.values())} -o FOLDER [options]",
+        allow_abbrev=False,
+        **examples(
+            "nsnumpy blend sample:coast sample:starry sample:glass -o blend/",
+            "nsnumpy blend photo.jpg painting.jpg other.jpg -o blend/ --steps 12 --size 384",
+        ),
+    )
+    for role, help in (("content", "the picture to paint"), ("first", "the first style"), ("second", "the last one")):
+        command.add_argument(role, metavar=_ROLES[role], help=help)
+    command.add_argument("-o", "--output", metavar="FOLDER", required=True, help="made if it does not exist")
+    command.add_argument(
+        "--steps", metavar="N", type=two_or_more, default=STEPS, help=f"how many pictures, A's and B's too ({STEPS})"
+    )
+    more = add_settings(command, "transfer")
+    more.add_argument("--no-clobber", action="store_true", help="replace no file that is there")
+    more.add_argument("--force", action="store_true", help="run even if memory will not suffice")
+    command.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    command.set_defaults(run=_run, use_case="transfer")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    with checking():
+        check_settings(arguments)
+        folder = check_filled(at_home(arguments.output))
+        pictures = _check_files(arguments, folder)
+        settings = settings_in(arguments)
+        s = settings_of("transfer", **settings)
+        if start := start_picture(s, USE_CASES["transfer"].pictures):
+            settings["init"] = start
+        given = {
+            role: opened(getattr(arguments, role), enough("content" if role == "content" else "style", s))
+            for role in _ROLES
+        }
+        weights = read_weights(arguments.weights)
+        network = {name: getattr(arguments, name) for name in _NETWORK}
+        styles = [(given[role], 0.5) for role in ("first", "second")]
+        with device_errors():
+            planned = plan("transfer", content=given["content"], style=styles, weights=weights, **network, **settings)
+        if not planned.fits and not arguments.force:
+            say(PROG, f"error: {does_not_fit(planned, arguments)}; or --force to try all the same")
+            return 1
+        folder.mkdir(exist_ok=True)
+    if not arguments.quiet:
+        tell(f"{plural(len(pictures), 'picture')}; the first {planned_line(planned)}")
+        for note in planned.notes:
+            say(PROG, f"note: {note}")
+    made: list[np.ndarray] = []  # in 8 bits, as they are written
+    try:
+        with device_errors(), counting(len(pictures), 0, arguments.quiet) as bar:
+            vgg = load_vgg(weights, **network)
+            for result in blend(*given.values(), steps=len(pictures), callback=bar.follow, vgg=vgg, **settings):
+                path = pictures[len(made)]
+                with bar.one_more():
+                    with held_back():
+                        result.save(path)
+                        if not made:
+                            for together in _both(folder):  # of other pictures
+                                together.unlink(missing_ok=True)
+                        made.append(to_bytes(result.image))
+                    if not arguments.quiet:
+                        tell(summary_line(str(path), result))
+    except KeyboardInterrupt:
+        say(PROG, f"interrupted; {len(made)} of {plural(len(pictures), 'picture')} are in {folder}, without a sheet")
+        return 128 + signal.SIGINT
+    return _together(arguments, folder, given, made, result.settings)
+
+
+def _check_files(arguments: argparse.Namespace, folder: Path) -> list[Path]:
+    """The pictures to be written; ValueError or OSError if one of them, the sheet or the animation cannot be."""
+    digits = max(2, len(str(arguments.steps)))
+    pictures = [folder / f"{number:0{digits}}.png" for number in range(1, arguments.steps + 1)]
+    written = [*pictures, *_both(folder)]
+    read = [*(getattr(arguments, role) for role in _ROLES), arguments.init, arguments.weights]
+    check_distinct(written, [path for path in read if path not in (*INITS, *BUILTINS)])
+    if arguments.no_clobber:
+        check_absent(written)
+    for path in written:
+        if os.path.lexists(path) and not _ours(path):
+            raise ValueError(f"{path}: is there, and nsnumpy did not make it; choose another folder")
+    return pictures
+
+
+def _both(folder: Path) -> tuple[Path, Path]:
+    """What all pictures are shown in together: the sheet and the animation."""
+    return folder / "sheet.png", folder / "blend.webp"
+
+
+def _ours(path: Path) -> bool:
+    try:
+        return bool(read_settings(path))
+    except (PictureError, OSError):
+        return False
+
+
+def _together(
+    arguments: argparse.Namespace,
+    folder: Path,
+    given: dict[str, Any],
+    made: Sequence[np.ndarray],
+    settings: dict[str, Any],
+) -> int:
+    """Write the sheet and the animation, and return the exit status."""
+    sheet, animation = _both(folder)
+    names = {role: picture_name(source) for role, source in given.items()}
+    last = len(made) - 1
+    labels = [f"{names['first']} {1 - k / last:.0%}, {names['second']} {k / last:.0%}" for k in range(len(made))]
+    height, width = made[0].shape[:2]
+    of_all = {name: value for name, value in settings.items() if name not in ("style", "loss")}
+    record = of_all | names | {"command": "blend", "steps": len(made)}
+    line = (
+        f"{width} x {height}, beta {record['beta']:g}, tv {record['tv']:g}; {record['weights']}; nsnumpy {__version__}"
+    )
+    title = f"{names['content']}: from {names['first']} to {names['second']}"
+    small = [to_bytes(source.at(_SMALL)) for source in given.values()]
+    try:
+        with uninterrupted():
+            drawn = blend_sheet(title, line, small, made, labels)
+            save_image(sheet, np.asarray(drawn) / 255, record)
+            there_and_back = [*made, *made[-2:0:-1]]
+            times = [HELD if k in (0, last) else SHOWN for k in range(len(there_and_back))]
+            save_animation(animation, there_and_back, times, record)
+    except OSError as error:
+        say(PROG, f"error: {os_error(error)}; the pictures are in {folder}")
+        return 1
+    if not arguments.quiet:
+        tell(f"{sheet}, {animation}: all of them together")
+    return 0

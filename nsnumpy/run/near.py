@@ -1,0 +1,37 @@
+"""Runs that begin with the picture of another one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..files.images import fit_image
+from .run import Run
+
+
+class NearRun(Run):
+    """A run that begins with the picture of another one, in place of what `init` says.
+
+    At each scale it begins with that picture and with what was changed in it at the scale before: so fine detail stays
+    that need not change.
+
+    Parameters
+    ----------
+    other : Run
+        Of the same size and scales, and ended.
+    *given, **options
+        As for `Run`, but for checkpoint and resume, which do not know of the other run.
+    """
+
+    def __init__(self, other: Run, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        assert other._image is not None  # it has ended
+        self._near = other._image
+
+    def _started(self, shape: tuple[int, int]) -> np.ndarray:
+        near = fit_image(self._near, shape)
+        if self._image is None:
+            return near
+        changed = self._image - fit_image(self._near, self._image.shape[:2])  # in [-1, 1], and a picture is in [0, 1]
+        return np.clip(near + 2 * fit_image((changed + 1) / 2, shape) - 1, 0, 1)

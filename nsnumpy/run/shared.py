@@ -1,0 +1,50 @@
+"""What several runs have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+
+import numpy as np
+
+from ..files.checkpoint import digest
+from ..losses import Sums
+from ..targets import StyleTarget, style_target
+from ..vgg import VGG
+
+
+class StyleTargets:
+    """What is known of style pictures, each described once by each network at each size, for all runs that share it.
+
+    Give the same one to several runs or use cases, as `targets`. It holds what it has made, a few Gram matrices for
+    each picture and size. With ``colors`` "photo" or "luminance", which change the style for each photograph, there is
+    nothing to share.
+
+    Examples
+    --------
+    >>> import nsnumpy as ns
+    >>> vgg, targets = ns.load_vgg(), ns.StyleTargets()
+    >>> for photo in ("sample:coast", "sample:cutouts"):
+    ...     result = ns.transfer(photo, "sample:glass", vgg=vgg, targets=targets, size=32, iterations=1)
+    >>> len(targets)
+    1
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Hashable, ...], dict[str, Sums]] = {}
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def of(
+        self, vgg: VGG, pictures: Sequence[tuple[np.ndarray, float]], layers: Iterable[str], statistics: str
+    ) -> StyleTarget:
+        """The target of these pictures ``(H, W, 3)``, RGB in [0, 1], with their weights; errors as `style_target`."""
+        network = (vgg.sha256, vgg.pooling, vgg.border, str(vgg.dtype), vgg.xp.__name__)
+        layers = tuple(layers)
+        described = []
+        for picture, weight in pictures:
+            key = (*network, digest(picture), layers, statistics)
+            if key not in self._made:
+                ((self._made[key], _),) = style_target(vgg, [(picture, weight)], layers, statistics).pictures
+            described.append((self._made[key], weight))
+        return StyleTarget(statistics, tuple(described))
