@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 import nsnumpy as ns
-from nsnumpy import objective, targets
+from nsnumpy import targets
 from nsnumpy.cli.main import main
-from nsnumpy.run import many, run, shared
+from nsnumpy.run import inputs, many, run, shared
 
 QUICK = "--weights tiny.h5 --iterations 3 --size 40 --threads 1"
 NAMES = ["a photo, of é.png", "b.jpg", "c.JPG"]
@@ -84,7 +84,7 @@ def test_what_cannot_be_written_in_its_own_format_is_a_png(folder, capsys):
 def test_the_style_is_described_once_and_the_network_made_once(folder, capsys, monkeypatch):
     described, loaded = [], []
     style_target, load = targets.style_target, many.load_vgg
-    for module in (shared, objective):
+    for module in (shared, inputs):
         monkeypatch.setattr(module, "style_target", lambda *given: described.append(1) or style_target(*given))
     monkeypatch.setattr(many, "load_vgg", lambda *given, **options: loaded.append(1) or load(*given, **options))
     assert call(capsys)[0] == 0
@@ -108,8 +108,12 @@ def test_shared_targets_change_no_number(tiny_vgg, picture):
         together = ns.transfer(picture(40, 52), picture(44, 48, 9), targets=shared_targets, **options | changed)
         assert np.array_equal(alone.image, together.image)
         assert len(shared_targets) == before + 1
-    ns.transfer(picture(40, 52), picture(44, 48, 9), targets=shared_targets, **options | {"vgg": tiny_vgg()})
-    assert len(shared_targets) == 5
+    for again, more in ((tiny_vgg(), 0), (tiny_vgg(pooling="max"), 1)):
+        before = len(shared_targets)
+        ns.transfer(picture(40, 52), picture(44, 48, 9), targets=shared_targets, **options | {"vgg": again})
+        assert len(shared_targets) == before + more
+    ns.transfer(picture(40, 52), picture(44, 48, 9), targets=shared_targets, border="zero", **options)
+    assert len(shared_targets) == before + 2
 
 
 def test_what_is_done_is_not_done_again(folder, capsys, monkeypatch):
