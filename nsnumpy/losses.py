@@ -27,10 +27,12 @@ References
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from .backend import Array, get_xp
+from .positions import Weights
 from .workers import Scratch
 
 Sums = tuple[Any, ...]
@@ -218,17 +220,25 @@ class Gram:
 
     def __init__(self, targets: Sequence[tuple[Sums, float]] = (), w: Array | None = None) -> None:
         self.targets = targets
-        self.w = None if w is None else w.reshape(-1, 1)
+        self.w = None if w is None else Weights(w)
 
     def statistics(self, F: Array, at: slice) -> Sums:
         if self.w is None:
-            return self._sums(F, F, float(len(F)))
-        w = self.w[at]
-        once, twice = w * F, w * w * F
-        return *self._sums(F, once, w.sum(dtype="float64")), *self._sums(F, twice, (w * w).sum(dtype="float64"))
+            return self._sums(F)
+        sums: Sums = (0.0,) * 6
+        for rows, w in self.w.within(at):
+            here = F[rows]
+            once = twice = self._sums(here)
+            if w is not None:
+                once, twice = self._sums(here, w), self._sums(here, w * w)
+            sums = tuple(map(operator.add, sums, (*once, *twice)))
+        return sums
 
-    def _sums(self, F: Array, weighted: Array, s: Any) -> Sums:
-        return weighted.T @ F, weighted.sum(axis=0, dtype="float64") if self.MEAN else 0.0, s
+    def _sums(self, F: Array, w: Array | None = None) -> Sums:
+        if w is None:
+            return F.T @ F, F.sum(axis=0, dtype="float64") if self.MEAN else 0.0, float(len(F))
+        root = get_xp(F).sqrt(w) * F  # so that the product is one of a matrix with itself, which takes half the time
+        return root.T @ root, (w * F).sum(axis=0, dtype="float64") if self.MEAN else 0.0, w.sum(dtype="float64")
 
     def describe(self, sums: Sums) -> Sums:
         """What a style picture's sums are kept as: per position, so that a picture of any size can be compared."""
@@ -255,12 +265,15 @@ class Gram:
         self, F: Array, at: slice, solution: tuple[Array, Array | None], out: Array, scratch: Scratch
     ) -> None:
         K, b = solution
-        gradient = get_xp(F).matmul(F, K, out=scratch.empty("term", F.shape, F))
-        if b is not None:
-            gradient += b
-        if self.w is not None:
-            gradient *= self.w[at]
-        out += gradient
+        everywhere: tuple[slice, Array | None] = (slice(None), None)
+        for rows, w in [everywhere] if self.w is None else self.w.within(at):
+            here = F[rows]
+            gradient = get_xp(F).matmul(here, K, out=scratch.empty("term", here.shape, F))
+            if b is not None:
+                gradient += b
+            if w is not None:
+                gradient *= w
+            out[rows] += gradient
 
     def _describe(self, A: Array, mean: Array) -> Sums:
         return (A,)
