@@ -226,7 +226,7 @@ class Gram:
         if self.w is None:
             return self._sums(F)
         sums: Sums = (0.0,) * 6
-        for rows, w in self.w.within(at):
+        for rows, w in self.w.within(at, F.shape[1]):
             here = F[rows]
             once = twice = self._sums(here)
             if w is not None:
@@ -266,7 +266,7 @@ class Gram:
     ) -> None:
         K, b = solution
         everywhere: tuple[slice, Array | None] = (slice(None), None)
-        for rows, w in [everywhere] if self.w is None else self.w.within(at):
+        for rows, w in [everywhere] if self.w is None else self.w.within(at, F.shape[1]):
             here = F[rows]
             gradient = get_xp(F).matmul(here, K, out=scratch.empty("term", here.shape, F))
             if b is not None:

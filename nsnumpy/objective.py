@@ -261,7 +261,8 @@ class Objective:
         regions = [region for region in self._regions if region is not None]
         if self._style and (shape == self._style_shape or not regions):
             return
-        weights = partition([area_mean(region.mask, shape[:2]) for region in regions]) if regions else None
+        height, width = shape[:2] if regions else (0, 0)
+        weights = partition([area_mean(region.mask, (height, width)) for region in regions]) if regions else None
         xp, kind = self.vgg.xp, STYLE_STATISTICS[self._statistics]
         for name in self.style_layers:
             if weights is not None:
@@ -269,13 +270,14 @@ class Objective:
                 of_regions = dict(zip(regions, np.moveaxis(pooled(weights, grid), -1, 0), strict=True))
             self._style[name] = []
             for region, pictures in self._regions.items():
-                targets = [(of[name], weight * self._convention.style(of[name][0])) for of, weight in pictures]
-                term: LayerTerm | None = kind(targets)
-                share = 1.0
+                known = [(of[name], weight) for of, weight in pictures if of[name]]
+                targets = [(sums, weight * self._convention.style(sums[0])) for sums, weight in known]
+                w, share = None, 1.0
                 if region is not None:
                     w = of_regions[region].reshape(-1)
                     share = float(w.mean())
-                    term = kind(targets, asarray(w, xp, self.vgg.dtype)) if w.sum() >= LEAST else None
+                there = targets and (w is None or w.sum() >= LEAST)
+                term = kind(targets, None if w is None else asarray(w, xp, self.vgg.dtype)) if there else None
                 self._style[name].append((_label(name, region), term, share))
         self._style_shape = shape
 

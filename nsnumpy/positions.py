@@ -1,7 +1,7 @@
 """Weights per position: what the regions of a picture are to the layers of a network.
 
-A region is a mask ``(H, W)`` over the picture, in [0, 1]: how much each pixel belongs to it. Its weight at a position of
-a layer is the mean of the mask over the pixels that are pooled into that position: masks are pooled as the features
+A region is a mask ``(H, W)`` over the picture, in [0, 1]: how much each pixel belongs to it. Its weight at a position
+of a layer is the mean of the mask over the pixels that are pooled into that position: masks are pooled as the features
 are, so that what adds up to one at the pixels does at every layer.
 """
 
@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .backend import Array, get_xp, to_host
+from .backend import Array, get_xp, on_host, to_host
 from .ops.pool import avgpool_forward
 
+CACHED = 1 << 17  # numbers
 LEAST = 0.5  # positions: a region with less in a layer is not there
 
 
@@ -95,13 +96,15 @@ class Weights:
         self._size = len(w)
         self._sets = [(to_host(whole), whole, None), (to_host(part), part, w[part].reshape(-1, 1))]
 
-    def within(self, at: slice) -> Iterator[tuple[slice | Array, Array | None]]:
-        """Those of a block, `at` of all positions: which rows of it, and their weights ``(rows, 1)``, None for ones."""
+    def within(self, at: slice, filters: int) -> Iterator[tuple[slice | Array, Array | None]]:
+        """Those of a block, `at` of all positions, in pieces that stay in a core's cache with so many filters: which
+        rows of the block, and their weights ``(rows, 1)``, None for ones."""
         start, stop, _ = at.indices(self._size)
         for known, rows, w in self._sets:
-            first, last = known.searchsorted((start, stop))
-            if first < last:
-                low, high = int(known[first]), int(known[last - 1]) + 1
-                together = high - low == last - first
-                here = slice(low - start, high - start) if together else rows[first:last] - start
-                yield here, None if w is None else w[first:last]
+            first, last = (int(place) for place in known.searchsorted((start, stop)))
+            step = max(CACHED // filters, 4 * filters) if on_host(rows) else self._size
+            for low in range(first, last, step):
+                high = min(low + step, last)
+                begin, end = int(known[low]) - start, int(known[high - 1]) + 1 - start
+                here = slice(begin, end) if end - begin == high - low else rows[low:high] - start
+                yield here, None if w is None else w[low:high]

@@ -37,7 +37,7 @@ class StyleTarget:
         The name in `losses.STYLE_STATISTICS`.
     pictures : tuple of (dict, float)
         For each picture, by layers, what the term's `describe` makes of its sums: with "gram" the Gram matrix per
-        position; and the picture's weight.
+        position; nothing, ``()``, where the part that is meant has no position; and the picture's weight.
     regions : tuple of (Region or None)
         For each picture, where the image is to have its style; None for everywhere.
     """
@@ -79,8 +79,8 @@ def style_target(
     Raises
     ------
     ValueError
-        If the statistics are unknown, a picture is too small, a layer is unknown, a weight is negative, a mask is none,
-        or nothing is left of one at a layer of its picture.
+        If the statistics are unknown, a picture is too small, a layer is unknown, a weight is negative, or a mask is
+        none.
     """
     if statistics not in STYLE_STATISTICS:
         raise ValueError(f"unknown style statistics {statistics!r}: choose from {', '.join(STYLE_STATISTICS)}")
@@ -95,12 +95,11 @@ def style_target(
         mask = None if own is None else area_mean(check_mask(own), picture.shape[:2])[..., None]
         described: dict[str, Sums] = {}
 
-        def visit(
-            name: str, A: Array, described: dict[str, Sums] = described, mask: Any = mask, region: Any = region
-        ) -> None:
+        def visit(name: str, A: Array, described: dict[str, Sums] = described, mask: Any = mask) -> None:
             w = None if mask is None else pooled(mask, A.shape[:2]).reshape(-1)
             if w is not None and w.sum() < LEAST:
-                raise ValueError(f"{name}: {_named(region)} is too narrow there: leave the layer out, or take it larger")
+                described[name] = ()
+                return
             term = kind(w=None if w is None else asarray(w, vgg.xp, vgg.dtype))
             (sums,) = measure([term], A, vgg.workers)
             described[name] = term.describe(sums)
@@ -125,10 +124,6 @@ def _region(given: Region | Array | None, known: Sequence[Region | None]) -> Reg
     if region.name in (other.name for other in regions):
         raise ValueError(f"two regions called {region.name}: give each a name of its own")
     return region
-
-
-def _named(region: Any) -> str:
-    return f"the region {region.name}" if isinstance(region, Region) else "the region"
 
 
 def measure(terms: Sequence[LayerTerm], F: Array, workers: Workers) -> list[Sums]:

@@ -71,7 +71,7 @@ class Kept:
         return self.inner.adjoint(self.m * gx)
 
     def of_picture(self, x: Array) -> Array:
-        """Exact where m is 1/2 or more. Below, dividing by m would enlarge what no v can change, so that v goes to p."""
+        """Exact where m is 1/2 or more; below, where 1/m would enlarge what v has no part in, v goes to p."""
         m = get_xp(x).maximum(self.m * self.m, 0.25)
         return self.inner.of_picture(self.p + self.m / m * (x - self.p))
 

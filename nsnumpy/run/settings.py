@@ -14,6 +14,7 @@ from ..losses import STYLE_STATISTICS
 from ..objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, layer_weights
 from ..optimize import OPTIMIZERS, canonical_optimizer
 from .colors import COLORS, MATCHES
+from .regions import OUTSIDE
 
 _EVERY = ("transfer", "texture", "reconstruct")
 INITS = ("noise", "content", "style")
@@ -25,6 +26,7 @@ CHOICES = {
     "style_statistics": tuple(STYLE_STATISTICS),
     "colors": COLORS,
     "color_match": MATCHES,
+    "outside": OUTSIDE,
 }
 COARSEST = 128  # least long side of the scales that are chosen for you
 ONE_SCALE, COARSE, FINEST = 80, 100, 40  # iterations, where none are given
@@ -153,6 +155,12 @@ class Settings:
     color_match: str = _setting(
         "transport",
         "for --colors photo: mean and covariance by transport or cholesky, or the mean",
+        ("transfer",),
+    )
+
+    outside: str = _setting(
+        "keep",
+        "where no region has a style: keep the photograph, or the first style",
         ("transfer",),
     )
 
