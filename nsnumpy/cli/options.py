@@ -154,7 +154,13 @@ def add_settings(
         help=f"weight file, or the name of a fetched one, or {BUILTIN_NAMES} ({BUILTIN})",
     )
     more.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
-    more.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (float32)")
+    more.add_argument(
+        "--dtype",
+        metavar="NAME",
+        choices=("float32", "float64"),
+        default="float32",
+        help="float32 or float64 (float32)",
+    )
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
     more.add_argument("--tf32", action="store_true", help="gpu: faster products of float32, factors of 11 bits")
     more.add_argument("--threads", metavar="N", type=positive, help="threads of the CPU (all usable cores)")

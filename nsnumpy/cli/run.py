@@ -22,13 +22,14 @@ from ..run.inputs import Inputs
 from ..run.plan import Plan, plan
 from ..run.results import Result
 from ..run.run import Run
-from ..run.settings import INITS, USE_CASES, settings_of
+from ..run.settings import INITS, USE_CASES, layers_of, settings_of
 from ..study.report.report import Frames, check_report, write_report
 from ..vgg import VGG
 from .command import Parser, checking, examples, one_line, os_error, plural, say, tell
 from .options import PROG, add_settings, check_settings, layer, positive, settings_in
-from .pictures import add_styles, as_given, at_their_sizes, named_pictures, open_pictures
+from .pictures import add_styles, at_their_sizes, named_pictures, open_pictures
 from .planned import does_not_fit, mend, planned_line, summary_line
+from .regions import add_regions, map_files, region_lines
 from .remembered import filled, leave_open, to_remember
 from .watch import watching
 
@@ -43,6 +44,7 @@ def add_commands(commands: Any) -> None:
         "paint CONTENT in the style of STYLE",
         "nsnumpy transfer sample:coast sample:starry -o out.png",
         "nsnumpy transfer photo.jpg painting.jpg other.jpg -o out.png --style-weights 0.7,0.3",
+        "nsnumpy transfer photo.jpg blue=painting.jpg '#00ff00=other.jpg' --regions map.png -o out.png",
         "nsnumpy transfer photo.jpg painting.jpg -o out.png --checkpoint run.h5 --report run.html",
         "nsnumpy transfer --resume run.h5",
         "nsnumpy transfer photo2.jpg painting.jpg -o out2.png --like out.png",
@@ -80,7 +82,7 @@ def add_commands(commands: Any) -> None:
     )
     command.add_argument("content", metavar="CONTENT", help="the picture to paint")
     add_styles(command)
-    add_settings(command, "transfer")
+    add_regions(add_settings(command, "transfer"))
     command.set_defaults(run=_run_plan, use_case="transfer")
 
 
@@ -96,6 +98,8 @@ def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
     )
     command.add_argument("-o", "--output", metavar="OUT", required=True, help="the result: png, jpg, webp or tif")
     more = add_settings(command, name)
+    if name == "transfer":
+        add_regions(more)
     command.add_argument("--save-every", metavar="K", type=positive, help="write OUT-00050.png, ... every K iterations")
     more.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per iteration to FILE")
     command.add_argument("--checkpoint", metavar="FILE", type=Path, help="keep the run in FILE, to go on from")
@@ -129,25 +133,31 @@ class _Given:
         The pictures, as they were decoded; once `fit` was called, at the sizes that the run needs.
     weights : WeightFile, or Network
         What was read of the weight file; its shapes alone, once there is a network of it.
+    told : list of str
+        What is to be told of the regions.
     """
 
     settings: dict[str, Any]
     layer: dict[str, Any]
     sources: dict[str, Any]
     weights: WeightFile | Network
+    told: list[str]
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> _Given:
         name = arguments.use_case
-        sources = open_pictures(arguments, settings_of(name, **settings_in(arguments)))
+        sources, told = open_pictures(arguments, settings_of(name, **settings_in(arguments)))
         layer = {"layer": arguments.layer} if name == "reconstruct" else {}
-        return cls(settings_in(arguments), layer, sources, read_weights(arguments.weights))
+        return cls(settings_in(arguments), layer, sources, read_weights(arguments.weights), told)
 
     def fit(self, arguments: argparse.Namespace, *, begins: bool) -> Inputs:
         """What the run takes: the pictures at its sizes, which are known to fit."""
         name = arguments.use_case
-        inputs = Inputs(name, self.sources, settings_of(name, **self.settings).completed(name), begins=begins)
+        s = settings_of(name, **self.settings).completed(name)
+        inputs = Inputs(name, self.sources, s, begins=begins)
         self.sources = at_their_sizes(inputs)
+        layers = list(layers_of(name, s, "conv4_2")[1])
+        self.told += region_lines(inputs, self.weights.architecture, layers)
         return inputs
 
     def vgg(self, arguments: argparse.Namespace) -> VGG:
@@ -199,6 +209,8 @@ def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Chec
     frames = Frames() if arguments.report else None
     with checking():
         inputs = given.fit(arguments, begins=resume is None)
+    for line in () if arguments.quiet else given.told:
+        tell(line)
     made = _run(arguments, given, inputs, kept, resume, frames)
     if isinstance(made, str):
         _say(f"error: out of memory; {mend(planned or given.plan(arguments), arguments)} ({made})")
@@ -248,8 +260,9 @@ def _check_files(arguments: argparse.Namespace) -> Path | None:
         check_folder(arguments.log)
     if arguments.report:
         check_report(arguments.report)
-    pictures = [path for pictures in named_pictures(arguments).values() for path, _ in pictures]
-    read = [*pictures, arguments.init, arguments.weights]
+    named = [one for pictures in named_pictures(arguments).values() for one in pictures]
+    masks = [one.region for one in named if one.region] if getattr(arguments, "mask", None) else map_files(arguments)
+    read = [*(one.path for one in named), *masks, arguments.init, arguments.weights]
     anew = kept is not None and not (arguments.resume and arguments.resume.resolve() == kept.resolve())
     if anew and arguments.resume:
         read.append(arguments.resume)
@@ -328,9 +341,10 @@ def _run_plan(arguments: argparse.Namespace) -> int:
         check_settings(arguments)
         names = ("weights", "pooling", "dtype", "threads", "device", "tf32")
         given = {name: getattr(arguments, name) for name in names} | settings_in(arguments)
-        pictures = {role: as_given(given) for role, given in named_pictures(arguments).items()}
+        s = settings_of("transfer", **settings_in(arguments))
+        pictures, told = open_pictures(arguments, s, lambda path, _: path)
         planned = plan("transfer", **pictures, **given)
-    print(planned_line(planned))
+    print("\n".join([planned_line(planned), *told]))
     for note in planned.notes:
         _say(f"note: {note}")
     for name, size in planned.parts.items():

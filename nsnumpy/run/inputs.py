@@ -88,11 +88,7 @@ class Inputs:
         each = [Input(n.name, opened(n.picture, enough(n.name, s)), n.weight) for n in given]
         masks = read_masks([(n.mask, n.own) for n in given], enough("content", s))
         shapes = {input.name: input.source.shape for input in each}
-        for (mask, own), shape in zip(masks, shapes.values(), strict=True):
-            if mask is not None:
-                mask.check(each[0].source.shape, "photograph")
-            if own is not None:
-                own.check(shape, "style picture")
+        check_masks(masks, shapes)
         self.scales = scales_of(s, shapes)
         self.size = fit_size(next(iter(shapes.values())), s.size)
         begin = [fit_size(each[0].source.shape, self.scales[0]["result"])]
@@ -191,6 +187,15 @@ class Inputs:
             return np.random.default_rng(s.seed).uniform(0.45, 0.55, (*shape, 3)).astype(np.float32)
         source = next(given.source for given in self.each if given.name == s.init)
         return source.at(self.scales[0]["result"]) if s.init == "content" else source.fit(shape)
+
+
+def check_masks(masks: Iterable[tuple[Any, Any]], shapes: Mapping[str, tuple[int, int]]) -> None:
+    """PictureError if the masks of each picture, for the first one and its own, have other proportions than these."""
+    photo = next(iter(shapes.values()))
+    for pair, own in zip(masks, shapes.values(), strict=True):
+        for mask, shape, of in zip(pair, (photo, own), ("photograph", "style picture"), strict=True):
+            if isinstance(mask, Mask):
+                mask.check(shape, of)
 
 
 def enough(name: str, s: Settings) -> int | None:

@@ -16,7 +16,7 @@ from ..files.weights import WeightFile, read_network
 from ..machine import available_bytes, resident_bytes, usable_cores
 from ..workers import check_threads
 from .budget import Run, measured_rates, run_memory, run_seconds
-from .inputs import Named, Scale, Styles, enough, pictures_of, scales_of, side_for, side_of
+from .inputs import Named, Scale, Styles, check_masks, enough, pictures_of, scales_of, side_for, side_of
 from .regions import mask_key
 from .settings import layers_of, settings_of
 
@@ -111,6 +111,7 @@ def plan(
     network = weights if isinstance(weights, Network) else read_network(weights, pooling, dtype)
     decoded = {name: decoding(picture, enough(name, s)) for name, picture, *_ in given}
     shapes = {name: shape for name, (shape, _) in decoded.items()}
+    check_masks([(one.mask, one.own) for one in given], shapes)
     content_layers, style_layers = layers_of(use_case, s, layer)
 
     def run(scale: Scale) -> Run:

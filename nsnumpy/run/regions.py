@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageColor
 
-from ..architecture import layer_shape
+from ..architecture import minimum_size
 from ..backend import Array, asarray, get_xp
 from ..files.decode import PictureError, decode
 from ..files.images import fit_size, picture_name
@@ -20,7 +20,7 @@ from ..variable import Kept, Variable
 
 MOST = 32  # colours of a map
 FLAT, ALIKE, NEAR = 4, 12, 32
-"""Differences of 8-bit values: of neighbours in a flat area, of what is one colour in spite of JPEG's noise, and of a
+"""Differences of 8-bit values: of neighbours in a flat area; of what is one colour; and of that in a JPEG file, or of a
 colour and a name for it."""
 LEAST_SHARE = 1e-4  # of a map's pixels, that a colour needs
 OUTSIDE = ("keep", "style")
@@ -31,15 +31,16 @@ MaskPicture = Any
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """Where a region is: its name, its mask ``(h, w)`` in [0, 1] as it was given, and what it was read from."""
+    """Where a region is: its name, its mask ``(h, w)`` in [0, 1], what it was read from, and the size of that."""
 
     name: str
     values: np.ndarray = field(repr=False)
     source: str
+    shape: tuple[int, int]
 
     def check(self, shape: tuple[int, int], of: str) -> None:
         """PictureError unless it has the proportions of a picture of this shape, but for rounding."""
-        (height, width), (h, w) = shape, self.values.shape
+        (height, width), (h, w) = shape, self.shape
         if abs(w - h * width / height) > max(1, 0.02 * w):
             raise PictureError(
                 f"{self.source}: {w} x {h} pixels, and the {of} is {width} x {height}: give it the same proportions"
@@ -66,7 +67,7 @@ def read_mask(picture: MaskPicture, enough: int | None = None, name: str | None 
     name = name or source.rpartition(".")[0] or source
     if isinstance(picture, np.ndarray) and picture.dtype.kind in "fb" and picture.ndim == 2:
         try:
-            values = check_mask(picture)
+            values, shape = check_mask(picture), picture.shape
         except ValueError as error:
             raise PictureError(str(error)) from error
     else:
@@ -80,7 +81,7 @@ def read_mask(picture: MaskPicture, enough: int | None = None, name: str | None 
         values = grey.astype(np.float32) / 255
     if not values.any():
         raise PictureError(f"{source}: black all over, a mask of nothing; white is where the style is to be")
-    return Mask(name, values, source)
+    return Mask(name, values, source, (shape[0], shape[1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,30 +95,43 @@ class Map:
         The most frequent first.
     labels : array ``(h, w)``
         The number of each pixel's colour.
+    shape : (H, W)
+        As it was given.
     """
 
     source: str
     colours: list[tuple[int, int, int]]
     labels: np.ndarray = field(repr=False)
+    shape: tuple[int, int]
 
     def number(self, colour: str) -> int:
         """Of the colour that is nearest to a name or "#rrggbb"; PictureError if none is near."""
-        away = np.abs(np.array(self.colours) - rgb(colour)).max(axis=1)
-        if away.min() > NEAR:
-            raise PictureError(f"{self.source}: no {colour} in it; it has {', '.join(map(self.told, self.numbers))}")
-        return int(away.argmin())
+        found = self.near(rgb(colour) or ())
+        if found is None:
+            raise PictureError(f"{self.source}: no {colour} in it; it has {self.shares}")
+        return found
+
+    def near(self, colour: tuple[int, ...]) -> int | None:
+        """The number of the colour that is nearest to (R, G, B), or None if none is near."""
+        away = np.abs(np.array(self.colours) - colour).max(axis=1)
+        return int(away.argmin()) if away.min() <= NEAR else None
+
+    @property
+    def shares(self) -> str:
+        """Its colours with their shares, as they are told."""
+        return ", ".join(map(self.told, self.numbers))
 
     @property
     def numbers(self) -> range:
         return range(len(self.colours))
 
     def mask(self, number: int, name: str | None = None) -> Mask:
-        return Mask(name or self.name(number), self.labels == number, self.source)
+        return Mask(name or self.name(number), self.labels == number, self.source, self.shape)
 
     def name(self, number: int) -> str:
         """A colour by its name, if it has one, else as "#rrggbb"."""
         written = "#{:02x}{:02x}{:02x}".format(*self.colours[number])
-        return next((name for name, value in ImageColor.colormap.items() if value == written), written)
+        return next((name for name in ImageColor.colormap if rgb(name) == self.colours[number]), written)
 
     def told(self, number: int) -> str:
         """The same, with its share."""
@@ -150,13 +164,13 @@ def read_map(picture: Any, enough: int | None = None) -> Map:
         image = image.resize(fit_size(shape, enough)[::-1], Image.Resampling.NEAREST)
     pixels = np.asarray(image).astype(np.int16)
     flat = _flat(pixels)
-    colours = _frequent(pixels[flat], LEAST_SHARE * flat.size)
+    colours, alike = _frequent(pixels[flat], LEAST_SHARE * flat.size)
     labels, away = np.zeros(flat.shape, np.uint8), np.full(flat.shape, 256, np.int16)
     for number, colour in enumerate(colours[: MOST + 1]):
         distance = np.abs(pixels - np.array(colour, np.int16)).max(axis=-1)
         nearer = distance < away
         labels[nearer], away[nearer] = number, distance[nearer]
-    pure = flat & (away <= ALIKE)
+    pure = flat & (away <= alike)
     if not colours or len(colours) > MOST or pure.mean() < 0.5:
         many = f"more than {MOST}" if len(colours) > MOST else "too few pixels of"
         raise PictureError(f"{source}: no map of regions: {many} flat colours; paint each region in one colour")
@@ -168,7 +182,7 @@ def read_map(picture: Any, enough: int | None = None) -> Map:
     if between:
         told = f"{between} of its {flat.size} pixels are between its colours, and are given to the nearest one"
         warnings.warn(f"{source}: {told}", stacklevel=2)
-    return Map(source, colours, labels)
+    return Map(source, colours, labels, shape)
 
 
 def _flat(pixels: np.ndarray) -> np.ndarray:
@@ -182,18 +196,19 @@ def _flat(pixels: np.ndarray) -> np.ndarray:
     return flat
 
 
-def _frequent(pixels: np.ndarray, least: float) -> list[tuple[int, int, int]]:
-    """The colours ``(n, 3)`` that are frequent, each with all that is near to it, at least so often."""
+def _frequent(pixels: np.ndarray, least: float) -> tuple[list[tuple[int, int, int]], int]:
+    """The colours ``(n, 3)`` that are frequent, each with all that is alike, at least so often; and what alike is."""
     packed, counts = np.unique(pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1]), return_counts=True)
     colours = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1)
+    alike = ALIKE if len(counts) <= MOST else NEAR
     found: list[tuple[int, int, int]] = []
     while len(counts) and len(found) <= MOST:
         red, green, blue = (int(value) for value in colours[counts.argmax()])
-        near = np.abs(colours - (red, green, blue)).max(axis=1) <= ALIKE
-        if counts[near].sum() >= least:
+        here = np.abs(colours - (red, green, blue)).max(axis=1) <= alike
+        if counts[here].sum() >= least:
             found.append((red, green, blue))
-        colours, counts = colours[~near], counts[~near]
-    return found
+        colours, counts = colours[~here], counts[~here]
+    return found, alike
 
 
 def mask_key(mask: Any) -> Any:
@@ -269,12 +284,13 @@ class Regions:
         return image if inside is None else np.where(inside[..., None] == 0, photo, image)
 
     def reach(
-        self, shape: tuple[int, int], architecture: str, filters: Mapping[str, int], layers: Sequence[str]
+        self, shape: tuple[int, int], architecture: str, layers: Sequence[str]
     ) -> dict[str, tuple[float, list[str]]]:
         """Of each region of a picture of this shape, by its name: its share of the pixels, and the layers in which it
         has no position."""
         weights = self.weights(shape)
-        grids = {layer: layer_shape(architecture, filters, layer, shape)[:2] for layer in layers}
+        sides = {layer: minimum_size(architecture, [layer]) for layer in layers}
+        grids = {layer: (shape[0] // side, shape[1] // side) for layer, side in sides.items()}
         there = {layer: pooled(weights, grid).sum(axis=(0, 1)) >= LEAST for layer, grid in grids.items()}
         shares = weights.mean(axis=(0, 1))
         return {

@@ -33,9 +33,6 @@ ONE_SCALE, COARSE, FINEST = 80, 100, 40  # iterations, where none are given
 _WEIGHTED = "NAME[:WEIGHT],...; without weights, equal ones"
 
 
-_TOOLS = ", ".join(name for name in CONVENTIONS if name not in ("relative", "paper"))
-
-
 def _defaults(
     beta: float,
     tv: tuple[float, float, float],
@@ -130,8 +127,8 @@ class Settings:
     seed: int = _setting(0, "seed of the noise")
     convention: str = _setting(
         "relative",
-        "the losses' normalisation: relative, the same for every size and network; paper, the paper's sums; or another "
-        f"tool's, with its weights, for VGG-19 as published ({_TOOLS})",
+        "the losses' normalisation: relative, for every size and network; paper, its sums; or that of a tool, which "
+        "nsnumpy conventions lists",
     )
     alpha: float | None = _setting(None, "weight of the content loss", ("transfer",))
     beta: float | None = _setting(None, "weight of the style loss", ("transfer", "texture"))
@@ -154,13 +151,13 @@ class Settings:
     )
     color_match: str = _setting(
         "transport",
-        "for --colors photo: mean and covariance by transport or cholesky, or the mean",
+        "for --colors photo: transport, cholesky, or the mean alone",
         ("transfer",),
     )
 
     outside: str = _setting(
         "keep",
-        "where no region has a style: keep the photograph, or the first style",
+        "where no region is: keep the photo, or the first region's style",
         ("transfer",),
     )
 
