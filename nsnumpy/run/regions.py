@@ -175,8 +175,11 @@ def read_map(picture: Any, enough: int | None = None) -> Map:
         many = f"more than {MOST}" if len(colours) > MOST else "too few pixels of"
         raise PictureError(f"{source}: no map of regions: {many} flat colours; paint each region in one colour")
     if not pure.all():
-        from scipy.ndimage import distance_transform_edt  # slow to import
+        from scipy.ndimage import binary_dilation, distance_transform_edt  # slow to import
 
+        for number in range(len(colours)):  # those at the border of an area that have its colour belong to it
+            here = (labels == number) & (away <= alike)
+            pure |= binary_dilation(here & pure, np.ones((3, 3)), iterations=2, mask=here)
         labels = labels[tuple(distance_transform_edt(~pure, return_distances=False, return_indices=True))]
     between = int((np.abs(pixels - np.array(colours, np.int16)[labels]).max(axis=-1) > NEAR).sum())
     if between:
