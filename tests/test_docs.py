@@ -7,6 +7,7 @@ train, are only parsed.
 import importlib
 import re
 
+import numpy as np
 import pytest
 from pages import (
     DOCS,
@@ -85,7 +86,10 @@ def test_its_commands_parse(page):
     assert all(parses(arguments, weights=True) for arguments in weights_commands(page))
 
 
-GUIDES = [README, *(page for page in DOCS if page.stem in ("choosing", "conventions", "gpu", "runs", "weights"))]
+GUIDES = [
+    README,
+    *(page for page in DOCS if page.stem in ("choosing", "conventions", "gpu", "regions", "runs", "weights")),
+]
 """Pages whose commands are for the reader's own pictures and networks, and for larger ones than a test has time for."""
 
 
@@ -100,6 +104,7 @@ def test_its_commands_run(page, tmp_path, monkeypatch):
             assert (tmp_path / arguments[arguments.index("-o") + 1]).stat().st_size > 0
 
 
+BLUE, LIME = (0.0, 0.0, 1.0), (0.0, 1.0, 0.0)
 MADE_SMALL = {
     "transfer": "--size 48 --iterations 2 --threads 1",
     "texture": "--size 48 --iterations 2 --threads 1",
@@ -120,6 +125,9 @@ def test_the_guides_commands_run(arguments, tmp_path, monkeypatch):
     for name, sample in (("photo", "sample:coast"), ("painting", "sample:starry"), ("other", "sample:glass")):
         for number in ("", "2"):
             save_image(f"{name}{number}.jpg", load_image(sample, 96))
+    sky = np.arange(72)[:, None, None] < np.full((72, 96, 1), 30)
+    for name, upper, lower in (("map", BLUE, LIME), ("map2", LIME, BLUE), ("sky", 1, 0), ("land", 0, 1)):
+        save_image(f"{name}.png", np.where(sky, upper, lower) * np.ones(3))
     there = ["builtin" if argument in ("vgg19", "network.h5", "mine.h5") else argument for argument in arguments]
     small = MADE_SMALL.get(arguments[0], "").split()
     if "--resume" in there or "--like" in there:
