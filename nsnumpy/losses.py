@@ -228,17 +228,23 @@ class Gram:
         sums: Sums = (0.0,) * 6
         for rows, w in self.w.within(at, F.shape[1]):
             here = F[rows]
-            once = twice = self._sums(here)
-            if w is not None:
-                once, twice = self._sums(here, w), self._sums(here, w * w)
+            if w is None:
+                once = twice = self._sums(here)
+            else:
+                root = get_xp(F).sqrt(w)
+                here = root * here
+                G = here.T @ here  # of one matrix with itself, in half the time that two would take
+                here *= root
+                once = G, self._sum(here), w.sum(dtype="float64")
+                twice = here.T @ here, self._sum(here, w), (w * w).sum(dtype="float64")
             sums = tuple(map(operator.add, sums, (*once, *twice)))
         return sums
 
-    def _sums(self, F: Array, w: Array | None = None) -> Sums:
-        if w is None:
-            return F.T @ F, F.sum(axis=0, dtype="float64") if self.MEAN else 0.0, float(len(F))
-        root = get_xp(F).sqrt(w) * F  # so that the product is one of a matrix with itself, which takes half the time
-        return root.T @ root, (w * F).sum(axis=0, dtype="float64") if self.MEAN else 0.0, w.sum(dtype="float64")
+    def _sums(self, F: Array) -> Sums:
+        return F.T @ F, self._sum(F), float(len(F))
+
+    def _sum(self, F: Array, w: Array | None = None) -> Any:
+        return (F if w is None else w * F).sum(axis=0, dtype="float64") if self.MEAN else 0.0
 
     def describe(self, sums: Sums) -> Sums:
         """What a style picture's sums are kept as: per position, so that a picture of any size can be compared."""

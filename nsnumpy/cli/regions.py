@@ -52,10 +52,16 @@ def with_region(arguments: argparse.Namespace, style: str) -> tuple[str, str | N
             raise ValueError(
                 f"{style}: {colour} is no colour; COLOUR=PICTURE has a colour's name, or #rrggbb in quotes"
             )
-    found = [mask for mask in getattr(arguments, "mask", None) or [] if mask.startswith(f"{style}=")]
+    found = [mask for mask in getattr(arguments, "mask", None) or [] if _of_mask(mask, arguments.style) == style]
     if len(found) > 1:
         raise ValueError(f"--mask: {style} has {len(found)} masks; a style has one")
     return style, found[0].removeprefix(f"{style}=") if found else None
+
+
+def _of_mask(mask: str, styles: Sequence[str]) -> str | None:
+    """The one of the styles, whatever is in their names, that a STYLE=FILE begins with; None if there is no such."""
+    found = [style for style in styles if mask.startswith(f"{style}=") and len(mask) > len(style) + 1]
+    return max(found, key=len, default=None)
 
 
 def check_regions(arguments: argparse.Namespace, styles: Sequence[str]) -> None:
@@ -70,7 +76,7 @@ def check_regions(arguments: argparse.Namespace, styles: Sequence[str]) -> None:
     if parts and (len(styles) > 1 or with_region(arguments, styles[0])[1] or at_home(styles[0]).is_dir()):
         raise ValueError("--style-regions: the regions of one painting; give one STYLE, without a colour")
     for mask in masks or []:
-        if not any(mask.startswith(f"{style}=") and len(mask) > len(style) + 1 for style in styles):
+        if _of_mask(mask, styles) is None:
             raise ValueError(f"--mask {mask}: STYLE=FILE expected, with one of the styles: {', '.join(styles)}")
     if getattr(arguments, "outside", "keep") != "keep" and not (regions or masks):
         raise ValueError("--outside is of --regions and --mask")
