@@ -204,5 +204,5 @@ def _whole_check(
     objective = Objective(vgg, content=p, style=style, alpha=1e-3, beta=1.0, tv=1e-3)
     # Few units and a short step keep every ReLU and maximum on its side; KinkError tells if one was crossed.
     error = check_gradient(objective, x, step=3e-7, tolerance=WHOLE)
-    what = f"{pooling} pooling, {'two regions' if masks else convolution}"
+    what = f"{pooling} pooling, {'regions' if masks else convolution}"
     return Check(f"pixels to total loss, {what}", "central differences", error, WHOLE)
