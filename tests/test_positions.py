@@ -134,6 +134,15 @@ def test_the_norms_are_those_of_each_regions_gradient(tiny_vgg, picture, xp):
         assert objective.gradient_norms[f"style/conv2_1@{label}"] == pytest.approx(norm, rel=1e-10)
 
 
+def test_regions_on_a_device_wait_for_it_no_more_often(stand_in, tiny_vgg, picture):
+    vgg, x, mask = tiny_vgg(stand_in), asarray(picture(33, 40, 2), stand_in, "float64"), soft(33, 40, 1)
+    styles = [(picture(24, 41, 1), 1.0, mask), (picture(40, 22, 2), 1.0, 1 - mask)]
+    objective = Objective(vgg, content=picture(33, 40), style=styles)
+    stand_in.transfers.reset()
+    objective(x)
+    assert (stand_in.transfers.to_host, stand_in.transfers.to_device) == (1, 0)
+
+
 def test_far_inside_a_region_the_others_style_is_not_felt(tiny_vgg, picture, xp):
     """The Gram matrix of a region knows no other one; only features near the border see both."""
     vgg, x, mask = tiny_vgg(xp), xp.asarray(picture(48, 240, 2)), left(48, 240, 112)
