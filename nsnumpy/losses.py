@@ -225,20 +225,25 @@ class Gram:
     def statistics(self, F: Array, at: slice) -> Sums:
         if self.w is None:
             return self._sums(F)
-        sums: Sums = (0.0,) * 6
+        sums: Sums = (0.0,) * 4
         for rows, w in self.w.within(at, F.shape[1]):
             here = F[rows]
             if w is None:
-                once = twice = self._sums(here)
+                once = twice = self._sums(here)[:2]
             else:
                 root = get_xp(F).sqrt(w)
                 here = root * here
                 G = here.T @ here  # of one matrix with itself, in half the time that two would take
                 here *= root
-                once = G, self._sum(here), w.sum(dtype="float64")
-                twice = here.T @ here, self._sum(here, w), (w * w).sum(dtype="float64")
+                once, twice = (G, self._sum(here)), (here.T @ here, self._sum(here, w))
             sums = tuple(map(operator.add, sums, (*once, *twice)))
         return sums
+
+    def _complete(self, sums: Sums) -> tuple[Sums, Sums]:
+        """G, m and s; and those of the squared weights."""
+        if self.w is None:
+            return sums, sums
+        return (*sums[:2], self.w.total), (*sums[2:], self.w.squares)
 
     def _sums(self, F: Array) -> Sums:
         return F.T @ F, self._sum(F), float(len(F))
@@ -248,19 +253,19 @@ class Gram:
 
     def describe(self, sums: Sums) -> Sums:
         """What a style picture's sums are kept as: per position, so that a picture of any size can be compared."""
-        G, m, s = sums[:3]
+        (G, m, s), _ = self._complete(sums)
         return self._describe(G / s, m / s)
 
     def solve(self, sums: Sums, scale: float) -> tuple[Array, Array, tuple[Array, Array | None]]:
         value, b = 0.0, None
         K: Array = 0.0
-        G, m, s = sums[:3]
+        (G, m, s), of_squares = self._complete(sums)
         for target, weight in self.targets:
             v, k, c = self._compare(G, m, s, target)
             value, K = value + weight * v, K + weight * k
             if c is not None:
                 b = weight * c if b is None else b + weight * c
-        G, m, s = sums[-3:]
+        G, m, s = of_squares
         square = (K * (G @ K)).sum(dtype="float64")
         if b is not None:
             square = square + 2 * (b * (K @ m)).sum() + s * (b * b).sum()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .backend import Array, get_xp, on_host, to_host
+from .backend import Array, get_xp, on_host, to_floats, to_host
 from .ops.pool import avgpool_forward
 
 CACHED = 1 << 17  # numbers
@@ -88,12 +88,18 @@ class Weights:
     """Weights per position, w ``(M,)``, by where they are 1, and where they are neither 0 nor 1.
 
     Most regions have hard borders, or nearly: so most positions need no product with their weight, or no work at all.
+
+    Attributes
+    ----------
+    total, squares : float
+        The sums of the weights, and of their squares.
     """
 
     def __init__(self, w: Array) -> None:
         xp, w = get_xp(w), w.reshape(-1)
         whole, part = xp.flatnonzero(w == 1), xp.flatnonzero((w != 0) & (w != 1))
         self._size = len(w)
+        self.total, self.squares = to_floats(w.sum(dtype="float64"), (w * w).sum(dtype="float64"))
         self._sets = [(to_host(whole), whole, None), (to_host(part), part, w[part].reshape(-1, 1))]
 
     def within(self, at: slice, filters: int) -> Iterator[tuple[slice | Array, Array | None]]:
