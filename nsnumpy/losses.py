@@ -27,10 +27,12 @@ References
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from .backend import Array, get_xp
+from .positions import Weights
 from .workers import Scratch
 
 Sums = tuple[Any, ...]
@@ -137,8 +139,7 @@ def tv_loss(x: Array, wraps: tuple[bool, bool] = (False, False)) -> tuple[Array,
     """
     value, gradient = 0.0, get_xp(x).zeros(x.shape, x.dtype)
     for rows, g, wrap in ((x, gradient, wraps[0]), (x.swapaxes(0, 1), gradient.swapaxes(0, 1), wraps[1])):
-        pairs = [(slice(1, None), slice(-1)), *([(slice(1), slice(-1, None))] if wrap else [])]
-        for b, a in pairs:
+        for b, a in ((slice(1, None), slice(-1)), (slice(1), slice(-1, None)))[: 1 + wrap]:
             d = rows[b] - rows[a]
             value = value + sum_of_squares(d)
             g[b] += 2 * d
@@ -221,33 +222,51 @@ class Gram:
 
     def __init__(self, targets: Sequence[tuple[Sums, float]] = (), w: Array | None = None) -> None:
         self.targets = targets
-        self.w = None if w is None else w.reshape(-1, 1)
+        self.w = None if w is None else Weights(w)
 
     def statistics(self, F: Array, at: slice) -> Sums:
         if self.w is None:
-            return self._sums(F, F, float(len(F)))
-        w = self.w[at]
-        once, twice = w * F, w * w * F
-        return *self._sums(F, once, w.sum(dtype="float64")), *self._sums(F, twice, (w * w).sum(dtype="float64"))
+            return self._sums(F)
+        sums: Sums = (0.0,) * 4
+        for rows, w in self.w.within(at, F.shape[1]):
+            here = F[rows]
+            if w is None:
+                once = twice = self._sums(here)[:2]
+            else:
+                here = (root := get_xp(F).sqrt(w)) * here
+                G = here.T @ here  # of one matrix with itself, in half the time that two would take
+                here *= root
+                once, twice = (G, self._sum(here)), (here.T @ here, self._sum(here, w))
+            sums = tuple(map(operator.add, sums, (*once, *twice)))
+        return sums
 
-    def _sums(self, F: Array, weighted: Array, s: Any) -> Sums:
-        return weighted.T @ F, weighted.sum(axis=0, dtype="float64") if self.MEAN else 0.0, s
+    def _complete(self, sums: Sums) -> tuple[Sums, Sums]:
+        """G, m and s; and those of the squared weights."""
+        if self.w is None:
+            return sums, sums
+        return (*sums[:2], self.w.total), (*sums[2:], self.w.squares)
+
+    def _sums(self, F: Array) -> Sums:
+        return F.T @ F, self._sum(F), float(len(F))
+
+    def _sum(self, F: Array, w: Array | None = None) -> Any:
+        return (F if w is None else w * F).sum(axis=0, dtype="float64") if self.MEAN else 0.0
 
     def describe(self, sums: Sums) -> Sums:
         """What a style picture's sums are kept as: per position, so that a picture of any size can be compared."""
-        G, m, s = sums[:3]
+        (G, m, s), _ = self._complete(sums)
         return self._describe(G / s, m / s)
 
     def solve(self, sums: Sums, scale: float) -> tuple[Array, Array, tuple[Array, Array | None]]:
         value, b = 0.0, None
         K: Array = 0.0
-        G, m, s = sums[:3]
+        (G, m, s), of_squares = self._complete(sums)
         for target, weight in self.targets:
             v, k, c = self._compare(G, m, s, target)
             value, K = value + weight * v, K + weight * k
             if c is not None:
                 b = weight * c if b is None else b + weight * c
-        G, m, s = sums[-3:]
+        G, m, s = of_squares
         square = (K * (G @ K)).sum(dtype="float64")
         if b is not None:
             square = square + 2 * (b * (K @ m)).sum() + s * (b * b).sum()
@@ -258,12 +277,15 @@ class Gram:
         self, F: Array, at: slice, solution: tuple[Array, Array | None], out: Array, scratch: Scratch
     ) -> None:
         K, b = solution
-        gradient = get_xp(F).matmul(F, K, out=scratch.empty("term", F.shape, F))
-        if b is not None:
-            gradient += b
-        if self.w is not None:
-            gradient *= self.w[at]
-        out += gradient
+        everywhere: tuple[slice, Array | None] = (slice(None), None)
+        for rows, w in [everywhere] if self.w is None else self.w.within(at, F.shape[1]):
+            here = F[rows]
+            gradient = get_xp(F).matmul(here, K, out=scratch.empty("term", here.shape, F))
+            if b is not None:
+                gradient += b
+            if w is not None:
+                gradient *= w
+            out[rows] += gradient
 
     def _describe(self, A: Array, mean: Array) -> Sums:
         return (A,)

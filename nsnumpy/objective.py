@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .architecture import canonical_layer
+from .architecture import canonical_layer, layer_shape
 from .backend import Array, asarray, get_xp, to_floats
 from .conventions import convention_of
 from .losses import STYLE_STATISTICS, Content, LayerTerm, sum_of_squares, tv_loss
+from .positions import LEAST, Region, area_mean, partition, pooled
 from .targets import ContentTarget, StyleTarget, content_target, measure, style_target
 from .vgg import VGG, AddGradient
 from .workers import Scratch
@@ -50,7 +51,8 @@ class Evaluation(NamedTuple):
     loss : float
     gradient : array ``(H, W, 3)``
     terms : dict from str to float
-        The weighted terms, "content/conv4_2", "style/conv1_1", ..., "tv"; their sum is the loss.
+        The weighted terms, "content/conv4_2", "style/conv1_1", ..., "tv"; their sum is the loss. A term of a region
+        is called "style/conv1_1@NAME"; it is 0 at a layer where the region has no position.
     gradient_norms : dict from str to float
         By the same names: the Euclidean norm of the term's gradient with respect to its layer's features, ``dL/dF``
         (of "tv", to the pixels), before any ReLU's backward; and "pixels", that of the whole gradient.
@@ -80,7 +82,8 @@ class Objective:
         The picture p. None leaves the content loss out.
     style : array ``(H_a, W_a, 3)``, RGB in [0, 1], a list of (array, weight), a `StyleTarget`, or None
         The picture a, of any size: it is compared per position. Of several pictures, the loss is the weighted sum of
-        the losses for each. None leaves the style loss out.
+        the losses for each. (array, weight, mask), with a mask ``(H, W)`` in [0, 1], is a style for a part of the image
+        alone: see `style_target`; where masks overlap, their sum is brought to one. None leaves the style loss out.
     alpha, beta, tv : float
         Weights of the content, style and total variation losses. They may be changed later.
     content_layers, style_layers : mapping from names to weights w_l, or names
@@ -114,7 +117,7 @@ class Objective:
         vgg: VGG,
         *,
         content: Array | ContentTarget | None = None,
-        style: Array | Sequence[tuple[Array, float]] | StyleTarget | None = None,
+        style: Array | Sequence[Sequence[Any]] | StyleTarget | None = None,
         alpha: float = 1.0,
         beta: float = 1.0,
         content_layers: Layers = CONTENT_LAYERS,
@@ -133,10 +136,11 @@ class Objective:
         self.style_layers = {} if style is None else layer_weights(style_layers, convention)
         self._layers = list(self.content_layers | self.style_layers)
         self._pixel_terms = dict(pixel_terms or {})
-        if taken := self._pixel_terms.keys() & {"tv", "pixels", *self._labels()}:
-            raise ValueError(f"a pixel term called {taken.pop()!r}: that name is taken, choose another")
         self._content: dict[str, Content] = {}
-        self._style: dict[str, LayerTerm] = {}
+        self._regions: dict[Region | None, list[Any]] = {}
+        self._statistics = style_statistics
+        self._style: dict[str, list[tuple[str, LayerTerm | None, float]]] = {}
+        self._style_shape: tuple[int, ...] | None = None  # of the images that these terms are for
         self._shape: tuple[int, ...] | None = None
         if content is not None:
             if not isinstance(content, ContentTarget):
@@ -151,11 +155,11 @@ class Objective:
                 style = style_target(vgg, style, self.style_layers, style_statistics)
             for of_picture, _ in style.pictures:
                 _check_layers("style", self.style_layers, of_picture)
-            for name in self.style_layers:
-                targets = [(of_picture[name], weight) for of_picture, weight in style.pictures]
-                self._style[name] = STYLE_STATISTICS[style.statistics](
-                    [(target, weight * self._convention.style(target[0])) for target, weight in targets]
-                )
+            self._statistics, self._regions = style.statistics, style.by_region()
+            if self._shape is not None or not any(self._regions):
+                self._fit(self._shape or ())
+        if taken := self._pixel_terms.keys() & {"tv", "pixels", *self._labels()}:
+            raise ValueError(f"a pixel term called {taken.pop()!r}: that name is taken, choose another")
         self.terms: dict[str, float] = {}
         self.gradient_norms: dict[str, float] = {}
         self.evaluations = 0
@@ -212,7 +216,9 @@ class Objective:
         Measure, solve, send back: the forward's features are known by their sums, and the backward makes each term's
         ``dL/dF`` from them.
         """
-        solved: dict[str, tuple[Array, Array]] = {}
+        self._fit(x.shape)
+        nothing = self.vgg.xp.zeros((), "float64")
+        solved: dict[str, tuple[Array, Array]] = dict.fromkeys(self._labels(), (nothing, nothing))
         sources: dict[str, AddGradient] = {}
 
         def visit(name: str, F: Array) -> None:
@@ -248,7 +254,37 @@ class Objective:
         return tv_loss(x, (rows, columns))
 
     def _labels(self) -> list[str]:
-        return [f"content/{name}" for name in self.content_layers] + [f"style/{name}" for name in self.style_layers]
+        style = [_label(name, region) for region in self._regions for name in self.style_layers]
+        return [f"content/{name}" for name in self.content_layers] + style
+
+    def _fit(self, shape: tuple[int, ...]) -> None:
+        """Make the terms of style for images of this shape: the regions are parts of the image.
+
+        A term with weights w does not depend on the region's area. It counts times the region's share of the positions,
+        ``sum w / M``, so that the gradient at a position is as large as it would be for one style everywhere.
+        """
+        regions = [region for region in self._regions if region is not None]
+        if self._style and (shape == self._style_shape or not regions):
+            return
+        height, width = shape[:2] if regions else (0, 0)
+        weights = partition([area_mean(region.mask, (height, width)) for region in regions]) if regions else None
+        xp, kind = self.vgg.xp, STYLE_STATISTICS[self._statistics]
+        for name in self.style_layers:
+            if weights is not None:
+                grid = layer_shape(self.vgg.architecture, self.vgg.filters, name, shape)[:2]
+                of_regions = dict(zip(regions, np.moveaxis(pooled(weights, grid), -1, 0), strict=True))
+            self._style[name] = []
+            for region, pictures in self._regions.items():
+                known = [(of[name], weight) for of, weight in pictures if of[name]]
+                targets = [(sums, weight * self._convention.style(sums[0])) for sums, weight in known]
+                w, share = None, 1.0
+                if region is not None:
+                    w = of_regions[region].reshape(-1)
+                    share = float(w.mean())
+                there = targets and (w is None or w.sum() >= LEAST)
+                term = kind(targets, None if w is None else asarray(w, xp, self.vgg.dtype)) if there else None
+                self._style[name].append((_label(name, region), term, share))
+        self._style_shape = shape
 
     def _terms(self, name: str, M: int, shape: tuple[int, ...]) -> list[tuple[str, LayerTerm, float]]:
         """A layer's terms with what each is called, and what it counts."""
@@ -257,8 +293,12 @@ class Objective:
             terms.append((f"content/{name}", self._content[name], self.alpha * self.content_layers[name]))
         if name in self._style:
             scale = self.beta * self.style_layers[name] * self._convention.style_at(M, shape)
-            terms.append((f"style/{name}", self._style[name], scale))
+            terms += [(label, term, share * scale) for label, term, share in self._style[name] if term is not None]
         return terms
+
+
+def _label(name: str, region: Region | None) -> str:
+    return f"style/{name}" if region is None else f"style/{name}@{region.name}"
 
 
 def _check_layers(kind: str, layers: Iterable[str], target: Mapping[str, Any]) -> None:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from .backend import Array, asarray
+import numpy as np
+
+from .backend import Array, asarray, to_host
 from .losses import STYLE_STATISTICS, LayerTerm, Sums
+from .positions import LEAST, Region, area_mean, check_mask, pooled
 from .vgg import VGG, Visit
 from .workers import Scratch, Workers
 
@@ -33,11 +37,21 @@ class StyleTarget:
         The name in `losses.STYLE_STATISTICS`.
     pictures : tuple of (dict, float)
         For each picture, by layers, what the term's `describe` makes of its sums: with "gram" the Gram matrix per
-        position; and the picture's weight.
+        position; nothing, ``()``, where the part that is meant has no position; and the picture's weight.
+    regions : tuple of (Region or None)
+        For each picture, where the image is to have its style; None for everywhere.
     """
 
     statistics: str
     pictures: tuple[tuple[dict[str, Sums], float], ...] = field(repr=False)
+    regions: tuple[Region | None, ...]
+
+    def by_region(self) -> dict[Region | None, list[tuple[dict[str, Sums], float]]]:
+        """The pictures of each region, in the order in which they were given."""
+        groups: dict[Region | None, list[tuple[dict[str, Sums], float]]] = {}
+        for picture, region in zip(self.pictures, self.regions, strict=True):
+            groups.setdefault(region, []).append(picture)
+        return groups
 
 
 def content_target(vgg: VGG, picture: Array, layers: Iterable[str]) -> ContentTarget:
@@ -48,32 +62,68 @@ def content_target(vgg: VGG, picture: Array, layers: Iterable[str]) -> ContentTa
 
 
 def style_target(
-    vgg: VGG, pictures: Array | Sequence[tuple[Array, float]], layers: Iterable[str], statistics: str = "gram"
+    vgg: VGG, pictures: Array | Sequence[Sequence[Any]], layers: Iterable[str], statistics: str = "gram"
 ) -> StyleTarget:
-    """Of one picture ``(H_a, W_a, 3)``, RGB in [0, 1], or of several with their weights.
+    """Of one picture ``(H_a, W_a, 3)``, RGB in [0, 1], or of several.
+
+    Parameters
+    ----------
+    vgg : VGG
+    pictures : array, or sequence of (picture, weight), (picture, weight, region) or (picture, weight, region, own)
+        region says where the image is to have this style: a `Region`, a mask ``(H, W)`` in [0, 1] of any size, which is
+        stretched over the image, or None for everywhere. Pictures with the same mask share a region. `own` is a mask
+        over the style picture: which part of it is the style.
+    layers : names
+    statistics : a name in `losses.STYLE_STATISTICS`
 
     Raises
     ------
     ValueError
-        If the statistics are unknown, a picture is too small, a layer is unknown, or a weight is negative.
+        If the statistics are unknown, a picture is too small, a layer is unknown, a weight is negative, or a mask is
+        none.
     """
     if statistics not in STYLE_STATISTICS:
         raise ValueError(f"unknown style statistics {statistics!r}: choose from {', '.join(STYLE_STATISTICS)}")
-    pairs = [(pictures, 1.0)] if hasattr(pictures, "shape") else list(pictures)
-    if not pairs or not all(weight >= 0 for _, weight in pairs):
-        raise ValueError(f"style pictures with weights of 0 or more expected; weights {[w for _, w in pairs]} given")
-    term, layers = STYLE_STATISTICS[statistics](), list(layers)
+    given = [(pictures, 1.0)] if hasattr(pictures, "shape") else list(pictures)
+    if not given or not all(weight >= 0 for _, weight, *_ in given):
+        weights = [weight for _, weight, *_ in given]
+        raise ValueError(f"style pictures with weights of 0 or more expected; weights {weights} given")
+    kind, layers = STYLE_STATISTICS[statistics], list(layers)
     made: list[tuple[dict[str, Sums], float]] = []
-    for picture, weight in pairs:
+    regions: list[Region | None] = []
+    for picture, weight, region, own in ((*of_picture, None, None)[:4] for of_picture in given):
+        mask = None if own is None else area_mean(check_mask(own), picture.shape[:2])[..., None]
         described: dict[str, Sums] = {}
 
-        def visit(name: str, A: Array, described: dict[str, Sums] = described) -> None:
+        def visit(name: str, A: Array, described: dict[str, Sums] = described, mask: Any = mask) -> None:
+            w = None if mask is None else pooled(mask, A.shape[:2]).reshape(-1)
+            if w is not None and w.sum() < LEAST:
+                described[name] = ()
+                return
+            term = kind(w=None if w is None else asarray(w, vgg.xp, vgg.dtype))
             (sums,) = measure([term], A, vgg.workers)
             described[name] = term.describe(sums)
 
         _see(vgg, "style", picture, layers, visit)
         made.append((described, float(weight)))
-    return StyleTarget(statistics, tuple(made))
+        regions.append(_region(region, regions))
+    return StyleTarget(statistics, tuple(made), tuple(regions))
+
+
+def _region(given: Region | Array | None, known: Sequence[Region | None]) -> Region | None:
+    """The region that is meant, one of those that are known if it has the same mask; ValueError if it is none."""
+    if given is None:
+        return None
+    regions = [region for region in dict.fromkeys(known) if region is not None]
+    if any(given is region for region in regions):
+        return given
+    region = given if isinstance(given, Region) else Region(str(len(regions) + 1), given)
+    mask = check_mask(region.mask)
+    if region is not given and (same := [other for other in regions if np.array_equal(to_host(other.mask), mask)]):
+        return same[0]
+    if region.name in (other.name for other in regions):
+        raise ValueError(f"two regions called {region.name}: give each a name of its own")
+    return region
 
 
 def measure(terms: Sequence[LayerTerm], F: Array, workers: Workers) -> list[Sums]:

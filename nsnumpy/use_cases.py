@@ -21,7 +21,9 @@ def transfer(content: Picture, style: Styles, *, callback: Callback | None = Non
     ----------
     content, style : pictures
         Paths, "sample:NAME", PIL images, or arrays; see `load_image`. The style picture keeps its own aspect ratio. It
-        may be a list of (picture, weight): the loss is the weighted sum of those for each.
+        may be a list of (picture, weight): the loss is the weighted sum of those for each. (picture, weight, mask) is a
+        style for a part of the photograph: a mask is an array ``(H, W)`` in [0, 1], or a grey picture; `outside` of
+        all, the photograph is kept.
     callback : function of one `Progress`, or None
         Called at the start (of each scale) and after every iteration.
     **options

@@ -50,6 +50,32 @@ class Luminance:
         return red + green + blue
 
 
+class Kept:
+    """A photograph p is kept where m is 0: ``x = p + m (u - p)``, with u the picture of another variable.
+
+    Parameters
+    ----------
+    p : array ``(H, W, 3)``
+    m : array ``(H, W)``, in [0, 1]
+    inner : Variable
+        What u is made of.
+    """
+
+    def __init__(self, p: Array, m: Array, inner: Variable) -> None:
+        self.p, self.m, self.inner = p, m[..., None], inner
+
+    def picture(self, v: Array) -> Array:
+        return self.p + self.m * (self.inner.picture(v) - self.p)
+
+    def adjoint(self, gx: Array) -> Array:
+        return self.inner.adjoint(self.m * gx)
+
+    def of_picture(self, x: Array) -> Array:
+        """Exact where m is 1/2 or more; below, where 1/m would enlarge what v has no part in, v goes to p."""
+        m = get_xp(x).maximum(self.m * self.m, 0.25)
+        return self.inner.of_picture(self.p + self.m / m * (x - self.p))
+
+
 VARIABLES: dict[str, Variable] = {"pixels": Pixels(), "luminance": Luminance()}
 
 

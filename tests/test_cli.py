@@ -499,7 +499,7 @@ def test_gradcheck_prints_a_row_each_and_passes(capsys):
     status, out, err = call(capsys, "gradcheck")
     rows = out.splitlines()[1:]
     assert (status, err) == (0, "")
-    assert len(rows) == 27 + 2 * len(STYLE_STATISTICS) + len(VARIABLES)
+    assert len(rows) == 29 + 2 * len(STYLE_STATISTICS) + 2 * len(VARIABLES)
     assert all(row.endswith("  ok") for row in rows)
 
 

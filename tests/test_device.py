@@ -99,8 +99,8 @@ MIX_UPS = {
     "a bias that stayed on the host": lambda o, x: setattr(
         o.vgg.layers["conv2_1"], "arrays", (o.vgg.layers["conv2_1"].arrays[0], np.zeros(8, np.float32))
     ),
-    "a target that stayed on the host": lambda o, x: o._style["conv1_1"].targets.__setitem__(
-        0, ((to_host(o._style["conv1_1"].targets[0][0][0]),), 1.0)
+    "a target that stayed on the host": lambda o, x: o._style["conv1_1"][0][1].targets.__setitem__(
+        0, ((to_host(o._style["conv1_1"][0][1].targets[0][0][0]),), 1.0)
     ),
     "pixels that stayed on the host": lambda o, x: o.vgg.forward(to_host(x), ["conv1_1"]),
     "NumPy's function": lambda o, x: np.maximum(x, 0),

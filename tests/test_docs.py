@@ -8,6 +8,7 @@ import importlib
 import re
 import shutil
 
+import numpy as np
 import pytest
 from pages import (
     DOCS,
@@ -86,7 +87,10 @@ def test_its_commands_parse(page):
     assert all(parses(arguments, weights=True) for arguments in weights_commands(page))
 
 
-GUIDES = [README, *(page for page in DOCS if page.stem in ("choosing", "conventions", "gpu", "runs", "weights"))]
+GUIDES = [
+    README,
+    *(page for page in DOCS if page.stem in ("choosing", "conventions", "gpu", "regions", "runs", "weights")),
+]
 """Pages whose commands are for the reader's own pictures and networks, and for larger ones than a test has time for."""
 
 
@@ -101,6 +105,7 @@ def test_its_commands_run(page, tmp_path, monkeypatch):
             assert (tmp_path / arguments[arguments.index("-o") + 1]).stat().st_size > 0
 
 
+BLUE, LIME = (0.0, 0.0, 1.0), (0.0, 1.0, 0.0)
 MADE_SMALL = {
     "transfer": "--size 48 --iterations 2 --threads 1",
     "texture": "--size 48 --iterations 2 --threads 1",
@@ -125,6 +130,9 @@ def test_the_guides_commands_run(arguments, tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     for number in ("", "2"):
         shutil.copy(f"photo{number}.jpg", "photos")
+    sky = np.arange(72)[:, None, None] < np.full((72, 96, 1), 30)
+    for name, upper, lower in (("map", BLUE, LIME), ("map2", LIME, BLUE), ("sky", 1, 0), ("land", 0, 1)):
+        save_image(f"{name}.png", np.where(sky, upper, lower) * np.ones(3))
     there = ["builtin" if argument in ("vgg19", "network.h5", "mine.h5") else argument for argument in arguments]
     small = MADE_SMALL.get(arguments[0], "").split()
     if "--resume" in there or "--like" in there or "run.jsonl" in there:

@@ -89,6 +89,7 @@ def test_every_built_in_check_passes_and_none_is_missing(xp):
         "content term",
         *(f"{name} term" for name in STYLE_STATISTICS),
         *(f"{name} as the variable" for name in VARIABLES),
+        *(f"{name} within regions as the variable" for name in VARIABLES),
     }  # fmt: skip
     assert all(check.error < {1e-12: 1e-13, 1e-7: 1e-7, 1e-6: 1e-6}[check.tolerance] for check in checks)
 

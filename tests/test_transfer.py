@@ -231,7 +231,7 @@ OTHER = {
     "seed": 6, "convention": "paper", "scales": (20,), "alpha": 0.125, "beta": 77.0, "tv": 3.5,
     "content_layers": {"conv2_2": 0.6},
     "style_layers": {"conv1_2": 0.3, "conv3_1": 2.0}, "style_statistics": "covariance",
-    "colors": "photo", "color_match": "mean", "border": "reflect", "seamless": "x",
+    "colors": "photo", "color_match": "mean", "outside": "style", "border": "reflect", "seamless": "x",
 }  # fmt: skip
 
 
@@ -262,7 +262,8 @@ def test_every_setting_reaches_what_it_sets(tiny_vgg, p, a, use_case, monkeypatc
     monkeypatch.setattr("nsnumpy.run.inputs.style_target", target)
     monkeypatch.setattr("nsnumpy.run.run.Descent", Noted)
     known = {f.name for f in fields(Settings) if use_case in f.metadata["only"]}
-    run(use_case, tiny_vgg(), p, a, init="noise", **{name: value for name, value in OTHER.items() if name in known})
+    style = [(a, 1.0, np.eye(*p.shape[:2]))] if use_case == "transfer" else a
+    run(use_case, tiny_vgg(), p, style, init="noise", **{name: value for name, value in OTHER.items() if name in known})
     for name in ("iterations", "lr", "momentum", "tv", "convention"):
         assert seen[name] == OTHER[name], name
     for name in {"alpha", "beta", "content_layers", "style_layers", "style_statistics"} & known:
@@ -276,13 +277,14 @@ def test_every_setting_reaches_what_it_sets(tiny_vgg, p, a, use_case, monkeypatc
     if use_case != "texture":
         assert seen["content"].shape == shape
     if use_case != "reconstruct":
-        assert [(image.shape, weight) for image, weight in seen["styles"]] == [
+        assert [(image.shape, weight) for image, weight, *_ in seen["styles"]] == [
             ((19, 24, 3), 1.0)
         ]  # at its own aspect ratio
         assert seen["border_of_styles"] == ("reflect", "reflect")
     if use_case == "transfer":  # with the photograph's colours, their mean alone
         assert seen["styles"][0][0].mean((0, 1)) == pytest.approx(seen["content"].mean((0, 1)), abs=0.02)
         assert seen["styles"][0][0].std() != pytest.approx(seen["content"].std(), rel=0.01)
+        assert (seen["styles"][0][2].mask == 1).all()  # it goes on outside of its region
     if use_case == "reconstruct":
         assert seen["content_layers"] == {"conv2_1": 1.0}
 

@@ -21,7 +21,7 @@ from ..files.weights import load_vgg, read_weights
 from ..files.writing import check_absent, check_distinct, check_filled, held_back, uninterrupted
 from ..run.inputs import enough, start_picture
 from ..run.plan import plan
-from ..run.settings import INITS, USE_CASES, settings_of
+from ..run.settings import INITS, USE_CASES, Settings, settings_of
 from ..study.blend import blend_sheet
 from ..use_cases import blend
 from .command import checking, examples, os_error, plural, say, tell
@@ -56,11 +56,11 @@ def add_commands(commands: Any) -> None:
     command.add_argument(
         "--steps", metavar="N", type=two_or_more, default=STEPS, help=f"how many pictures, A's and B's too ({STEPS})"
     )
-    more = add_settings(command, "transfer")
+    more = add_settings(command, "transfer", without=("outside",))
     more.add_argument("--no-clobber", action="store_true", help="replace no file that is there")
     more.add_argument("--force", action="store_true", help="run even if memory will not suffice")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    command.set_defaults(run=_run, use_case="transfer")
+    command.set_defaults(run=_run, use_case="transfer", outside=Settings.outside)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ from .pictures import as_given, named_pictures, pictures_in
 from .planned import does_not_fit, planned_line, summary_line
 from .watch import counting
 
-_OF_ONE = ("checkpoint", "resume", "save_every", "log", "report")
+_OF_ONE = ("regions", "style_regions", "mask", "checkpoint", "resume", "save_every", "log", "report")
 
 
 def of_a_folder(arguments: argparse.Namespace) -> bool:
@@ -105,7 +105,7 @@ def _work(arguments: argparse.Namespace, results: dict[Path, Path]) -> _Work:
     s = settings_of("transfer", **settings)
     if start := start_picture(s, USE_CASES["transfer"].pictures):
         settings["init"] = start
-    styles = [(opened(path, enough("style", s)), weight) for path, weight in named_pictures(arguments)["style"]]
+    styles = [(opened(path, enough("style", s)), weight) for path, weight, _ in named_pictures(arguments)["style"]]
     task = Task(as_given(styles), settings, read_weights(arguments.weights), _network(arguments, len(results)))
     task_key, left, others = task.key(), {}, []
     for photo, path in results.items():

@@ -121,6 +121,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "style_statistics": {"choices": CHOICES["style_statistics"], "metavar": "S"},
     "colors": {"choices": CHOICES["colors"], "metavar": "NAME"},
     "color_match": {"choices": CHOICES["color_match"], "metavar": "NAME"},
+    "outside": {"choices": CHOICES["outside"], "metavar": "NAME"},
     "lr": {"type": above_zero, "metavar": "STEP"},
     "momentum": {"type": non_negative, "metavar": "GAMMA"},
     "init": {"metavar": "START"},
@@ -178,7 +179,7 @@ def add_settings(
         metavar="NAME",
         choices=("float32", "float64"),
         default="float32",
-        help="precision: float32 or float64 (float32)",
+        help="float32 or float64 (float32)",
     )
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
     more.add_argument("--tf32", action="store_true", help="gpu: faster products of float32, factors of 11 bits")

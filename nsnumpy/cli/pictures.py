@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..run.inputs import Inputs, enough
 from ..run.settings import USE_CASES, Settings
 from .command import plural
 from .options import above_zero
+from .regions import Masked, Named, check_regions, masked, with_region
 
 _PICTURES = (*SUFFIXES, *HEIF_SUFFIXES, ".avif", ".bmp", ".gif")
 
@@ -29,44 +30,59 @@ def _weights(text: str) -> list[float]:
     return [above_zero(part) for part in text.split(",")]
 
 
-def named_pictures(arguments: argparse.Namespace) -> dict[str, list[tuple[str, float]]]:
-    """What is named as "content" and as "style", each with its weight, which add up to 1.
+def named_pictures(arguments: argparse.Namespace) -> dict[str, list[Named]]:
+    """What is named as "content" and as "style", each with its weight; those of a region, or of none, add up to 1.
 
     Raises
     ------
     ValueError
-        If a folder has no pictures, or there are not as many weights as pictures.
+        If a folder has no pictures, there are not as many weights as pictures, or regions do not go with the styles.
     """
     named = {}
     for role in USE_CASES[arguments.use_case].pictures:
-        given = getattr(arguments, role)
-        paths = [given] if role == "content" else [path for style in given for path in _pictures(style)]
-        shares = (arguments.style_weights if role == "style" else None) or [1.0] * len(paths)
-        if len(shares) != len(paths):
-            wrong = f"{plural(len(shares), 'number')} for {plural(len(paths), 'style picture')}"
+        if role == "content":
+            named[role] = [Named(arguments.content, 1.0)]
+            continue
+        check_regions(arguments, arguments.style)
+        styles = [with_region(arguments, style) for style in arguments.style]
+        each = [(path, region) for style, region in styles for path in _pictures(style)]
+        shares = arguments.style_weights or [1.0] * len(each)
+        if len(shares) != len(each):
+            wrong = f"{plural(len(shares), 'number')} for {plural(len(each), 'style picture')}"
             raise ValueError(f"--style-weights: {wrong}")
-        named[role] = [(path, share / sum(shares)) for path, share in zip(paths, shares, strict=True)]
+        sums: dict[str | None, float] = {}
+        for (_, region), share in zip(each, shares, strict=True):
+            sums[region] = sums.get(region, 0.0) + share
+        named[role] = [Named(path, w / sums[region], region) for (path, region), w in zip(each, shares, strict=True)]
     return named
 
 
-def open_pictures(arguments: argparse.Namespace, s: Settings) -> dict[str, Any]:
-    """The same, decoded as far as the run has use for."""
-    return {
-        role: as_given([(opened(picture, enough(role, s)), weight) for picture, weight in pictures])
-        for role, pictures in named_pictures(arguments).items()
-    }
+def open_pictures(
+    arguments: argparse.Namespace, s: Settings, opening: Callable[[str, int | None], Any] = opened
+) -> tuple[dict[str, Any], list[str]]:
+    """The same, decoded as far as the run has use for, with the regions' masks; and what is to be told of these."""
+    pictures: dict[str, Any] = {}
+    told: list[str] = []
+    for role, named in named_pictures(arguments).items():
+        each: list[Masked] = [(*one[:2], None, None) for one in named]
+        if role == "style":
+            each, told = masked(arguments, named, s)
+        read = {path: opening(path, enough(role, s)) for path in dict.fromkeys(path for path, *_ in each)}
+        pictures[role] = as_given([(read[path], *rest) for path, *rest in each])
+    return pictures, told
 
 
 def at_their_sizes(inputs: Inputs) -> dict[str, Any]:
     """The pictures of a run, as `open_pictures` gives them."""
     content = [(given.source, given.weight) for given in inputs.each if given.name == "content"]
-    style = [(given.source, given.weight) for given in inputs.each if given.name != "content"]
+    styles = [given for given in inputs.each if given.name != "content"]
+    style = [(given.source, given.weight, given.mask, given.own) for given in styles]
     return {role: as_given(pictures) for role, pictures in (("content", content), ("style", style)) if pictures}
 
 
-def as_given(pictures: Sequence[tuple[Any, float]]) -> Any:
-    """As a use case takes them: one alone without a weight."""
-    return pictures if len(pictures) > 1 else pictures[0][0]
+def as_given(pictures: Sequence[tuple[Any, ...]]) -> Any:
+    """As a use case takes them: one alone, everywhere, without a weight."""
+    return pictures if len(pictures) > 1 or any(pictures[0][2:]) else pictures[0][0]
 
 
 def _pictures(style: str) -> list[str]:

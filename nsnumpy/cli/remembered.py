@@ -14,8 +14,9 @@ from ..files.decode import at_home
 from ..files.images import read_settings
 from ..run.settings import Settings
 from .command import Parser
+from .regions import with_region
 
-_READ = ("content", "init", "weights")  # each may also be a name
+_READ = ("content", "init", "weights", "regions", "style_regions")  # each may also be a name
 _WRITTEN = ("output", "log", "report")
 _OF_ONE_COMMAND = ("run", "use_case", "resume", "checkpoint", "like", "jobs", "no_clobber", "force", "quiet")
 
@@ -66,9 +67,14 @@ def to_remember(arguments: argparse.Namespace) -> dict[str, Any]:
     kept = {name: value for name, value in vars(arguments).items() if name not in _OF_ONE_COMMAND}
     for name in _WRITTEN:
         kept[name] = os.path.abspath(at_home(kept[name])) if kept[name] else None
-    kept |= {name: _anywhere(kept[name]) for name in _READ if name in kept}
+    kept |= {name: _anywhere(kept[name]) for name in _READ if kept.get(name)}
     if "style" in kept:
-        kept["style"] = [_anywhere(style) for style in kept["style"]]
+        of_regions = [with_region(arguments, style) for style in kept["style"]]
+        styles = [(_anywhere(path), region) for path, region in of_regions]
+        if kept.get("mask"):
+            kept["mask"] = [f"{path}={_anywhere(mask)}" for path, mask in styles if mask]
+            styles = [(path, None) for path, _ in styles]
+        kept["style"] = [path if region is None else f"{region}={path}" for path, region in styles]
     return kept
 
 
@@ -86,4 +92,6 @@ def _of_result(said: Mapping[str, Any]) -> dict[str, Any]:
     names += ["layer", "weights", "pooling", "dtype", "tf32"]
     if record["size"] is None or said.get("size", record["size"]) != record["size"] or "scales" in said:
         names = [name for name in names if name not in ("scales", "iterations")]  # they were that size's
+    if not said.keys() & {"regions", "mask"}:  # which are the photograph's
+        names = [name for name in names if name != "outside"]
     return {name: record[name] for name in names if name in record}

@@ -6,32 +6,32 @@ import argparse
 import contextlib
 import signal
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..architecture import Network
 from ..backend import DeviceError, device_errors
 from ..files.checkpoint import EVERY, Checkpoint, Keeper, check_checkpoint, is_checkpoint, read_checkpoint
 from ..files.images import check_output
 from ..files.weight_sources import BUILTINS
-from ..files.weights import WeightFile, load_vgg, read_network, read_weights
 from ..files.writing import check_absent, check_distinct, check_folder, locked, uninterrupted
 from ..machine import peak_memory
 from ..run.inputs import Inputs
-from ..run.plan import Plan, plan
+from ..run.plan import plan
 from ..run.results import Result
 from ..run.run import Run
 from ..run.settings import INITS, USE_CASES, settings_of
 from ..study.report.report import Frames, check_report, write_report
 from ..vgg import VGG
 from .command import Parser, checking, examples, one_line, os_error, plural, say, tell
+from .given import Given
 from .many import of_a_folder, paint_folder
 from .options import PROG, add_settings, check_settings, layer, positive, settings_in, tiles
-from .pictures import add_styles, as_given, at_their_sizes, named_pictures, open_pictures
+from .pictures import add_styles, named_pictures, open_pictures
 from .planned import does_not_fit, mend, planned_line, summary_line
+from .regions import add_regions, map_files
 from .remembered import filled, leave_open, to_remember
 from .watch import watching
 
@@ -46,6 +46,7 @@ def add_commands(commands: Any) -> None:
         "paint CONTENT in the style of STYLE",
         "nsnumpy transfer sample:coast sample:starry -o out.png",
         "nsnumpy transfer photo.jpg painting.jpg other.jpg -o out.png --style-weights 0.7,0.3",
+        "nsnumpy transfer photo.jpg blue=painting.jpg '#00ff00=other.jpg' --regions map.png -o out.png",
         "nsnumpy transfer photo.jpg painting.jpg -o out.png --checkpoint run.h5 --report run.html",
         "nsnumpy transfer --resume run.h5",
         "nsnumpy transfer photos/ painting.jpg -o painted/ --jobs 2",
@@ -89,7 +90,7 @@ def add_commands(commands: Any) -> None:
     )
     command.add_argument("content", metavar="CONTENT", help="the picture to paint")
     add_styles(command)
-    add_settings(command, "transfer")
+    add_regions(add_settings(command, "transfer"))
     command.set_defaults(run=_run_plan, use_case="transfer")
 
 
@@ -106,6 +107,8 @@ def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
     output = f"the result: png, jpg, webp or tif{'; of a folder, a folder' if name == 'transfer' else ''}"
     command.add_argument("-o", "--output", metavar="OUT", required=True, help=output)
     more = add_settings(command, name)
+    if name == "transfer":
+        add_regions(more)
     command.add_argument("--save-every", metavar="K", type=positive, help="write OUT-00050.png, ... every K iterations")
     more.add_argument("--log", metavar="FILE", type=Path, help="write one JSON object per iteration to FILE")
     command.add_argument("--checkpoint", metavar="FILE", type=Path, help="keep the run in FILE, to go on from")
@@ -127,58 +130,6 @@ def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
     return command
 
 
-@dataclass
-class _Given:
-    """What a run is given, each file read once.
-
-    Attributes
-    ----------
-    settings, layer : dicts
-        As the use case takes them.
-    sources : dict of Source, or of several with their weights
-        The pictures, as they were decoded; once `fit` was called, at the sizes that the run needs.
-    weights : WeightFile, or Network
-        What was read of the weight file; its shapes alone, once there is a network of it.
-    """
-
-    settings: dict[str, Any]
-    layer: dict[str, Any]
-    sources: dict[str, Any]
-    weights: WeightFile | Network
-
-    @classmethod
-    def read(cls, arguments: argparse.Namespace) -> _Given:
-        name = arguments.use_case
-        sources = open_pictures(arguments, settings_of(name, **settings_in(arguments)))
-        layer = {"layer": arguments.layer} if name == "reconstruct" else {}
-        return cls(settings_in(arguments), layer, sources, read_weights(arguments.weights))
-
-    def fit(self, arguments: argparse.Namespace, *, begins: bool) -> Inputs:
-        """What the run takes: the pictures at its sizes, which are known to fit."""
-        name = arguments.use_case
-        inputs = Inputs(name, self.sources, settings_of(name, **self.settings).completed(name), begins=begins)
-        self.sources = at_their_sizes(inputs)
-        return inputs
-
-    def vgg(self, arguments: argparse.Namespace) -> VGG:
-        file = self.weights
-        assert isinstance(file, WeightFile)  # a run makes its network once
-        self.weights = read_network(file, arguments.pooling, arguments.dtype)
-        return load_vgg(
-            file,
-            pooling=arguments.pooling,
-            device=arguments.device,
-            dtype=arguments.dtype,
-            threads=arguments.threads,
-            tf32=arguments.tf32,
-        )
-
-    def plan(self, arguments: argparse.Namespace) -> Plan:
-        given: dict[str, Any] = {**self.sources, **self.layer, **self.settings}
-        of_network = {name: getattr(arguments, name) for name in ("pooling", "dtype", "threads", "device", "tf32")}
-        return plan(arguments.use_case, weights=self.weights, **of_network, **given)
-
-
 def _make(arguments: argparse.Namespace) -> int:
     """Run a use case under a progress bar, and write what it makes."""
     with contextlib.ExitStack() as locks:
@@ -196,7 +147,7 @@ def _make(arguments: argparse.Namespace) -> int:
 
 def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Checkpoint | None) -> int:
     with checking():
-        given = _Given.read(arguments)
+        given = Given.read(arguments)
         planned = None if arguments.force and arguments.quiet else given.plan(arguments)
     if planned and not planned.fits and not arguments.force:
         _say(f"error: {does_not_fit(planned, arguments)}; or --force to try all the same")
@@ -210,6 +161,8 @@ def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Chec
     frames = Frames() if arguments.report else None
     with checking():
         inputs = given.fit(arguments, begins=resume is None)
+    for line in () if arguments.quiet else given.told:
+        tell(line)
     made = _run(arguments, given, inputs, kept, resume, frames)
     if isinstance(made, str):
         _say(f"error: out of memory; {mend(planned or given.plan(arguments), arguments)} ({made})")
@@ -272,8 +225,9 @@ def _check_files(arguments: argparse.Namespace) -> Path | None:
         check_folder(arguments.log)
     if arguments.report:
         check_report(arguments.report)
-    pictures = [path for pictures in named_pictures(arguments).values() for path, _ in pictures]
-    read = [*pictures, arguments.init, arguments.weights]
+    named = [one for pictures in named_pictures(arguments).values() for one in pictures]
+    masks = [one.region for one in named if one.region] if getattr(arguments, "mask", None) else map_files(arguments)
+    read = [*(one.path for one in named), *masks, arguments.init, arguments.weights]
     anew = kept is not None and not (arguments.resume and arguments.resume.resolve() == kept.resolve())
     if anew and arguments.resume:
         read.append(arguments.resume)
@@ -296,7 +250,7 @@ def _check_files(arguments: argparse.Namespace) -> Path | None:
 
 def _run(
     arguments: argparse.Namespace,
-    given: _Given,
+    given: Given,
     inputs: Inputs,
     kept: Path | None,
     resume: Checkpoint | None,
@@ -328,7 +282,7 @@ def _run(
         return one_line(error) or "no details"
 
 
-def _report(arguments: argparse.Namespace, given: _Given, result: Result, vgg: VGG, frames: Frames) -> int:
+def _report(arguments: argparse.Namespace, given: Given, result: Result, vgg: VGG, frames: Frames) -> int:
     """Write the report, and return the exit status; the picture has been written."""
     path: Path = arguments.report
     peak_bytes = peak_memory()
@@ -352,9 +306,10 @@ def _run_plan(arguments: argparse.Namespace) -> int:
         check_settings(arguments)
         names = ("weights", "pooling", "dtype", "threads", "device", "tf32")
         given = {name: getattr(arguments, name) for name in names} | settings_in(arguments)
-        pictures = {role: as_given(given) for role, given in named_pictures(arguments).items()}
+        s = settings_of("transfer", **settings_in(arguments))
+        pictures, told = open_pictures(arguments, s, lambda path, _: path)
         planned = plan("transfer", **pictures, **given)
-    print(planned_line(planned))
+    print("\n".join([planned_line(planned), *told]))
     for note in planned.notes:
         _say(f"note: {note}")
     for name, size in planned.parts.items():

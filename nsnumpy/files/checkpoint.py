@@ -98,7 +98,8 @@ class Checkpoint:
             other = f"{name} {theirs.get(name)!r}, not {ours.get(name)!r}"
             if name.endswith("_sha256"):
                 thing = name.removesuffix("_sha256")
-                other = "another network" if thing == "weights" else f"another {thing} picture"
+                kind = "" if thing.startswith("mask of") else " picture"
+                other = "another network" if thing == "weights" else f"another {thing}{kind}"
             raise CheckpointError(f"the checkpoint is of a run with {other}: give it the same, or begin anew")
         differ = [name for name in ROUNDING if ours.get(name) != theirs.get(name)]
         if differ:
@@ -209,7 +210,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         if "style_layers" in record["settings"]:
             record["settings"].setdefault("style_statistics", "gram")
         if record["settings"].get("command") == "transfer":
-            record["settings"] = {"colors": "painting", "color_match": "transport"} | record["settings"]
+            since = {"colors": "painting", "color_match": "transport", "outside": "keep"}
+            record["settings"] = since | record["settings"]
         return Checkpoint(**record, state=state)
     except CheckpointError:
         raise

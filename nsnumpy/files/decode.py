@@ -71,7 +71,7 @@ def reading(name: object) -> Iterator[None]:
 
 
 def decode(
-    picture: str | os.PathLike[str] | Image.Image | np.ndarray, enough: int | None = None
+    picture: str | os.PathLike[str] | Image.Image | np.ndarray, enough: int | None = None, ground: str = "white"
 ) -> tuple[Image.Image, tuple[int, int]]:
     """Any accepted picture as an 8-bit RGB image, upright, in sRGB; and the (H, W) that it has in full.
 
@@ -81,6 +81,8 @@ def decode(
     enough : int, or None
         A JPEG file is decoded at a half, a quarter or an eighth where its long side is at least that even so: that
         takes a fraction of the time and the memory.
+    ground : str
+        The colour that shows through where it is transparent.
 
     Raises
     ------
@@ -90,14 +92,14 @@ def decode(
         If the file cannot be read.
     """
     if isinstance(picture, Image.Image):
-        return _in_full(_normalise(picture, "picture"))
+        return _in_full(_normalise(picture, "picture", ground))
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (3, 4))):
             raise PictureError(
                 "an array (H, W, 3) of float in [0, 1], or of uint8, expected; "
                 f"{picture.dtype} of shape {picture.shape} given"
             )
-        return _in_full(_normalise(Image.fromarray(picture), "picture"))
+        return _in_full(_normalise(Image.fromarray(picture), "picture", ground))
     if isinstance(picture, str) and picture.startswith(SAMPLE_PREFIX):
         return _in_full(_open_sample(picture.removeprefix(SAMPLE_PREFIX)).convert("RGB"))
     if not isinstance(picture, str | os.PathLike):
@@ -110,7 +112,7 @@ def decode(
         if frames > 1:
             warnings.warn(f"{picture}: the first of its {frames} pictures is taken", stacklevel=2)
             image = image.copy()  # which does not look into the file again
-        return _normalise(image, picture), shape
+        return _normalise(image, picture, ground), shape
 
 
 def _in_full(image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
@@ -209,7 +211,7 @@ def _open_sample(name: str) -> Image.Image:
     return Image.open(io.BytesIO(file.read_bytes()))
 
 
-def _normalise(image: Image.Image, name: object) -> Image.Image:
+def _normalise(image: Image.Image, name: object, ground: str) -> Image.Image:
     negative = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == 0  # which Pillow minds in 8 bits only
     turn = _ORIENTATIONS.get(image.getexif().get(_ORIENTATION_TAG, 1))
     if turn is not None:
@@ -224,7 +226,7 @@ def _normalise(image: Image.Image, name: object) -> Image.Image:
         image = _from_gamma(image, info["gamma"])
     image = image if image.mode == "RGB" else image.convert("RGB")
     if alpha is not None:
-        image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
+        image = Image.composite(image, Image.new("RGB", image.size, ground), alpha)
     return image
 
 

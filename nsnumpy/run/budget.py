@@ -31,8 +31,8 @@ Size = tuple[int, int]
 class Run:
     """What a plan needs to know of a run: its pictures' sizes, layers, optimizer and number of threads.
 
-    Sizes are (H, W); None where there is no such picture. `style` is the largest of so many `styles`. The optimizer's
-    variable has so many `channels`.
+    Sizes are (H, W); None where there is no such picture. `style` is the largest of so many `styles`, which have so
+    many `regions` of their own. The optimizer's variable has so many `channels`.
     """
 
     size: Size
@@ -44,6 +44,7 @@ class Run:
     threads: int
     device: str = "cpu"
     styles: int = 1
+    regions: int = 0
     channels: int = 3
 
 
@@ -63,8 +64,8 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     -------
     parts : dict from str to int, in bytes
         "weights": transformed, and on the CPU as given, too. "scratch": what the threads work in. "targets": content
-        features and Gram matrices. "features": what passes through the network, and what its backward keeps, at the
-        worst moment. "optimizer": its vectors.
+        features, Gram matrices and regions. "features": what passes through the network, and what its backward keeps,
+        at the worst moment. "optimizer": its vectors.
 
     Raises
     ------
@@ -88,8 +89,14 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     passed = walk(layers, run.size)
     outputs = {at.step.name: at.output for at in passed}
     targets = sum(outputs[name] for name in content)
-    targets += sum((1 + run.styles) * at.layer.filters**2 * network.itemsize for at in passed if at.step.name in style)
     pixels = math.prod(run.size) * 3
+    matrices = run.styles + (3 * run.regions or 1)  # of a region those of the squared weights, too
+    for at in passed:
+        if at.step.name in style:
+            targets += matrices * at.layer.filters**2 * network.itemsize
+            positions = at.output // (at.layer.filters * network.itemsize)
+            targets += (8 + network.itemsize) * positions if run.regions else 0  # where they are, and their weights
+    targets += 2 * pixels * network.itemsize if run.regions else 0  # what is kept outside of them
     kept = {*layers} - {at.step.name for at in passed if at.way.makes_again}  # whose features are kept
     evaluation = _evaluation(passed, kept, pixels * network.itemsize)
     evaluation += 4 * pixels * network.itemsize  # x, its preprocessed copy, the gradient, and the total variation's

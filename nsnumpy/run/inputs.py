@@ -9,18 +9,24 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..backend import Array
+from ..files.checkpoint import digest
 from ..files.images import Picture, Source, fit_image, fit_size, fit_tile, opened
 from ..targets import StyleTarget, style_target
+from ..variable import VARIABLES, Variable
 from ..vgg import VGG
 from .colors import finished, seen, seen_style
+from .regions import Mask, MaskPicture, Regions, read_masks
 from .settings import INITS, USE_CASES, Settings
 from .shared import StyleTargets
 
-Styles = Picture | Sequence[tuple[Picture, float]]
-"""One picture, or several with their weights."""
+Styles = Picture | Sequence[Sequence[Any]]
+"""One picture, or several: (picture, weight), or (picture, weight, mask) for a region of a photograph, or (picture,
+weight, mask, own), with `own` a mask over the style picture. A mask is a `MaskPicture` or a `Mask`, or None."""
 SHORT_SIDE = 16  # least one of a style picture, unless its size is given: conv5_1 has one position there
 Scale = dict[str, int | None]
 """Long sides: "result", and of each style picture by its name; None is a picture's own size."""
@@ -28,11 +34,24 @@ Scale = dict[str, int | None]
 
 @dataclass(frozen=True)
 class Input:
-    """A picture of a run: its name in the record ("content", "style", "style 2"), itself, and its weight."""
+    """A picture of a run: its name in the record ("content", "style", "style 2"), itself, and its weight; of a style
+    picture, where the result is to have it, and which part of it is meant: None for everywhere, and for all."""
 
     name: str
     source: Source
     weight: float = 1.0
+    mask: Mask | None = None
+    own: Mask | None = None
+
+
+class Named(NamedTuple):
+    """The same, not opened yet."""
+
+    name: str
+    picture: Picture
+    weight: float = 1.0
+    mask: MaskPicture | Mask | None = None
+    own: MaskPicture | Mask | None = None
 
 
 class Inputs:
@@ -56,36 +75,65 @@ class Inputs:
         Coarse to fine.
     size : (H, W)
         Of the result.
+    regions : Regions, or None
+        Where the styles are, unless they are everywhere.
 
     Raises
     ------
     ValueError
-        If there are other pictures than the use case takes, or the scales do not go with them.
+        If there are other pictures than the use case takes, or the scales or the masks do not go with them.
     PictureError, OSError
         If a picture cannot be read.
     """
 
     def __init__(self, use_case: str, pictures: Mapping[str, Styles], s: Settings, *, begins: bool = True) -> None:
         given = pictures_of(use_case, pictures)
-        each = [(name, opened(picture, enough(name, s)), weight) for name, picture, weight in given]
-        shapes = {name: source.shape for name, source, _ in each}
+        each = [Input(n.name, opened(n.picture, enough(n.name, s)), n.weight) for n in given]
+        masks = read_masks([(n.mask, n.own) for n in given], enough("content", s))
+        shapes = {input.name: input.source.shape for input in each}
+        check_masks(masks, shapes)
         self.scales = scales_of(s, shapes)
         self._s = s
-        self.size = s.shape(each[0][1].shape, s.side)
-        begin = [s.shape(each[0][1].shape, self.scales[0]["result"])]
+        self.size = s.shape(each[0].source.shape, s.side)
+        begin = [s.shape(each[0].source.shape, self.scales[0]["result"])]
         start = start_picture(s, shapes) if begins else None
         self.colors, self._match = s.colors, s.color_match
         self._start = None if start is None else start.kept([], begin)
         self.each: list[Input] = []
-        for name, source, weight in each:
-            sizes = [scale[side_of(name)] for scale in self.scales]
-            starts = isinstance(s.init, str) and name == s.init == "style"
-            self.each.append(Input(name, source.kept(sizes, begin if starts else []), weight))
+        for input, (mask, own) in zip(each, masks, strict=True):
+            sizes = [scale[side_of(input.name)] for scale in self.scales]
+            starts = isinstance(s.init, str) and input.name == s.init == "style"
+            source = input.source.kept(sizes, begin if starts else [])
+            self.each.append(Input(input.name, source, input.weight, mask, own))
+        styles = [given.mask for given in self.each if given.name != "content"]
+        there = [mask for mask in styles if mask is not None]
+        self.regions = Regions(there, len(there) < len(styles), s.outside) if there else None
 
     @property
     def names(self) -> dict[str, str]:
         """What the record calls each of them."""
         return {given.name: given.source.name for given in self.each}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """By which to know the pictures again, at the last sizes, and the masks; named as an error names them."""
+        last = self.scales[-1]
+        found = {f"{given.name}_sha256": digest(self.at(given, last)) for given in self.each}
+        masks = {f"mask of {given.mask.name}": given.mask for given in self.each if given.mask}
+        masks |= {f"mask of the {given.name} picture": given.own for given in self.each if given.own}
+        return found | {f"{name}_sha256": digest(mask.values) for name, mask in masks.items()}
+
+    @property
+    def regions_record(self) -> dict[str, dict[str, str]]:
+        """Which region each style picture has, and of what each was read; empty without regions."""
+        record: dict[str, dict[str, str]] = {}
+        for given in self.each:
+            if given.mask:
+                record.setdefault("regions", {})[given.mask.name] = given.mask.source
+                record.setdefault("style_regions", {})[given.name] = given.mask.name
+            if given.own:
+                record.setdefault("style_parts", {})[given.name] = given.own.source
+        return record
 
     def shape(self, scale: Scale) -> tuple[int, int]:
         """(H, W) of the result at a scale."""
@@ -108,12 +156,17 @@ class Inputs:
         """The content picture at a scale, if there is one, as it is."""
         return next((self.at(given, scale) for given in self.each if given.name == "content"), None)
 
-    def style(self, scale: Scale) -> list[tuple[np.ndarray, float]] | None:
-        """The style pictures at a scale, with their weights, if there are any, as the loss sees them."""
-        photo = self.photo(scale)
-        styles = [(self.at(given, scale), given.weight) for given in self.each if given.name != "content"]
-        if photo is not None:
-            styles = [(seen_style(style, photo, self.colors, self._match), weight) for style, weight in styles]
+    def style(self, scale: Scale) -> list[tuple[Any, ...]] | None:
+        """The style pictures at a scale, with weights and regions, if there are any, as the loss sees them."""
+        photo, styles = self.photo(scale), []
+        regions = self.regions.at(self.shape(scale)) if self.regions else {}
+        for given in self.each:
+            if given.name != "content":
+                style = self.at(given, scale)
+                if photo is not None:
+                    style = seen_style(style, photo, self.colors, self._match)
+                region = None if given.mask is None else regions[given.mask]
+                styles.append((style, given.weight, region, None if given.own is None else given.own.values))
         return styles or None
 
     def style_target(
@@ -126,10 +179,20 @@ class Inputs:
         make = style_target if shared is None else shared.of
         return make(vgg.with_border(border), styles, layers, self._s.style_statistics)
 
+    def variable(self, scale: Scale, like: Array) -> Variable:
+        """What the optimizer moves at a scale; its arrays are as `like` is."""
+        inner = VARIABLES["luminance" if self.colors == "luminance" else "pixels"]
+        photo = self.content(scale)
+        return inner if self.regions is None or photo is None else self.regions.variable(inner, photo, like)
+
     def finished(self, image: np.ndarray) -> np.ndarray:
         """A result, or a picture on the way to it, as it is shown."""
-        photo = next((given.source for given in self.each if given.name == "content"), None)
-        return image if photo is None else finished(image, photo.fit(image.shape[:2]), self.colors)
+        source = next((given.source for given in self.each if given.name == "content"), None)
+        if source is None:
+            return image
+        photo = source.fit(image.shape[:2])
+        image = finished(image, photo, self.colors)
+        return self.regions.finished(image, photo) if self.regions else image
 
     def start(self, s: Settings) -> np.ndarray:
         """The first iterate ``(H, W, 3)``, in [0, 1]."""
@@ -142,6 +205,15 @@ class Inputs:
             return np.random.default_rng(s.seed).uniform(0.45, 0.55, (*shape, 3)).astype(np.float32)
         source = next(given.source for given in self.each if given.name == s.init)
         return source.at(self.scales[0]["result"]) if s.init == "content" else source.fit(shape)
+
+
+def check_masks(masks: Iterable[tuple[Any, Any]], shapes: Mapping[str, tuple[int, int]]) -> None:
+    """PictureError if the masks of each picture, for the first one and its own, have other proportions than these."""
+    photo = next(iter(shapes.values()))
+    for pair, own in zip(masks, shapes.values(), strict=True):
+        for mask, shape, of in zip(pair, (photo, own), ("photograph", "style picture"), strict=True):
+            if isinstance(mask, Mask):
+                mask.check(shape, of)
 
 
 def enough(name: str, s: Settings) -> int | None:
@@ -166,33 +238,41 @@ def start_picture(s: Settings, names: Collection[str]) -> Source | None:
     return opened(s.init)
 
 
-def pictures_of(use_case: str, pictures: Mapping[str, Styles | None]) -> list[tuple[str, Picture, float]]:
-    """The names, pictures and weights of all that the use case takes; ValueError if it is given others."""
+def pictures_of(use_case: str, pictures: Mapping[str, Styles | None]) -> list[Named]:
+    """All that the use case takes; ValueError if it is given others."""
     taken = USE_CASES[use_case].pictures
     given = {role: picture for role, picture in pictures.items() if picture is not None}
     if sorted(given) != sorted(taken):
         raise ValueError(f"{use_case} takes a {' and a '.join(taken)} picture")
-    return [named_picture for role in taken for named_picture in named(role, given[role])]
+    each = [named_picture for role in taken for named_picture in named(role, given[role])]
+    if use_case != "transfer" and any(given.mask is not None for given in each):
+        raise ValueError(f"a mask says which part of a photograph has a style, and a {use_case} has no photograph")
+    return each
 
 
-def named(role: str, given: Styles) -> list[tuple[str, Picture, float]]:
-    """The names, pictures and weights of a role's pictures, none of them opened yet.
+def named(role: str, given: Styles) -> list[Named]:
+    """A role's pictures, none of them opened yet.
 
     Raises
     ------
     ValueError
-        If it is neither a picture nor, for the style, a list of pictures with weights above 0.
+        If it is neither a picture nor, for the style, a list of pictures with weights above 0, and masks.
     """
     if not isinstance(given, Sequence) or isinstance(given, str):
-        return [(role, given, 1.0)]
-    pairs = list(given)
-    if role != "style" or not pairs or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
-        raise ValueError(f"a {role} picture expected, or for the style a list of (picture, weight); got {given!r}")
-    for _, weight in pairs:
-        if not (isinstance(weight, Real) and 0 < weight < math.inf):
+        return [Named(role, given)]
+    each = list(given)
+    if role != "style" or not each or not all(isinstance(one, Sequence) and 2 <= len(one) <= 4 for one in each):
+        raise ValueError(
+            f"a {role} picture expected, or for the style a list of (picture, weight) or (picture, weight, mask); "
+            f"got {given!r}"
+        )
+    for weight in (one[1] for one in each):
+        if not (isinstance(weight, Real) and 0 < float(weight) < math.inf):
             raise ValueError(f"the weight of a style picture is a number above 0; got {weight!r}")
-    names = [role, *(f"{role} {number}" for number in range(2, len(pairs) + 1))]
-    return [(name, picture, float(weight)) for name, (picture, weight) in zip(names, pairs, strict=True)]
+    names = [role, *(f"{role} {number}" for number in range(2, len(each) + 1))]
+    return [
+        Named(name, picture, float(weight), *masks) for name, (picture, weight, *masks) in zip(names, each, strict=True)
+    ]
 
 
 def style_names(record: Iterable[str]) -> list[str]:

@@ -52,7 +52,7 @@ class Task:
             "network": network_digest(self.weights.weights, self.weights.preprocessing),
             **{name: self.network.get(name) for name in ("pooling", "dtype", "tf32")},
             "styles": [
-                (_seen(opened(picture), s.style_size or s.side), w) for _, picture, w in named("style", self.style)
+                (_seen(opened(one.picture), s.style_size or s.side), one.weight) for one in named("style", self.style)
             ],
             "settings": vars(s) | {"init": s.init if s.init in INITS else _seen(opened(s.init), s.side)},
         }

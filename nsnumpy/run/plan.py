@@ -16,7 +16,8 @@ from ..files.weights import WeightFile, read_network
 from ..machine import available_bytes, resident_bytes, usable_cores
 from ..workers import check_threads
 from .budget import Run, measured_rates, run_memory, run_seconds
-from .inputs import Scale, Styles, enough, pictures_of, scales_of, side_for, side_of
+from .inputs import Named, Scale, Styles, check_masks, enough, pictures_of, scales_of, side_for, side_of
+from .regions import mask_key
 from .settings import Settings, layers_of, settings_of
 
 ENLARGED = 1.5  # times the long side, from where on it is worth a note
@@ -108,8 +109,9 @@ def plan(
     s = settings_of(use_case, **settings).completed(use_case)
     given = pictures_of(use_case, {"content": content, "style": style})
     network = weights if isinstance(weights, Network) else read_network(weights, pooling, dtype)
-    decoded = {name: decoding(picture, enough(name, s)) for name, picture, _ in given}
+    decoded = {name: decoding(picture, enough(name, s)) for name, picture, *_ in given}
     shapes = {name: shape for name, (shape, _) in decoded.items()}
+    check_masks([(one.mask, one.own) for one in given], shapes)
     content_layers, style_layers = layers_of(use_case, s, layer)
 
     def run(scale: Scale) -> Run:
@@ -121,6 +123,7 @@ def plan(
             content=result if "content" in shapes else None,
             style=max(styles, key=math.prod, default=None),
             styles=len(styles),
+            regions=len({mask_key(picture.mask) for picture in given if picture.mask is not None}),
             channels=1 if s.colors == "luminance" else 3,
             content_layers=tuple(content_layers),
             style_layers=tuple(style_layers),
@@ -189,12 +192,12 @@ def _check_sides(s: Settings, scale: Scale, shapes: Mapping[str, tuple[int, int]
             )
 
 
-def _room(weights: Any, given: list[tuple[str, Picture, float]]) -> tuple[int, int | None]:
+def _room(weights: Any, given: list[Named]) -> tuple[int, int | None]:
     """What the program holds, but for weights and pictures that it has read, which count among the run's; and what it
     can have."""
     read = weights.weights.values() if isinstance(weights, WeightFile) else ()
     known = sum(array.nbytes for pair in read for array in pair)
-    known += sum(picture.nbytes for _, picture, _ in given if isinstance(picture, Source))
+    known += sum(picture.nbytes for _, picture, *_ in given if isinstance(picture, Source))
     return max(0, resident_bytes() - known), available_bytes()
 
 

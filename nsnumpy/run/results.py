@@ -136,7 +136,7 @@ def record_of(
         used["scales"] = [max(inputs.shape(scale)) for scale in inputs.scales]
     weights = {given.name: given.weight for given in inputs.each if given.weight != 1.0}
     weighted = {"style_weights": weights} if weights else {}
-    return {"command": use_case, **inputs.names, **names, **weighted, **used}
+    return {"command": use_case, **inputs.names, **names, **weighted, **inputs.regions_record, **used}
 
 
 def made_with(vgg: VGG) -> dict[str, Any]:

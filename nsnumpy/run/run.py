@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..backend import asarray, device_errors
-from ..files.checkpoint import EVERY, Checkpoint, Keeper, digest, on_device, read_checkpoint
+from ..files.checkpoint import EVERY, Checkpoint, Keeper, on_device, read_checkpoint
 from ..files.weights import load_vgg
 from ..objective import Objective
 from ..optimize import Descent, Ending, Iterate
-from ..variable import VARIABLES, through
+from ..variable import through
 from ..vgg import VGG
 from .inputs import Inputs, Styles
 from .results import Callback, Progress, Result, made_with, record_of, to_image
@@ -34,7 +34,7 @@ class Run:
     use_case : "transfer", "texture" or "reconstruct"
     pictures : mapping from "content", "style" to pictures
         What the use case takes. The style may be a list of (picture, weight): the loss is the weighted sum of those for
-        each. Or `Inputs`, which have been read for this run.
+        each; or, of a transfer, (picture, weight, mask) for a part of it. Or `Inputs`, read for this run.
     vgg : VGG, or None
         The network; None takes the built-in one. See `load_vgg`.
     layer : str, or None
@@ -46,9 +46,9 @@ class Run:
     checkpoint_every : int
     resume : path, Checkpoint, or None
         Such a file, to go on from: with the same pictures, network and settings; only `iterations` may be others, those
-        of the file unless given, and not fewer than are done. The
-        optimizers of this package go on as if they had never stopped, with the same numbers (on the same machine, with
-        as many threads); scipy's from the same pixels with a fresh memory, and a warning.
+        of the file unless given, and not fewer than are done. The optimizers of this package go on as if they had never
+        stopped, with the same numbers (on the same machine, with as many threads); scipy's from the same pixels with a
+        fresh memory, and a warning.
     **settings
         Fields of `Settings`: size, iterations, optimizer, init, seed, alpha, beta, tv, content_layers, ...
 
@@ -105,7 +105,6 @@ class Run:
         self.iterations = self.s.iterations_at(self.scales)
         self.history: list[dict[str, Any]] = []
         self.changes: list[dict[str, Any]] = []
-        self._variable = VARIABLES["luminance" if self.s.colors == "luminance" else "pixels"]
         self._stops: list[str] = []
         self._ending: Ending | None = None  # if an error ended it
         self._changed = False  # whether its weights were, since it was begun or taken up again
@@ -123,9 +122,8 @@ class Run:
 
     def _identity(self) -> dict[str, Any]:
         """The record, with the digests of the pictures, at the sizes that are used, in place of their names."""
-        inputs, last = self.inputs, self.scales[-1]
-        digests = {f"{given.name}_sha256": digest(inputs.at(given, last)) for given in inputs.each}
-        return {name: value for name, value in self.settings.items() if name not in inputs.names} | digests
+        names = {*self.inputs.names, "regions", "style_parts"}
+        return {name: value for name, value in self.settings.items() if name not in names} | self.inputs.digests
 
     def _resume(self, resume: str | os.PathLike[str] | Checkpoint) -> Checkpoint:
         checkpoint = resume if isinstance(resume, Checkpoint) else read_checkpoint(resume)
@@ -135,8 +133,8 @@ class Run:
         for change in checkpoint.settings.get("changes", []):
             self._note(change)
         state = checkpoint.state
-        self._image = to_image(self._variable.picture(state["best"]))
-        self._loss, self._counts = state["lowest"], list(checkpoint.counts)
+        best, self._loss, self._counts = state["best"], state["lowest"], list(checkpoint.counts)
+        self._image = to_image(self.inputs.variable(self.scales[checkpoint.scale], best).picture(best))
         s = self.s if self.s.iterations is not None else replace(self.s, iterations=checkpoint.settings["iterations"])
         if (left := checkpoint.iterations_left(s.iterations_at(self.scales))) != self.iterations:
             self.iterations = left
@@ -285,6 +283,7 @@ class Run:
         if s.optimizer != "scipy":  # it works on the host; the others follow the network to its device
             x = asarray(x, self.vgg.xp, self.vgg.dtype)
         assert s.optimizer is not None  # as in all settings that are complete
+        self._variable = inputs.variable(scale, x)
         self._descent = Descent(
             through(self._variable, self._objective.evaluate),
             self._variable.of_picture(x),

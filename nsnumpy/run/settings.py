@@ -15,6 +15,7 @@ from ..objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, layer_weights
 from ..ops import BORDERS, Border
 from ..optimize import OPTIMIZERS, canonical_optimizer
 from .colors import COLORS, MATCHES
+from .regions import OUTSIDE
 
 _EVERY = ("transfer", "texture", "reconstruct")
 INITS = ("noise", "content", "style")
@@ -31,14 +32,12 @@ CHOICES = {
     "style_statistics": tuple(STYLE_STATISTICS),
     "colors": COLORS,
     "color_match": MATCHES,
+    "outside": OUTSIDE,
 }
 COARSEST = 128  # least long side of the scales that are chosen for you
 ONE_SCALE, COARSE, FINEST = 80, 100, 40  # iterations, where none are given
 _MAY_BE_NONE = ("optimizer", "border", "seamless")
 _WEIGHTED = "NAME[:WEIGHT],...; without weights, equal ones"
-
-
-_TOOLS = ", ".join(name for name in CONVENTIONS if name not in ("relative", "paper"))
 
 
 def _defaults(
@@ -140,8 +139,8 @@ class Settings:
     seed: int = _setting(0, "seed of the noise")
     convention: str = _setting(
         "relative",
-        "the losses' normalisation: relative, the same for every size and network; paper, the paper's sums; or another "
-        f"tool's, with its weights, for VGG-19 as published ({_TOOLS})",
+        "the losses' normalisation: relative, for every size and network; paper, its sums; or that of a tool, which "
+        "nsnumpy conventions lists",
     )
     alpha: float | None = _setting(None, "weight of the content loss", ("transfer",))
     beta: float | None = _setting(None, "weight of the style loss", ("transfer", "texture"))
@@ -171,7 +170,13 @@ class Settings:
     )
     color_match: str = _setting(
         "transport",
-        "for --colors photo: by transport, cholesky, or the mean alone",
+        "for --colors photo: transport, cholesky, or the mean alone",
+        ("transfer",),
+    )
+
+    outside: str = _setting(
+        "keep",
+        "where no region is: keep the photo, or the first region's style",
         ("transfer",),
     )
 

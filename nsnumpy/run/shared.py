@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-
-import numpy as np
+from typing import Any
 
 from ..files.checkpoint import digest
 from ..losses import Sums
@@ -35,16 +34,15 @@ class StyleTargets:
     def __len__(self) -> int:
         return len(self._made)
 
-    def of(
-        self, vgg: VGG, pictures: Sequence[tuple[np.ndarray, float]], layers: Iterable[str], statistics: str
-    ) -> StyleTarget:
-        """The target of these pictures ``(H, W, 3)``, RGB in [0, 1], with their weights; errors as `style_target`."""
+    def of(self, vgg: VGG, pictures: Sequence[tuple[Any, ...]], layers: Iterable[str], statistics: str) -> StyleTarget:
+        """The target of these pictures, each (picture, weight, region, own) as `style_target` takes them, with its
+        errors."""
         network = (vgg.sha256, vgg.pooling, vgg.border, str(vgg.dtype), vgg.xp.__name__)
         layers = tuple(layers)
         described = []
-        for picture, weight in pictures:
-            key = (*network, digest(picture), layers, statistics)
+        for picture, weight, _, own in pictures:
+            key = (*network, digest(picture), None if own is None else digest(own), layers, statistics)
             if key not in self._made:
-                ((self._made[key], _),) = style_target(vgg, [(picture, weight)], layers, statistics).pictures
+                ((self._made[key], _),) = style_target(vgg, [(picture, 1.0, None, own)], layers, statistics).pictures
             described.append((self._made[key], weight))
-        return StyleTarget(statistics, tuple(described))
+        return StyleTarget(statistics, tuple(described), tuple(region for _, _, region, _ in pictures))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -35,7 +35,7 @@ from ..ops import (
     winograd_relu_forward,
     winograd_weight,
 )
-from ..variable import VARIABLES
+from ..variable import VARIABLES, Kept
 from ..vgg import VGG
 from ..workers import Scratch
 
@@ -74,13 +74,17 @@ def run_checks(device: str = "cpu", seed: int = 0) -> Iterator[Check]:
     yield from _op_checks(rng)
     yield from _loss_checks(rng)
     for name, variable in VARIABLES.items():
-        x, gx = rng.standard_normal((7, 5, 3)), rng.standard_normal((7, 5, 3))
+        x, gx, m = rng.standard_normal((7, 5, 3)), rng.standard_normal((7, 5, 3)), rng.random_sample((7, 5))
         error = check_adjoint(variable.picture, variable.adjoint, variable.of_picture(x), gx)
         yield Check(f"{name} as the variable", "adjoint identity", error, ADJOINT)
+        kept = Kept(0 * x, m, variable)  # the linear part: a photograph is added to it
+        error = check_adjoint(kept.picture, kept.adjoint, kept.of_picture(x), gx)
+        yield Check(f"{name} within regions as the variable", "adjoint identity", error, ADJOINT)
     for pooling in POOLINGS:
         pictures = [rng.random_sample(shape) for shape in ((19, 17, 3), (24, 41, 3), (19, 17, 3))]
         for convolution in ("winograd", "direct"):
             yield _whole_check(xp, pictures, pooling, convolution)
+        yield _whole_check(xp, pictures, pooling, "winograd", masks=[rng.random_sample((19, 17)) for _ in range(2)])
     pictures = [rng.random_sample(shape) for shape in ((32, 16, 3), (24, 41, 3), (32, 16, 3))]
     yield _whole_check(xp, pictures, "avg", "winograd", "wrap")
     yield from _fused_checks(rng)
@@ -195,7 +199,15 @@ def of_features(term: LayerTerm) -> Loss:
     return loss
 
 
-def _whole_check(xp: ModuleType, pictures: list[Array], pooling: str, convolution: str, border: str = "zero") -> Check:
+def _whole_check(
+    xp: ModuleType,
+    pictures: list[Array],
+    pooling: str,
+    convolution: str,
+    border: str = "zero",
+    masks: Sequence[Array] = (),
+) -> Check:
+    """The map from pixels to the total loss; with masks, of a style for each."""
     vgg = VGG(
         random_weights((7, 8, 9, 10, 11), seed=1),
         xp=xp,
@@ -206,8 +218,9 @@ def _whole_check(xp: ModuleType, pictures: list[Array], pooling: str, convolutio
         border=border,
     )
     p, a, x = pictures
-    objective = Objective(vgg, content=p, style=a, alpha=1e-3, beta=1.0, tv=1e-3)
+    style = [(a, 1.0, masks[0]), (p, 1.0, masks[1])] if masks else a
+    objective = Objective(vgg, content=p, style=style, alpha=1e-3, beta=1.0, tv=1e-3)
     # Few units and a short step keep every ReLU and maximum on its side; KinkError tells if one was crossed.
     error = check_gradient(objective, x, step=3e-7, tolerance=WHOLE)
-    how = f"{pooling} pooling, {convolution}" if border == "zero" else f"{border} border"
-    return Check(f"pixels to total loss, {how}", "central differences", error, WHOLE)
+    what = f"{pooling} pooling, {'regions' if masks else convolution}" if border == "zero" else f"{border} border"
+    return Check(f"pixels to total loss, {what}", "central differences", error, WHOLE)

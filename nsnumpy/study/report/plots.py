@@ -29,6 +29,12 @@ FAMILIES = {
     "content": (("#ee8a45", "#8a3200"), ("#ffcfa8", "#e06c22")),
     "tv": (("#00845e", "#00845e"), ("#46c79d", "#46c79d")),
 }
+REGIONS = (
+    FAMILIES["style"],
+    (("#b07fe0", "#45157f"), ("#e6d5fb", "#9560dc")),
+    (("#e0708f", "#7a0f35"), ("#fbcfdc", "#d34a73")),
+)
+"""Those of the style in each region; a fourth one has the first one's."""
 PAGE_COLOURS = {"ink": ("#1d1d1b", "#e9e7e2"), "muted": ("#66645e", "#a3a099"), "rule": ("#dddad2", "#3a3936")}
 DASHES = ((), (4.0, 1.6))  # neighbours in a family differ in these, too
 _WIDTH, _HEIGHT = 5.2, 3.0  # inches; text of 9 points is readable at a phone's width still
@@ -74,14 +80,18 @@ class Graph:
 
 
 def curves_of(terms: Sequence[str]) -> dict[str, Curve]:
-    """A curve for each of the loss's terms, "content/conv4_2", ..., "tv": one family of colours for each loss."""
+    """A curve for each of the loss's terms, "content/conv4_2", ..., "style/conv1_1@sky", ..., "tv": one family of
+    colours for each loss, and for each region's style."""
     made = {}
-    for family, ramps in FAMILIES.items():
-        members = [name for name in terms if loss_and_layer(name)[0] == family]
-        for n, name in enumerate(members):
-            t = n / max(1, len(members) - 1)
-            light, dark = (_mixed(*ramp, t) for ramp in ramps)
-            made[name] = Curve(_label(name), f"{family}-{n}", (light, dark), DASHES[n % 2])
+    for loss, ramps in FAMILIES.items():
+        of_loss = [name for name in terms if loss_and_layer(name)[0] == loss]
+        regions = list(dict.fromkeys(map(_region, of_loss)))
+        for number, region in enumerate(regions):
+            members = [name for name in of_loss if _region(name) == region]
+            for n, name in enumerate(members):
+                family = ramps if len(regions) == 1 else REGIONS[number % len(REGIONS)]
+                light, dark = (_mixed(*ramp, n / max(1, len(members) - 1)) for ramp in family)
+                made[name] = Curve(_label(name), f"{loss}-{of_loss.index(name)}", (light, dark), DASHES[n % 2])
     return {name: made[name] for name in terms}
 
 
@@ -90,8 +100,12 @@ def whole_curve(label: str) -> Curve:
     return Curve(label, "ink", PAGE_COLOURS["ink"], width=1.8)
 
 
+def _region(name: str) -> str:
+    return name.partition("@")[2]
+
+
 def _label(name: str) -> str:
-    return "total variation" if name == "tv" else " ".join(loss_and_layer(name))
+    return "total variation" if name == "tv" else " ".join(loss_and_layer(name)).replace("@", ", ", 1)
 
 
 def _mixed(first: str, last: str, t: float) -> str:

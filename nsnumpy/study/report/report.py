@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from ...backend import to_host
 from ...files.images import Picture, Source, opened, to_bytes
 from ...files.writing import atomic_path, check_folder
 from ...ops import Border
+from ...positions import Region
 from ...run.colors import seen, seen_style
-from ...run.inputs import Styles, named, style_side
+from ...run.inputs import Input, Styles, named, style_side
+from ...run.regions import Mask, Regions, read_masks
 from ...run.results import Progress, Result, network_record, versions
 from ...run.settings import borders
 from ...targets import style_target
@@ -170,7 +172,8 @@ def write_report(
     vgg : VGG
         The network of the run; it sees the style picture and the result once more.
     content, style : pictures, or None
-        Those of the run; the style may be a list of (picture, weight). Without one there are no Gram matrices.
+        Those of the run; the style may be a list of (picture, weight) or (picture, weight, mask). Without one there are
+        no Gram matrices.
     frames : Frames, or None
         The run's callback, for the pictures on the way.
     peak_bytes : int, or None
@@ -199,15 +202,15 @@ def write_report(
     caption = _caption(line["iteration"], iterations, line["size"], line["loss"])
     last = shown_result(result.image, f"{caption}: the result")
     given = {"content": content, "style": style}
-    inputs = [
-        (name, opened(picture), weight)
-        for role, pictures in given.items()
-        if pictures is not None
-        for name, picture, weight in named(role, pictures)
-    ]
-    pictures = [_given(name, result.settings[name], source) for name, source, _ in inputs]
-    photo = next((source for name, source, _ in inputs if name == "content"), None)
-    styles = [(source, weight) for name, source, weight in inputs if name != "content"]
+    each = [one for role, pictures in given.items() if pictures is not None for one in named(role, pictures)]
+    masks = read_masks([(one.mask, one.own) for one in each], None)
+    inputs = [Input(one.name, opened(one.picture), one.weight, *of) for one, of in zip(each, masks, strict=True)]
+    pictures = [_given(one, result.settings[one.name]) for one in inputs]
+    photo = next((one.source for one in inputs if one.name == "content"), None)
+    styles = [one for one in inputs if one.name != "content"]
+    there = [one.mask for one in styles if one.mask]
+    regions = Regions(there, False, result.settings["outside"]).at((height, width)) if there else {}
+    pictures += [_region(region, mask.source) for mask, region in regions.items()]
     contents = Contents(
         title=title_of(result.settings),
         loss=result.settings["loss"],
@@ -219,7 +222,7 @@ def write_report(
         pictures=[*pictures, shown_result(result.image)],
         frames=[*(frames.shown(iterations, line) if frames is not None else []), Frame(last, line["iteration"])],
         aspect=(width, height),
-        matrices=_matrices(result, vgg, photo, styles),
+        matrices=_matrices(result, vgg, photo, styles, regions),
         peak_bytes=peak_bytes,
     )
     write_page(path, contents)
@@ -243,16 +246,27 @@ def _caption(iteration: int, iterations: int, size: int, loss: float) -> str:
     return f"iteration {iteration} of {iterations}, {size} pixels, loss {number(loss)}"
 
 
-def _given(kind: str, name: str, source: Source) -> Shown:
+def _given(given: Input, name: str) -> Shown:
     """One of the pictures that the run was given."""
+    kind, source = given.name, given.source
     height, width = source.shape
     image = source.at(min(SHOWN, source.held))
-    caption = f"{kind.capitalize()}: {name}, {width} {TIMES} {height}"
+    region = f", for {given.mask.name}" if given.mask else ""
+    caption = f"{kind.capitalize()}: {name}, {width} {TIMES} {height}{region}"
     return Shown(data_uri("image/jpeg", _jpeg(image, SHOWN, 85)), caption, f"The {kind} picture, {name}")
 
 
-def _matrices(result: Result, vgg: VGG, content: Source | None, styles: list[tuple[Source, float]]) -> list[Matrices]:
-    """What is compared at each style layer, of the style pictures at their last size and of the result."""
+def _region(region: Region, source: str) -> Shown:
+    mask = np.repeat(region.mask[..., None], 3, axis=-1)
+    caption = f"Region {region.name}: {source}, {100 * mask.mean():.3g} % of the picture"
+    return Shown(data_uri("image/jpeg", _jpeg(mask, SHOWN // 2, 85)), caption, f"The region {region.name}, in white")
+
+
+def _matrices(
+    result: Result, vgg: VGG, content: Source | None, styles: list[Input], regions: Mapping[Mask, Region]
+) -> list[Matrices]:
+    """What is compared at each style layer, and in each region: of the style pictures at their last size, and of the
+    result."""
     layers = result.settings.get("style_layers")
     if not (styles and layers):
         return []
@@ -261,17 +275,29 @@ def _matrices(result: Result, vgg: VGG, content: Source | None, styles: list[tup
     of_result, of_styles = borders(result.settings["border"], result.settings.get("seamless"))
     colors, match = (result.settings.get(name, "") for name in ("colors", "color_match"))
     photo = content.fit(result.image.shape[:2]) if content else None
-    weights = [weight for _, weight in styles]
 
-    def matrices(pictures: list[tuple[np.ndarray, float]], border: Border) -> dict[str, list[np.ndarray]]:
+    def matrices(picture: np.ndarray, mask: np.ndarray | None, border: Border) -> dict[str, np.ndarray]:
+        pictures = [(picture, 1.0, None, mask)]
         target = style_target(vgg.with_border(border), pictures, layers, result.settings["style_statistics"])
-        return {n: [to_host(sums[n][0]).astype(np.float64) for sums, _ in target.pictures] for n in layers}
+        ((described, _),) = target.pictures
+        return {name: to_host(sums[0]).astype(np.float64) for name, sums in described.items() if sums}
 
-    pictures = [source.at(style_side(source.shape, size, style_size)) for source, _ in styles]
-    pictures = pictures if photo is None else [seen_style(style, photo, colors, match) for style in pictures]
-    style = matrices([(picture, 1.0) for picture in pictures], of_styles)
-    made = matrices([(seen(result.image, colors), 1.0)], of_result)
-    return [Matrices(name, np.average(style[name], axis=0, weights=weights), made[name][0]) for name in layers]
+    made: list[Matrices] = []
+    for mask in dict.fromkeys(given.mask for given in styles):
+        here = [given for given in styles if given.mask is mask]
+        pictures = [given.source.at(style_side(given.source.shape, size, style_size)) for given in here]
+        pictures = pictures if photo is None else [seen_style(style, photo, colors, match) for style in pictures]
+        each = [
+            matrices(one, given.own.values if given.own else None, of_styles)
+            for one, given in zip(pictures, here, strict=True)
+        ]
+        ours = matrices(seen(result.image, colors), None if mask is None else regions[mask].mask, of_result)
+        for name in layers:
+            known = [(of[name], given.weight) for of, given in zip(each, here, strict=True) if name in of]
+            if known and name in ours:
+                style = np.average([of for of, _ in known], axis=0, weights=[weight for _, weight in known])
+                made.append(Matrices(name, style, ours[name], mask.name if mask else ""))
+    return made
 
 
 def _jpeg(image: np.ndarray, size: int, quality: int) -> bytes:

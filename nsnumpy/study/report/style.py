@@ -23,11 +23,14 @@ class Matrices:
     layer : str
     style, result : arrays ``(N, N)``, float64
         A / M_a and G / M; of several style pictures, the mean by their weights.
+    region : str
+        Where they are compared; empty for the whole picture.
     """
 
     layer: str
     style: np.ndarray
     result: np.ndarray
+    region: str = ""
 
     @property
     def error(self) -> float:
@@ -84,7 +87,8 @@ def style_section(settings: Mapping[str, Any], shown: Sequence[Matrices]) -> str
     """The matrices of each style layer as HTML, or nothing if there are none."""
     if not shown:
         return ""
-    weights, several = settings["style_layers"], len(style_names(settings)) > 1
+    weights, names, regions = settings["style_layers"], style_names(settings), settings.get("style_regions", {})
+    several = len(names) > len({regions.get(name) for name in names})
     about = _ABOUT.get(settings["style_statistics"], _OTHER)
     parts = "".join(_layer(matrices, weights[matrices.layer], about) for matrices in shown)
     mean = " The style's is the mean of the pictures', by their weights, which has the least loss." if several else ""
@@ -104,7 +108,7 @@ def _layer(matrices: Matrices, weight: float, about: _About) -> str:
     residual = result - style
     limit = float(max(np.abs(style).max(), np.abs(result).max())) or 1.0
     most = float(np.abs(residual).max()) or 1.0
-    layer = html.escape(matrices.layer)
+    layer = html.escape(f"{matrices.layer}, {matrices.region}" if matrices.region else matrices.layer)
     png, ticks = (difference_png, difference_ticks) if about.signed else (matrix_png, matrix_ticks)
     target = _matrix(f"style, {about.style}", f"{about.name} of the style at {layer}", png(style, limit))
     made = _matrix(f"result, {about.result}", f"{about.name} of the result at {layer}", png(result, limit))
