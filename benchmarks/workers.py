@@ -25,6 +25,7 @@ import numpy as np
 import nsnumpy as ns
 from nsnumpy.backend import asarray, tf32_products, to_host
 from nsnumpy.convolution import Direct, Patches, Winograd
+from nsnumpy.ops import ZERO
 
 ALPHA, BETA = 1.0, 3e8
 CONTENT, STYLE = "conv4_2", ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -244,11 +245,11 @@ def layers(
         with tf32_products(vgg.xp) if made.get("tf32") else nullcontext():  # as in a network's pass
             for label, kind in ways.items():
                 way = kind(weight, bias, vgg.workers)
-                _, kept = way.forward(x, False)
+                _, kept = way.forward(x, False, ZERO)
                 row[label] = {
-                    "forward_ms": milliseconds(lambda way=way, x=x: way.forward(x, False), rounds, repeats),
+                    "forward_ms": milliseconds(lambda way=way, x=x: way.forward(x, False, ZERO), rounds, repeats),
                     "backward_ms": milliseconds(
-                        lambda way=way, gy=gy, kept=kept: way.backward(gy, kept, False), rounds, repeats
+                        lambda way=way, gy=gy, kept=kept: way.backward(gy, kept, False, ZERO), rounds, repeats
                     ),
                 }
         rows.append(row)

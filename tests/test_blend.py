@@ -80,12 +80,14 @@ def test_the_loss_of_a_blend_is_that_of_the_blended_gram_matrices(tiny_vgg, pict
     first, second = picture(32, 40, 1), picture(32, 40, 2)
     t, options = 0.3, {"convention": "paper", "style_layers": ["conv1_1", "conv2_1"]}
     both = ns.Objective(vgg, style=[(first, 1 - t), (second, t)], **options)
-    a, b = (shared.StyleTargets().of(vgg, [(p, 1.0)], options["style_layers"], "gram") for p in (first, second))
+    a, b = (
+        shared.StyleTargets().of(vgg, [(p, 1.0, None, None)], options["style_layers"], "gram") for p in (first, second)
+    )
     blended = {
         name: tuple((1 - t) * A + t * B for A, B in zip(a.pictures[0][0][name], b.pictures[0][0][name], strict=True))
         for name in options["style_layers"]
     }
-    one = ns.Objective(vgg, style=type(a)("gram", ((blended, 1.0),)), **options)
+    one = ns.Objective(vgg, style=type(a)("gram", ((blended, 1.0),), (None,)), **options)
     np.testing.assert_allclose(both(x)[1], one(x)[1], rtol=1e-9, atol=1e-12)
 
 

@@ -468,10 +468,10 @@ def test_a_second_ctrl_c_needs_no_traceback(folder, at):
     code = f"""
 import atexit, os, signal, sys
 from nsnumpy import cli
-from nsnumpy.cli import command, run
+from nsnumpy.cli import command, given
 interrupt = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
 signal.signal(signal.SIGINT, signal.default_int_handler)
-run.load_vgg = interrupt
+given.load_vgg = interrupt
 if {at!r} == "say":
     command.say = interrupt
 else:
@@ -488,7 +488,7 @@ def test_an_interrupt_before_the_first_value_writes_nothing(folder, capsys, monk
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nsnumpy.cli.run.load_vgg", interrupt)
+    monkeypatch.setattr("nsnumpy.cli.given.load_vgg", interrupt)
     status, out, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
     assert (status, out) == (130, "")
     assert err == "nsnumpy: interrupted before there was a picture; nothing was written\n"

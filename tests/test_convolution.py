@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nsnumpy.convolution import AveragePool, Direct, Layer, MaxPool, Patches, Winograd, way_of
+from nsnumpy.ops import ZERO
 from nsnumpy.workers import Workers
 
 
@@ -33,9 +34,9 @@ def test_a_way_takes_what_it_says(kind, channels, dtype):
     way = kind(weight, bias, workers) if filters == 16 else kind()
     takes = kind.takes(Layer(size, channels, filters, np.dtype(dtype).itemsize, workers, False))
     x = rng.random((*size, channels)).astype(dtype)
-    y, kept = way.forward(x, False)
+    y, kept = way.forward(x, False, ZERO)
     assert takes.kept == nbytes(kept if kind is not AveragePool else ())
-    way.backward(np.ones_like(y), kept, False, *([add] if kind is Patches else []))
+    way.backward(np.ones_like(y), kept, False, ZERO, *([add] if kind is Patches else []))
     if filters == 16:
         assert takes.arrays == way.arrays[0].nbytes
     scratch = sum(memory.size for memory in workers._scratch()._memory.values()) if takes.scratch else 0

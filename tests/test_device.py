@@ -17,6 +17,7 @@ from nsnumpy import convolution
 from nsnumpy.backend import DeviceError, asarray, to_host
 from nsnumpy.cli.main import main
 from nsnumpy.files.random_network import random_weights
+from nsnumpy.ops import ZERO
 from nsnumpy.ops.fast.device import source
 from nsnumpy.run import budget
 
@@ -170,7 +171,7 @@ def test_tf32_is_set_during_both_passes_and_set_back(stand_in, tiny_weights, pic
 def test_the_faster_way_is_taken_for_each_layer_and_size(tiny_vgg, picture, xp, monkeypatch):
     tried = []
 
-    def seconds(way, x, pool):
+    def seconds(way, x, pool, border):
         tried.append((type(way).__name__, x.shape))
         return 1.0 if isinstance(way, convolution.Winograd) == (x.shape[1] > 9) else 2.0
 
@@ -194,15 +195,15 @@ def test_both_ways_are_timed_in_earnest(make, xp):
     arrays = make(3, 3, 4, 5), make(5)
     for kind in (convolution.Winograd, convolution.Direct):
         for pool in (False, True):
-            assert 0 < convolution.seconds(kind(*arrays, convolution.Workers.on(xp)), make(9, 8, 4), pool) < 60
+            assert 0 < convolution.seconds(kind(*arrays, convolution.Workers.on(xp)), make(9, 8, 4), pool, ZERO) < 60
 
 
 def test_a_pooled_layer_is_tried_apart(make, xp, monkeypatch):
     tried = []
-    monkeypatch.setattr(convolution, "seconds", lambda way, x, pool: tried.append(pool) or 1.0)
+    monkeypatch.setattr(convolution, "seconds", lambda way, x, pool, _: tried.append(pool) or 1.0)
     way, x = convolution.Fastest(make(3, 3, 4, 5), make(5), convolution.Workers.on(xp)), make(8, 6, 4)
     for pool in (False, True, True, False):
-        way.forward(x, pool)
+        way.forward(x, pool, ZERO)
     assert tried == [False, False, True, True]
 
 
@@ -210,15 +211,15 @@ def test_the_time_of_a_trial_is_not_that_of_compiling(xp):
     class Way:
         calls = 0
 
-        def forward(self, x, pool):
+        def forward(self, x, pool, border):
             self.calls += 1
             time.sleep(0.2 if self.calls == 1 else 0)
             return x, None
 
-        def backward(self, gy, kept, pool):
+        def backward(self, gy, kept, pool, border):
             return gy
 
-    assert convolution.seconds(Way(), xp.ones((2, 2, 1)), False) < 0.1
+    assert convolution.seconds(Way(), xp.ones((2, 2, 1)), False, ZERO) < 0.1
 
 
 def test_the_rates_are_the_devices(stand_in, monkeypatch):
@@ -326,7 +327,7 @@ def test_memory_that_ends_against_the_plan(stand_in, weights, tmp_path, monkeypa
     def load_vgg(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("nsnumpy.cli.run.load_vgg", load_vgg)
+    monkeypatch.setattr("nsnumpy.cli.given.load_vgg", load_vgg)
     assert run("-o", str(tmp_path / "o.png"), "--size", "40", "--weights", str(weights)) == 1
     assert capsys.readouterr().err == "nsnumpy: error: out of memory; choose a smaller --size (no details)\n"
 

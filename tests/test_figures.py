@@ -78,7 +78,8 @@ def test_the_content_figure(folder):
     assert sorted(os.listdir("out")) == ["conv1_1.png", "conv3_1.png", "figure.json", "sheet.png"]
     assert [cell.layers for cell in figure.cells] == [("conv1_1",), ("conv3_1",)]
     assert (figure.computed, figure.failures) == (2, {})
-    alone = ns.reconstruct("photo.png", "conv3_1", vgg=ns.load_vgg("tiny.h5", threads=1), size=40, iterations=3)
+    alone = ns.reconstruct("photo.png", "conv3_1", vgg=ns.load_vgg("tiny.h5", threads=1), size=40, iterations=3,
+                           border="zero")  # fmt: skip
     made = ns.load_image("out/conv3_1.png")
     assert np.abs(made - alone.image).max() < 0.51 / 255
     cell = figure.cells[1]
@@ -179,7 +180,9 @@ def test_the_loss_and_its_terms_are_the_pictures(folder):
     layers = LAYERS[:2]
     Image.open("painting.png").crop((0, 0, 40, 30)).save("small.png")  # which is not resized first
     (_, cell) = ns.style_figure("small.png", "out", layers=layers, weights="tiny.h5", threads=1, **settings).cells
-    alone = ns.texture("small.png", vgg=ns.load_vgg("tiny.h5", threads=1), style_layers=layers, **settings)
+    alone = ns.texture(
+        "small.png", vgg=ns.load_vgg("tiny.h5", threads=1), style_layers=layers, border="zero", **settings
+    )
     at_end = [line for line in alone.history if line["size"] == 40]
     best = min(at_end, key=lambda line: line["loss"])
     assert min(line["loss"] for line in alone.history) < 0.5 * best["loss"] < 0.25 * at_end[-1]["loss"]

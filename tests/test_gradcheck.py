@@ -5,6 +5,7 @@ import pytest
 
 from nsnumpy import KinkError, check_adjoint, check_gradient
 from nsnumpy.losses import STYLE_STATISTICS
+from nsnumpy.ops import BORDERS
 from nsnumpy.study.prove import run_checks
 from nsnumpy.variable import VARIABLES
 
@@ -85,8 +86,8 @@ def test_every_built_in_check_passes_and_none_is_missing(xp):
     checks = list(run_checks(device))
     assert [check.name for check in checks if not check.passed] == []
     assert {check.name.split(",")[0] for check in checks} == {
-        "conv", "relu", "avgpool", "maxpool", "content loss", "style loss", "total variation", "pixels to total loss",
-        "content term",
+        "conv", "relu", "avgpool", "maxpool", "content loss", "style loss", "total variation",
+        "total variation that wraps", "pixels to total loss", "content term",
         *(f"{name} term" for name in STYLE_STATISTICS),
         *(f"{name} as the variable" for name in VARIABLES),
         *(f"{name} within regions as the variable" for name in VARIABLES),
@@ -104,9 +105,11 @@ def test_a_wrong_op_fails_its_row(monkeypatch, op):
     from nsnumpy.study import prove as checks
 
     right = getattr(checks, op)
-    monkeypatch.setattr(checks, op, lambda *arguments: 1.001 * right(*arguments))
+    monkeypatch.setattr(checks, op, lambda *given, **named: 1.001 * right(*given, **named))
     failed = [check.name for check in run_checks() if not check.passed]
-    assert failed == [op.removesuffix("_backward")]
+    name = op.removesuffix("_backward")
+    borders = [f"conv, {border} border" for border in BORDERS[1:]] if name == "conv" else []
+    assert failed == [name, *borders]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

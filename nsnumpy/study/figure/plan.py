@@ -30,19 +30,19 @@ KINDS = {"content": "reconstruct", "style": "texture", "tradeoff": "transfer"}
 
 FIGURE_LAYERS = STYLE_LAYERS
 FIGURE_DEFAULTS: dict[str, dict[str, Any]] = {
-    "content": {"size": 320, "iterations": 200, "optimizer": "scipy"},
-    "style": {"size": 320, "iterations": 200, "scales": (), "optimizer": "scipy"},
-    "tradeoff": {"size": 256, "iterations": 80, "init": "noise", "optimizer": "scipy"},
+    "content": {"border": "zero", "size": 320, "iterations": 200, "optimizer": "scipy"},
+    "style": {"border": "zero", "size": 320, "iterations": 200, "scales": (), "optimizer": "scipy"},
+    "tradeoff": {"border": "zero", "size": 256, "iterations": 80, "init": "noise", "optimizer": "scipy"},
 }
-"""What differs from the use case's own defaults."""
+"""What differs from the use case's own defaults: the border, for one, is the paper's."""
 
 RATIOS: dict[str, tuple[float, ...]] = {"relative": (1e-3, 1e-2, 1e-1, 1.0), "paper": (1e-5, 1e-4, 1e-3, 1e-2)}
 """alpha / beta of the tradeoff, by convention: chosen with the built-in network, and the paper's own."""
 
 SET_BY_FIGURE = {
-    "content": (),
-    "style": ("beta", "style_layers"),
-    "tradeoff": ("alpha", "beta", "style_layers", "colors", "color_match"),
+    "content": ("border",),
+    "style": ("beta", "style_layers", "border", "seamless"),
+    "tradeoff": ("alpha", "beta", "style_layers", "border", "colors", "color_match", "outside"),
 }
 
 
