@@ -52,7 +52,7 @@ def test_it_is_the_default():
 @pytest.mark.parametrize("style", ["starry", "glass"])
 def test_it_paints(style):
     """A small picture: the painting's colours are taken over, and the photograph's light and shade stay."""
-    result = transfer("sample:coast", f"sample:{style}", size=64, iterations=150).image
+    result = transfer("sample:coast", f"sample:{style}", size=64, iterations=80).image
     photograph, painting = (load_image(f"sample:{name}", 64) for name in ("coast", style))
 
     def far(image):

@@ -97,11 +97,17 @@ def test_other_use_cases_have_their_pictures_proportions():
         settings_of("transfer", size=(32, 64))
 
 
-TEXTURE = "texture sample:starry -o tile.png --weights builtin-random --iterations 2 --quiet"
+TEXTURE = "texture sample:starry -o tile.png --weights tiny.h5 --iterations 2 --quiet"
 
 
-def test_the_command_line(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def folder(tmp_path, monkeypatch, tiny_weights):
+    ns.write_weights(tmp_path / "tiny.h5", ns.WeightFile(tiny_weights))
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_command_line(folder, capsys):
     kept = "--checkpoint run.h5 --checkpoint-every 1"
     assert main(f"{TEXTURE} --size 48x32 --seamless --preview 3x2 {kept}".split()) == 0
     tile, preview = (ns.load_image(name) for name in ("tile.png", "tile-3x2.png"))
@@ -115,7 +121,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     other = ["texture", "sample:glass", "-o", "other.png", "--quiet", "--iterations", "1"]
     assert main([*other, "--like", "tile.png"]) == 0
     assert ns.read_settings("other.png")["size"] == [32, 48]
-    assert main([*other, "--size", "40x24", "--weights", "builtin-random"]) == 0
+    assert main([*other, "--size", "40x24", "--weights", "tiny.h5"]) == 0
     assert ns.load_image("other.png").shape == (24, 40, 3)
     capsys.readouterr()
 
@@ -131,20 +137,18 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
         ("--size 48x32 --seamless --preview 2x2 --log tile-2x2.png", "named twice"),
     ],
 )
-def test_what_is_wrong_is_one_line(tmp_path, monkeypatch, capsys, options, words):
-    monkeypatch.chdir(tmp_path)
+def test_what_is_wrong_is_one_line(folder, capsys, options, words):
     try:
         status = main(f"{TEXTURE} {options}".split())
     except SystemExit as exit:
         status = exit.code
     err = capsys.readouterr().err
     assert (status, err.count("\n"), words in err) == (2, 1, True), err
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in folder.iterdir()] == ["tiny.h5"]
 
 
-def test_a_preview_that_is_there_is_not_replaced_unless_it_may(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tile-2x2.png").write_text("mine")
+def test_a_preview_that_is_there_is_not_replaced_unless_it_may(folder, capsys):
+    (folder / "tile-2x2.png").write_text("mine")
     assert main(f"{TEXTURE} --size 48x32 --seamless --preview 2x2 --no-clobber".split()) == 2
     assert "tile-2x2.png" in capsys.readouterr().err
-    assert (tmp_path / "tile-2x2.png").read_text() == "mine"
+    assert (folder / "tile-2x2.png").read_text() == "mine"
