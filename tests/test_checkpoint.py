@@ -81,6 +81,20 @@ def test_whenever_it_stops_it_goes_on_with_the_same_numbers(tiny_vgg, picture, t
         same(ns.transfer(p, a, resume=path, **options), whole)
 
 
+def test_one_of_an_earlier_version_had_no_such_settings(tiny_vgg, picture, tmp_path):
+    """It was run as their defaults of that time have it; with others it is not gone on with."""
+    vgg, p, a, path = tiny_vgg(dtype="float32"), picture(40, 52), picture(36, 44, 1), tmp_path / "run.h5"
+    options = {"vgg": vgg, "size": 40, "scales": (), "iterations": 3, "border": "zero"}
+    whole = ns.transfer(p, a, checkpoint=path, **options)
+    kept = read_checkpoint(path)
+    for name in ("border", "outside", "colors", "color_match", "style_statistics"):
+        del kept.settings[name]
+    checkpoints.write_checkpoint(path, kept)
+    same(ns.transfer(p, a, resume=path, **options), whole)
+    with pytest.raises(checkpoints.CheckpointError, match="a run with border 'zero', not 'replicate'"):
+        ns.transfer(p, a, resume=path, **options | {"border": "replicate"})
+
+
 def test_it_is_written_every_few_iterations_and_at_the_end(tiny_vgg, picture, tmp_path, monkeypatch):
     written = []
     write = checkpoints.write_checkpoint

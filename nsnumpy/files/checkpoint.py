@@ -209,6 +209,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
                 names[name] = canonical_optimizer(names[name])
         if "style_layers" in record["settings"]:
             record["settings"].setdefault("style_statistics", "gram")
+        record["settings"].setdefault("border", "zero")
         if record["settings"].get("command") == "transfer":
             since = {"colors": "painting", "color_match": "transport", "outside": "keep"}
             record["settings"] = since | record["settings"]
