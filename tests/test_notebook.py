@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 from pages import ROOT, blocks
 from PIL import Image
 
@@ -38,6 +39,7 @@ def test_its_cells_run_and_show_what_they_save(tmp_path, monkeypatch):
     assert all(isinstance(picture, Image.Image) for picture in shown)
     assert [picture.size for picture in shown] == [(128, 96)] * 3
     for picture in shown:
+        assert np.asarray(picture).std() > 25  # it shows something
         picture.close()
 
 
