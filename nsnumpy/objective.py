@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .architecture import canonical_layer, layer_shape
+from .architecture import canonical_layer, check_size, layer_shape
 from .backend import Array, asarray, get_xp, to_floats
 from .conventions import convention_of
 from .losses import STYLE_STATISTICS, Content, LayerTerm, sum_of_squares, tv_loss
@@ -216,6 +216,7 @@ class Objective:
         Measure, solve, send back: the forward's features are known by their sums, and the backward makes each term's
         ``dL/dF`` from them.
         """
+        check_size(self.vgg.architecture, self._layers, x.shape)
         self._fit(x.shape)
         nothing = self.vgg.xp.zeros((), "float64")
         solved: dict[str, tuple[Array, Array]] = dict.fromkeys(self._labels(), (nothing, nothing))

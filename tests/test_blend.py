@@ -204,7 +204,7 @@ def test_what_is_there_is_replaced_if_nsnumpy_made_it(folder, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--steps 1", "a whole number, 2 or more, expected; '1' given"),
+        ("--steps 1", "a whole number from 2 to 1000 expected; '1' given"),
         ("-o photo.png", "photo.png: is a file; name a folder"),
         ("-o no/out", "no/out: the folder no does not exist; make it first"),
         ("--init nobody.png", "nobody.png: no such file"),

@@ -177,7 +177,7 @@ def test_intermediate_pictures(folder, capsys):
         (
             "transfer photo.png painting.jpg -o out.png --size big",
             2,
-            "a whole number, 1 or more, expected; 'big' given",
+            "PIXELS or WxH, whole numbers, 1 or more, expected; 'big' given",
         ),
         ("transfer photo.png painting.jpg -o out.png --iterations -3", 2, "0 or more, expected; '-3' given"),
         ("transfer photo.png painting.jpg -o out.png --alpha nan", 2, "a number, 0 or more, expected; 'nan' given"),

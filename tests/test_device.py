@@ -253,7 +253,7 @@ def test_the_memory_of_a_run_is_foretold(stand_in, tmp_path, monkeypatch, option
     ns.transfer("sample:coast", "sample:starry", vgg=ns.load_vgg(path, **network), **settings)
     peak = stand_in.peak - before
     predicted = sum(planned.parts.values()) - (32 << 20)  # without cuBLAS's own
-    assert 0.9 < predicted / peak < 1.3, (predicted, peak, planned.parts)
+    assert 0.9 < predicted / peak < 1.35, (predicted, peak, planned.parts)
 
 
 @pytest.mark.parametrize("block_bytes", [256 << 20, 1 << 20])

@@ -325,3 +325,40 @@ def test_a_terminal_has_a_bar_that_counts_photographs(folder):
     assert len(done.stdout.splitlines()) == 4
     assert {"0", "3"} <= set(re.findall(r"(\d)/3 \|", seen))
     assert "iteration 3 of 3" in seen
+
+
+def test_the_results_are_not_put_among_the_styles(folder, capsys):
+    os.mkdir("styles")
+    shutil.copy("painting.jpg", "styles")
+    assert main(["transfer", "photos", "styles", "-o", "styles", *QUICK.split()]) == 2
+    assert "styles: holds the pictures of the style; choose another folder" in capsys.readouterr().err
+    assert os.listdir("styles") == ["painting.jpg"]
+
+
+def test_a_folder_that_is_not_there_is_named(folder, capsys):
+    assert main(["transfer", "nothere/", "painting.jpg", "-o", "out", *QUICK.split()]) == 2
+    assert capsys.readouterr().err == "nsnumpy: error: nothere/: no such folder\n"
+
+
+def test_targets_of_parts_of_a_painting_are_told_apart(tiny_vgg, picture):
+    painting, upper = picture(40, 52, 9), np.arange(40)[:, None] < np.full((40, 52), 20)
+    targets = ns.StyleTargets()
+    options = {"vgg": tiny_vgg(), "size": 40, "iterations": 1}
+    for own in (upper, ~upper):
+        style = [(painting, 1.0, np.ones((40, 52)), own)]
+        alone, shared_ = (ns.transfer(picture(40, 52), style, targets=t, **options) for t in (None, targets))
+        assert np.array_equal(alone.image, shared_.image)
+    assert len(targets) == 2
+
+
+def test_a_key_knows_of_the_border(folder, capsys):
+    command = ["transfer", "photos", "painting.jpg", "-o", "out", *QUICK.split()]
+    assert main(command) == 0
+    assert main([*command, "--border", "zero"]) == 2
+    assert "with other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--regions map.png", "--mask painting.jpg=sky.png"])
+def test_regions_are_of_a_single_photograph(folder, capsys, option):
+    assert main(["transfer", "photos", "painting.jpg", "-o", "out", *option.split(), *QUICK.split()]) == 2
+    assert f"{option.split()[0]} is of a single photograph, and photos is a folder" in capsys.readouterr().err

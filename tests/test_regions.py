@@ -355,6 +355,8 @@ def matplotlib():
 
 
 WRONG = {
+    "one.png --mask one.png=other.png": "other.png: has colours, and a mask is grey; a map of colours goes with",
+    "blue=one.png": "blue=one.png: COLOUR=PICTURE goes with --regions MAP",
     "green=A.png --regions map.png": r"map\.png: no green in it; it has lime .*, blue .*, red",
     "sky=A.png --regions map.png": r"sky=A\.png: sky is no colour; COLOUR=PICTURE has a colour's name, or #rrggbb",
     "#zz=A.png --regions map.png": r"#zz=A\.png: #zz is no colour",
@@ -376,7 +378,7 @@ WRONG = {
     "A.png --mask A.png=low.png --mask A.png=high.png": "--mask: A.png has 2 masks; a style has one",
     "A.png --mask A.png=none.png": r"none\.png: no such file",
     "A.png --mask A.png=black.png": r"black\.png: black all over, a mask of nothing",
-    "A.png --mask A.png=tall.png": r"tall\.png: 30 x 40 pixels, and the photograph is 40 x 30",
+    "A.png --mask A.png=narrow.png": r"narrow\.png: 30 x 40 pixels, and the photograph is 40 x 30",
     "A.png --outside style": "--outside is of --regions and --mask",
     "A.png --mask A.png=low.png --log low.png": "named twice",
 }
@@ -386,6 +388,7 @@ WRONG = {
 def test_what_is_wrong_is_one_line_and_leaves_nothing(folder, capsys, styles):
     Image.new("L", (40, 30)).save("black.png")
     drawn((30, 40)).save("tall.png")
+    Image.new("L", (30, 40), 255).save("narrow.png")
     Image.new("RGB", (40, 30), "pink").save("other.png")
     before = sorted(os.listdir())
     status, out, err = call(capsys, f"transfer photo.png {styles} -o out.png {QUICK}")

@@ -74,7 +74,7 @@ def test_every_scale_is_a_tile(tiny_vgg, painting):
             seamless="both",
         ).steps()
     ]
-    assert list(dict.fromkeys(steps)) == [(32, 32), (64, 48), (96, 64)]
+    assert list(dict.fromkeys(steps)) == [(32, 16), (64, 48), (96, 64)]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,8 @@ def test_the_command_line(folder, capsys):
     other = ["texture", "sample:glass", "-o", "other.png", "--quiet", "--iterations", "1"]
     assert main([*other, "--like", "tile.png"]) == 0
     assert ns.read_settings("other.png")["size"] == [32, 48]
+    assert main([*other, "--like", "tile.png", "--size", "48x32"]) == 0
+    assert ns.read_settings("other.png") == ns.read_settings("other.png") | {"scales": record["scales"]}
     assert main([*other, "--size", "40x24", "--weights", "tiny.h5"]) == 0
     assert ns.load_image("other.png").shape == (24, 40, 3)
     capsys.readouterr()
@@ -130,10 +132,12 @@ def test_the_command_line(folder, capsys):
     ("options", "words"),
     [
         ("--size 48x30 --seamless", "size 48x32 would do"),
+        ("--size 48x32 --seamless both.jpg", "x, y, both expected; 'both.jpg' given (for both, put --seamless last)"),
+        ("--size 64 --scales 60 --iterations 2,2 --seamless", "at 60 pixels the tile would be as large as at another"),
         ("--size 48x32 --preview 3x3", "--preview: shows a seamless texture beside itself; give --seamless, too"),
         ("--size 48x32 --seamless --preview 3", "NxM, across and down, from 1 to 16, expected; '3' given"),
         ("--size 48x32 --seamless --preview 0x3", "NxM, across and down, from 1 to 16, expected; '0x3' given"),
-        ("--size 48x", "a whole number, 1 or more, expected; '' given"),
+        ("--size 48x", "PIXELS or WxH, whole numbers, 1 or more, expected; '48x' given"),
         ("--size 48x32 --seamless --preview 2x2 --log tile-2x2.png", "named twice"),
     ],
 )

@@ -15,7 +15,7 @@ from .._version import __version__
 from ..backend import device_errors
 from ..files.animation import save_animation
 from ..files.decode import PictureError, at_home
-from ..files.images import opened, picture_name, read_settings, save_image, to_bytes
+from ..files.images import FORMATS, opened, picture_name, read_settings, save_image, to_bytes
 from ..files.weight_sources import BUILTINS
 from ..files.weights import load_vgg, read_weights
 from ..files.writing import check_absent, check_distinct, check_filled, held_back, uninterrupted
@@ -25,7 +25,7 @@ from ..run.settings import INITS, USE_CASES, Settings, settings_of
 from ..study.blend import blend_sheet
 from ..use_cases import blend
 from .command import checking, examples, os_error, plural, say, tell
-from .options import PROG, add_settings, check_settings, settings_in, two_or_more
+from .options import PROG, add_settings, check_settings, settings_in, steps
 from .planned import does_not_fit, planned_line, summary_line
 from .watch import counting
 
@@ -54,7 +54,7 @@ def add_commands(commands: Any) -> None:
         command.add_argument(role, metavar=_ROLES[role], help=help)
     command.add_argument("-o", "--output", metavar="FOLDER", required=True, help="made if it does not exist")
     command.add_argument(
-        "--steps", metavar="N", type=two_or_more, default=STEPS, help=f"how many pictures, A's and B's too ({STEPS})"
+        "--steps", metavar="N", type=steps, default=STEPS, help=f"how many pictures, A's and B's too ({STEPS})"
     )
     more = add_settings(command, "transfer", without=("outside",))
     more.add_argument("--no-clobber", action="store_true", help="replace no file that is there")
@@ -67,6 +67,8 @@ def _run(arguments: argparse.Namespace) -> int:
     with checking():
         check_settings(arguments)
         folder = check_filled(at_home(arguments.output))
+        if folder.suffix.lower() in FORMATS and not folder.is_dir():
+            raise ValueError(f"{folder}: a blend is several pictures; name a folder")
         pictures = _check_files(arguments, folder)
         settings = settings_in(arguments)
         s = settings_of("transfer", **settings)

@@ -36,6 +36,8 @@ def of_a_folder(arguments: argparse.Namespace) -> bool:
     if arguments.use_case != "transfer":
         return False
     if not at_home(arguments.content).is_dir():
+        if arguments.content.endswith(os.sep):
+            raise ValueError(f"{arguments.content}: no such folder")
         if arguments.jobs > 1:
             raise ValueError(f"--jobs is of a folder of photographs; {arguments.content} is none")
         return False
@@ -89,6 +91,9 @@ def _results(arguments: argparse.Namespace, folder: Path) -> dict[Path, Path]:
         raise ValueError(f"{folder}: {arguments.content} is a folder, and its results need one, too; name a folder")
     if folder.is_dir() and folder.samefile(at_home(arguments.content)):
         raise ValueError(f"{folder}: holds the photographs; choose another folder for the results")
+    for style in filter(Path.is_dir, map(at_home, arguments.style)):
+        if folder.is_dir() and folder.samefile(style):
+            raise ValueError(f"{folder}: holds the pictures of the style; choose another folder for the results")
     results: dict[Path, Path] = {}
     photo_of: dict[Path, Path] = {}
     for photo in photos:

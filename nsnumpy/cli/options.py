@@ -14,6 +14,7 @@ from ..optimize import canonical_optimizer
 from ..run.settings import BY_CONVENTION, CHOICES, USE_CASES, Settings, settings_of
 
 PROG = "nsnumpy"
+MOST_STEPS = 1000  # of a blend
 _FIRST = (
     "size", "beta", "tv", "scales", "style_size", "iterations", "init", "colors", "content_layers", "style_layers",
 )  # fmt: skip
@@ -28,8 +29,11 @@ def positive(text: str) -> int:
     return _integer(text, 1)
 
 
-def two_or_more(text: str) -> int:
-    return _integer(text, 2)
+def steps(text: str) -> int:
+    """Of a blend."""
+    if not (text.isdecimal() and 2 <= int(text) <= MOST_STEPS):
+        raise argparse.ArgumentTypeError(f"a whole number from 2 to {MOST_STEPS} expected; {text!r} given")
+    return int(text)
 
 
 def size(text: str) -> int | tuple[int, int] | None:
@@ -40,7 +44,18 @@ def size(text: str) -> int | tuple[int, int] | None:
 def sides(text: str) -> int | tuple[int, int]:
     """ "512", a long side, as 512, and "640x480" as (480, 640)."""
     width, cross, height = text.partition("x")
-    return (positive(height), positive(width)) if cross else positive(width)
+    try:
+        return (positive(height), positive(width)) if cross else positive(width)
+    except argparse.ArgumentTypeError as error:
+        wanted = "PIXELS or WxH, whole numbers, 1 or more, expected"
+        raise argparse.ArgumentTypeError(f"{wanted}; {text!r} given") from error
+
+
+def _seamless(text: str) -> str:
+    if text not in CHOICES["seamless"]:
+        expected = f"{', '.join(CHOICES['seamless'])} expected; {text!r} given"
+        raise argparse.ArgumentTypeError(f"{expected} (for both, put --seamless last)")
+    return text
 
 
 def tiles(text: str) -> tuple[int, int]:
@@ -117,7 +132,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "optimizer": {"type": canonical_optimizer, "choices": CHOICES["optimizer"], "metavar": "NAME"},
     "bounds": {"choices": CHOICES["bounds"]},
     "border": {"choices": CHOICES["border"], "metavar": "NAME"},
-    "seamless": {"choices": CHOICES["seamless"], "metavar": "x|y|both", "nargs": "?", "const": "both"},
+    "seamless": {"type": _seamless, "metavar": "x|y|both", "nargs": "?", "const": "both"},
     "style_statistics": {"choices": CHOICES["style_statistics"], "metavar": "S"},
     "colors": {"choices": CHOICES["colors"], "metavar": "NAME"},
     "color_match": {"choices": CHOICES["color_match"], "metavar": "NAME"},

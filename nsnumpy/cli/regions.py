@@ -52,6 +52,8 @@ def with_region(arguments: argparse.Namespace, style: str) -> tuple[str, str | N
             raise ValueError(
                 f"{style}: {colour} is no colour; COLOUR=PICTURE has a colour's name, or #rrggbb in quotes"
             )
+    elif "=" in style and rgb(style.partition("=")[0]) and not at_home(style).exists():
+        raise ValueError(f"{style}: COLOUR=PICTURE goes with --regions MAP")
     found = [mask for mask in getattr(arguments, "mask", None) or [] if _of_mask(mask, arguments.style) == style]
     if len(found) > 1:
         raise ValueError(f"--mask: {style} has {len(found)} masks; a style has one")
@@ -88,9 +90,10 @@ def masked(arguments: argparse.Namespace, styles: Sequence[Named], s: Settings) 
     if not getattr(arguments, "regions", None):
         files = dict.fromkeys(style.region for style in styles if style.region is not None)
         masks = {file: read_mask(file, side) for file in files}
-        return [(path, weight, None if file is None else masks[file], None) for path, weight, file in styles], []
+        told = [_everywhere(path) for path, _, file in styles if files and file is None]
+        return [(path, weight, None if file is None else masks[file], None) for path, weight, file in styles], told
     regions = read_map(arguments.regions, side)
-    told: list[str] = []
+    told = []
     of_styles: list[tuple[Named, int | None, Mask | None]]
     if arguments.style_regions:
         parts = read_map(arguments.style_regions, enough("style", s))
@@ -101,12 +104,17 @@ def masked(arguments: argparse.Namespace, styles: Sequence[Named], s: Settings) 
             raise ValueError(f"{parts.source}: none of the colours of {regions.source}: {regions.shares}")
     else:
         of_styles = [(style, None if style.region is None else regions.number(style.region), None) for style in styles]
+    told += [_everywhere(style.path) for style, number, _ in of_styles if number is None]
     of_colours = {n: regions.mask(n, style.region) for style, n, _ in reversed(of_styles) if n is not None}
     there = "the photograph is kept there" if s.outside == "keep" else "the first style goes on there"
     told += [
         f"{regions.source}: {regions.told(n)} has no style: {there}" for n in regions.numbers if n not in of_colours
     ]
     return [(style.path, style.weight, None if n is None else of_colours[n], own) for style, n, own in of_styles], told
+
+
+def _everywhere(style: str) -> str:
+    return f"{style}: has no region, and is everywhere, beside the others"
 
 
 def region_lines(inputs: Inputs, architecture: str, layers: Sequence[str]) -> list[str]:

@@ -88,6 +88,9 @@ def _of_result(said: Mapping[str, Any]) -> dict[str, Any]:
     record = read_settings(said["like"])
     if record.get("command") != said["use_case"]:
         raise ValueError(f"{said['like']}: made by {record.get('command')}: its settings are not {said['use_case']}'s")
+    record = {"border": "zero"} | record  # as all runs had, once
+    if isinstance(record["size"], list):  # JSON knows no tuples
+        record["size"] = tuple(record["size"])
     names = [f.name for f in fields(Settings) if said["use_case"] in f.metadata["only"]]
     names += ["layer", "weights", "pooling", "dtype", "tf32"]
     if record["size"] is None or said.get("size", record["size"]) != record["size"] or "scales" in said:

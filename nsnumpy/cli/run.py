@@ -178,7 +178,10 @@ def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Chec
             tell(summary_line(arguments.output, result))
         if tiled := _preview(arguments):
             across, down = arguments.preview
-            saved &= _save(replace(result, image=np.tile(result.image, (down, across, 1))), tiled, None)
+            shown = _save(replace(result, image=np.tile(result.image, (down, across, 1))), tiled, None)
+            saved &= shown
+            if shown and not arguments.quiet:
+                tell(f"{tiled}: the tile, {across} x {down}")
         if result.stopped:
             how = f": {mend(planned or given.plan(arguments), arguments)}" if result.out_of_memory else ""
             holds = f"; {arguments.output} holds the best picture so far" if saved else ""

@@ -209,7 +209,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
                 names[name] = canonical_optimizer(names[name])
         if "style_layers" in record["settings"]:
             record["settings"].setdefault("style_statistics", "gram")
-        record["settings"].setdefault("border", "zero")
+        for known in filter(None, (record["settings"], record["command"])):
+            known.setdefault("border", "zero")  # as all runs had, once
         if record["settings"].get("command") == "transfer":
             since = {"colors": "painting", "color_match": "transport", "outside": "keep"}
             record["settings"] = since | record["settings"]

@@ -32,7 +32,8 @@ class Run:
     """What a plan needs to know of a run: its pictures' sizes, layers, optimizer and number of threads.
 
     Sizes are (H, W); None where there is no such picture. `style` is the largest of so many `styles`, which have so
-    many `regions` of their own. The optimizer's variable has so many `channels`.
+    many `regions` of their own. The optimizer's variable has so many `channels`. `framed` is whether a GPU's
+    convolutions copy their input with its border.
     """
 
     size: Size
@@ -46,6 +47,7 @@ class Run:
     styles: int = 1
     regions: int = 0
     channels: int = 3
+    framed: bool = False
 
 
 class Rates(NamedTuple):
@@ -84,7 +86,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     workers = Workers(1, DEVICE_BLOCK_BYTES) if on_device else Workers(run.threads)
 
     def walk(asked: Sequence[str], size: Size) -> list[_Passed]:
-        return _walk(network, network.steps(asked), size, workers, on_device)
+        return _walk(network, network.steps(asked), size, workers, on_device, run.framed)
 
     passed = walk(layers, run.size)
     outputs = {at.step.name: at.output for at in passed}
@@ -160,28 +162,33 @@ def run_seconds(network: Network, run: Run, rates: Rates) -> float:
 
 
 class _Passed(NamedTuple):
-    """A step of a pass: its way, what the way sees, and the bytes of the step's output."""
+    """A step of a pass: its way, what the way sees, and the bytes of the step's output, and of its input's frame."""
 
     step: Step
     way: Any
     layer: Layer
     output: int
+    frame: int
 
     @property
     def takes(self) -> Takes:
         return self.way.takes(self.layer)
 
 
-def _walk(network: Network, steps: list[Step], size: Size, workers: Workers, on_device: bool) -> list[_Passed]:
+def _walk(
+    network: Network, steps: list[Step], size: Size, workers: Workers, on_device: bool, framed: bool = False
+) -> list[_Passed]:
     """A pass over a picture of this size."""
     passed = []
     channels = 3
     for step in steps:
         filters = network.filters[step.conv] if step.conv else channels
-        way = way_of(step.conv, "winograd") if step.conv else POOLS[network.pooling]
+        way: Any = way_of(step.conv, "winograd") if step.conv else POOLS[network.pooling]
         layer = Layer(size, channels, filters, network.itemsize, workers, on_device)
+        copied = framed and step.conv and not way.makes_again
+        frame = (size[0] + 2) * (size[1] + 2) * channels * network.itemsize if copied else 0
         size = (size[0] // 2, size[1] // 2) if step.pool else size
-        passed.append(_Passed(step, way, layer, math.prod(size) * filters * network.itemsize))
+        passed.append(_Passed(step, way, layer, math.prod(size) * filters * network.itemsize, frame))
         channels = filters
     return passed
 
@@ -196,7 +203,7 @@ def _forward(passed: list[_Passed], features: set[str], picture: int, *, keep: b
     peak = kept = 0
     before = picture
     for at in passed:
-        peak = max(peak, kept + before + at.output + at.takes.kept)
+        peak = max(peak, kept + before + at.output + at.takes.kept + at.frame)
         if keep:
             kept += at.takes.kept + (at.output if at.step.name in features else 0)
         before = 0 if at.step.name in features else at.output  # what is kept is the next step's input, too
@@ -209,7 +216,8 @@ def _evaluation(passed: list[_Passed], features: set[str], picture: int) -> int:
     held = [at.takes.kept + (at.output if at.step.name in features else 0) for at in passed]
     inputs = [picture, *(at.output for at in passed[:-1])]
     for n in reversed(range(len(passed))):
-        peak = max(peak, sum(held[: n + 1]) + passed[n].output + inputs[n])  # gy, and the gx that is made of it
+        made = passed[n].output + inputs[n] + passed[n].frame  # gy, and the gx that is made of it
+        peak = max(peak, sum(held[: n + 1]) + made)
     return peak
 
 

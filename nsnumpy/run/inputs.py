@@ -297,10 +297,12 @@ def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[Scale]
     result = s.shape(next(iter(shapes.values())), s.side)
     styles = {name: shape for name, shape in shapes.items() if name != "content"}
     last = {name: style_side(shape, s.side, s.style_size) for name, shape in styles.items()}
-    sizes = s.sizes(max(result), min(result))
     coarse: list[Scale] = []
-    for size in sizes[:-1]:
-        scale: Scale = {"result": size}
+    for size in s.sizes(max(result), min(result))[:-1]:
+        at = max(s.shape(next(iter(shapes.values())), size))  # of a tile a whole number of periods
+        if at >= max(result) or any(at == scale["result"] for scale in coarse):
+            raise ValueError(f"scales: at {size} pixels the tile would be as large as at another; leave that one out")
+        scale: Scale = {"result": at}
         for name, shape in styles.items():
             scale[name] = _long_enough(shape, round(max(fit_size(shape, last[name])) * size / max(result)))
         coarse.append(scale)

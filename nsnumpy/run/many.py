@@ -51,10 +51,8 @@ class Task:
         determines = {
             "network": network_digest(self.weights.weights, self.weights.preprocessing),
             **{name: self.network.get(name) for name in ("pooling", "dtype", "tf32")},
-            "styles": [
-                (_seen(opened(one.picture), s.style_size or s.side), one.weight) for one in named("style", self.style)
-            ],
-            "settings": vars(s) | {"init": s.init if s.init in INITS else _seen(opened(s.init), s.side)},
+            "styles": [(_seen(opened(one.picture)), one.weight) for one in named("style", self.style)],
+            "settings": vars(s) | {"init": s.init if s.init in INITS else _seen(opened(s.init))},
         }
         return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()
 
@@ -133,5 +131,6 @@ def _paint(photo: Path) -> tuple[Result, list[str]]:
         return _painter[0].paint(photo), [str(warning.message) for warning in caught]
 
 
-def _seen(source: Source, size: int | None) -> str:
-    return digest(source.at(size))
+def _seen(source: Source) -> str:
+    """A digest of what was decoded: not at the size of the run, for which there may be no room."""
+    return digest(source.at(source.held), str(source.shape))

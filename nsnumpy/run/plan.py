@@ -14,6 +14,7 @@ from ..files.images import Picture, Source, decoding, fit_size
 from ..files.weight_sources import BUILTIN
 from ..files.weights import WeightFile, read_network
 from ..machine import available_bytes, resident_bytes, usable_cores
+from ..ops import ZERO
 from ..workers import check_threads
 from .budget import Run, measured_rates, run_memory, run_seconds
 from .inputs import Named, Scale, Styles, check_masks, enough, pictures_of, scales_of, side_for, side_of
@@ -124,6 +125,7 @@ def plan(
             style=max(styles, key=math.prod, default=None),
             styles=len(styles),
             regions=len({mask_key(picture.mask) for picture in given if picture.mask is not None}),
+            framed=device != "cpu" and ZERO not in s.borders(),
             channels=1 if s.colors == "luminance" else 3,
             content_layers=tuple(content_layers),
             style_layers=tuple(style_layers),

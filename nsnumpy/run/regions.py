@@ -13,6 +13,7 @@ from PIL import Image, ImageColor
 
 from ..architecture import minimum_size
 from ..backend import Array, asarray, get_xp
+from ..files.checkpoint import digest
 from ..files.decode import PictureError, decode
 from ..files.images import fit_size, picture_name
 from ..positions import LEAST, Region, area_mean, check_mask, partition, pooled
@@ -22,6 +23,7 @@ MOST = 32  # colours of a map
 FLAT, ALIKE, NEAR = 4, 12, 32
 """Differences of 8-bit values: of neighbours in a flat area; of what is one colour; and of that in a JPEG file, or of a
 colour and a name for it."""
+COLOURED = 48  # differences of channels that are no JPEG file's noise
 LEAST_SHARE = 1e-4  # of a map's pixels, that a colour needs
 OUTSIDE = ("keep", "style")
 
@@ -74,6 +76,8 @@ def read_mask(picture: MaskPicture, enough: int | None = None, name: str | None 
         image, shape = decode(picture, ground="black")
         if enough and max(shape) > enough:
             image = image.resize(fit_size(shape, enough)[::-1], Image.Resampling.BOX)
+        if np.ptp(np.asarray(image).astype(np.int16), axis=-1).max(initial=0) > COLOURED:
+            raise PictureError(f"{source}: has colours, and a mask is grey; a map of colours goes with --regions")
         grey = np.asarray(image.convert("L"))
         if grey.max() == 1:
             warnings.warn(f"{source}: its values are 0 and 1 of 255, taken for 0 and 255", stacklevel=2)
@@ -216,6 +220,8 @@ def _frequent(pixels: np.ndarray, least: float) -> tuple[list[tuple[int, int, in
 
 def mask_key(mask: Any) -> Any:
     """By which one knows a mask that is given twice."""
+    if isinstance(mask, np.ndarray):
+        return digest(mask)
     return os.fspath(mask) if isinstance(mask, str | os.PathLike) else id(mask)
 
 
@@ -234,7 +240,8 @@ def read_masks(given: Sequence[tuple[Any, Any]], enough: int | None) -> list[tup
         if mask is not None and not isinstance(mask, Mask):
             key = mask_key(mask)
             if key not in read:
-                read[key] = read_mask(mask, enough, None if isinstance(key, str) else str(len(names) + 1))
+                by_file = isinstance(mask, str | os.PathLike)
+                read[key] = read_mask(mask, enough, None if by_file else str(len(names) + 1))
             mask = read[key]
         if mask is not None and not any(mask in pair for pair in masks):
             names.append(mask.name)

@@ -109,7 +109,7 @@ class Settings:
     """
 
     size: int | tuple[int, int] | None = _setting(
-        512, "long side in pixels, or own (in Python None), the picture's; of a texture WxH, too"
+        512, "long side in pixels, or own (in Python None), the picture's; WxH for textures alone"
     )
     scales: Sequence[int] | None = _setting(
         None,
@@ -181,11 +181,9 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, Sequence) and not isinstance(self.size, str):
-            self._set("size", self._of_sides(self.size))
         for name, least in (("size", 1), ("style_size", 1), ("seed", 0)):
             value = getattr(self, name)
-            if (value is None and "size" in name) or isinstance(value, tuple):
+            if (value is None and "size" in name) or (name == "size" and isinstance(value, list | tuple)):
                 continue
             if not _is_whole(value, least):
                 raise ValueError(f"{name} is a whole number, {least} or more; got {value!r}")
@@ -216,6 +214,8 @@ class Settings:
         for name, known in CHOICES.items():
             if (value := getattr(self, name)) not in (*known, *((None,) if name in _MAY_BE_NONE else ())):
                 raise ValueError(f"unknown {name.replace('_', ' ')} {value!r}: choose from {', '.join(known)}")
+        if not isinstance(self.size, int | None):
+            self._set("size", self._of_sides(self.size))
 
     def _of_sides(self, size: Sequence[Any]) -> tuple[int, int]:
         """(H, W); ValueError if it is none, or could be no tile where one is asked for."""
@@ -229,8 +229,7 @@ class Settings:
 
     def _tiled(self, shape: tuple[int, int]) -> tuple[int, int]:
         height, width = (
-            max(PERIOD, PERIOD * round(n / PERIOD)) if wraps else n
-            for n, wraps in zip(shape, SEAMLESS.get(self.seamless, (False, False)), strict=True)
+            max(PERIOD, PERIOD * round(n / PERIOD)) if wraps else n for n, wraps in zip(shape, self.wraps, strict=True)
         )
         return height, width
 
@@ -278,7 +277,7 @@ class Settings:
         """
         if self.scales is not None:
             scales = _listed(self.scales)
-            if scales and scales[-1] > long_side:
+            if scales and scales[-1] > max(long_side, self.side or 0):
                 raise ValueError(f"scale {scales[-1]} is larger than the result, {long_side}: choose that size")
             sizes = [n for n in scales if n < long_side] + [long_side]
         else:
