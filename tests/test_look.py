@@ -249,7 +249,7 @@ def test_look_writes_features_and_gram_matrices(folder, capsys):
         ("look --filters 3", 2, "--filters goes with a picture"),
         ("look --order energy", 2, "--order goes with a picture"),
         ("look --size own", 2, "--size own is that of PHOTO"),
-        ("look --size 12xa", 2, "a whole number, 1 or more, expected; 'a' given"),
+        ("look --size 12xa", 2, "PIXELS or WxH, whole numbers, 1 or more, expected; '12xa' given"),
         ("look --weights gone.h5", 2, "gone.h5: no such weight file"),
         ("look photo.png --layer conv1_1 -o out.png --size 12x12", 2, "with PHOTO --size is the long side alone"),
         ("look photo.png --layer conv1_1 -o out.png --gram --filters 2", 2, "--filters goes without --gram"),
