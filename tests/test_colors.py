@@ -157,3 +157,10 @@ def test_the_command_line(tmp_path, monkeypatch, capsys, tiny_weights, picture):
     capsys.readouterr()
     assert main([*command.split(), "--color-match", "mean"]) == 2
     assert capsys.readouterr().err == "nsnumpy: error: --color-match is of --colors photo; painting has none\n"
+
+
+def test_a_finished_run_of_luminance_is_taken_up_again(tiny_vgg, picture, tmp_path):
+    options = {"vgg": tiny_vgg(dtype="float32"), "colors": "luminance", **SMALL}
+    p, a, path = picture(40, 52), picture(36, 44, 1), tmp_path / "run.h5"
+    whole = ns.transfer(p, a, checkpoint=path, **options)
+    assert np.array_equal(ns.transfer(p, a, resume=path, **options).image, whole.image)

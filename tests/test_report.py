@@ -588,3 +588,28 @@ def test_nothing_runs_over_the_edge(browser, written, width, scheme):
 def test_the_results_line_is_that_of_its_loss_though_weights_were_changed():
     history = [{"iteration": n, "size": 40, "loss": loss} for n, loss in ((0, 5.0), (1, 1.0), (1, 50.0), (2, 40.0))]
     assert result_line(history, 40.0) == history[3]
+
+
+def test_a_tile_is_compared_as_its_loss_sees_it(matplotlib, network, pictures, tmp_path):
+    result = texture(
+        pictures[1],
+        vgg=network,
+        size=(32, 48),
+        seamless="both",
+        style_layers=["conv4_1"],
+        iterations=1,
+        scales=(),
+        init="style",
+    )
+    write_report(tmp_path / "run.html", result, vgg=network, style=pictures[1])
+
+    def gram(image, border):
+        F = network.with_border(border).forward(image, ["conv4_1"])[0]["conv4_1"]
+        return gram_matrix(F).astype("float64") / (F.shape[0] * F.shape[1])
+
+    A = gram(load_image(pictures[1], 48), "replicate")
+    errors = {b: np.linalg.norm(gram(result.image, b) - A) / np.linalg.norm(A) for b in ("wrap", "replicate")}
+    page = Page((tmp_path / "run.html").read_text(encoding="utf-8"))
+    (caption,) = (text for text in page.texts["figcaption"] if "relative error" in text)
+    shown = float(re.search(r"relative error ([\d.]+) %", " ".join(caption.split()))[1])
+    assert shown == pytest.approx(100 * errors["wrap"], rel=6e-3) != pytest.approx(100 * errors["replicate"], rel=6e-3)

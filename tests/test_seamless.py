@@ -1,5 +1,7 @@
 """Seamless textures: pictures that wrap around, at sizes of their own."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -134,6 +136,7 @@ def test_the_command_line(folder, capsys):
         ("--size 48x30 --seamless", "size 48x32 would do"),
         ("--size 48x32 --seamless both.jpg", "x, y, both expected; 'both.jpg' given (for both, put --seamless last)"),
         ("--size 64 --scales 60 --iterations 2,2 --seamless", "at 60 pixels the tile would be as large as at another"),
+        ("--init content", "--init content: a texture has no content picture; choose noise or a picture"),
         ("--size 48x32 --preview 3x3", "--preview: shows a seamless texture beside itself; give --seamless, too"),
         ("--size 48x32 --seamless --preview 3", "NxM, across and down, from 1 to 16, expected; '3' given"),
         ("--size 48x32 --seamless --preview 0x3", "NxM, across and down, from 1 to 16, expected; '0x3' given"),
@@ -156,3 +159,12 @@ def test_a_preview_that_is_there_is_not_replaced_unless_it_may(folder, capsys):
     assert main(f"{TEXTURE} --size 48x32 --seamless --preview 2x2 --no-clobber".split()) == 2
     assert "tile-2x2.png" in capsys.readouterr().err
     assert (folder / "tile-2x2.png").read_text() == "mine"
+
+
+def test_a_texture_that_does_not_fit_is_told_the_sides_that_do(folder, monkeypatch, capsys):
+    monkeypatch.setattr("nsnumpy.run.plan.available_bytes", lambda: 10**9)
+    assert main([*TEXTURE.split(), "--size", "6000x3000", "--style-size", "64"]) == 1
+    err = capsys.readouterr().err
+    width, height = map(int, re.search(r"choose --size (\d+)x(\d+) or less", err).groups())
+    assert 512 < width < 6000
+    assert height == pytest.approx(width / 2, abs=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..files.images import fit_size
 from ..machine import usable_cores
 from ..run.plan import Plan
 from ..run.results import Result
@@ -38,7 +39,12 @@ def mend(planned: Plan, arguments: argparse.Namespace) -> str:
         return f"choose --threads {usable_cores()}, as many as there are cores, or fewer"
     if not planned.largest_size and getattr(arguments, "style_size", None):
         return "choose a smaller --style-size"
-    made = f"choose --size {planned.largest_size} or less" if planned.largest_size else "no size would fit"
+    largest, sides = planned.largest_size, getattr(arguments, "size", None)
+    if largest and isinstance(sides, tuple):
+        height, width = fit_size(sides, largest)
+        made = f"choose --size {width}x{height} or less"
+    else:
+        made = f"choose --size {largest} or less" if largest else "no size would fit"
     if planned.largest_size and getattr(arguments, "scales", None):
         made += ", and --scales up to it"
     return made

@@ -267,10 +267,13 @@ class Regions:
     def __init__(self, masks: Sequence[Mask], everywhere: bool, outside: str) -> None:
         self.masks = list(dict.fromkeys(masks))
         self._fills, self._keeps = outside == "style", outside == "keep" and not everywhere
+        self._known: tuple[tuple[int, int], np.ndarray] = (0, 0), np.empty((0, 0, 0))
 
     def weights(self, shape: tuple[int, int]) -> np.ndarray:
-        """``(H, W, R)``: how much each pixel is of each region."""
-        return partition([area_mean(mask.values, shape) for mask in self.masks], fill=self._fills)
+        """``(H, W, R)``: how much each pixel is of each region; not to be written to."""
+        if self._known[0] != shape:  # asked for again and again, for every picture on the way
+            self._known = shape, partition([area_mean(mask.values, shape) for mask in self.masks], fill=self._fills)
+        return self._known[1]
 
     def at(self, shape: tuple[int, int]) -> dict[Mask, Region]:
         weights = self.weights(shape)
