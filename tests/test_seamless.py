@@ -136,7 +136,7 @@ def test_the_command_line(folder, capsys):
         ("--size 48x30 --seamless", "size 48x32 would do"),
         ("--size 48x32 --seamless both.jpg", "x, y, both expected; 'both.jpg' given (for both, put --seamless last)"),
         ("--size 64 --scales 60 --iterations 2,2 --seamless", "at 60 pixels the tile would be as large as at another"),
-        ("--init content", "--init content: a texture has no content picture; choose noise or a picture"),
+        ("--init content", "init 'content': there is no content picture here; choose noise or a picture"),
         ("--size 48x32 --preview 3x3", "--preview: shows a seamless texture beside itself; give --seamless, too"),
         ("--size 48x32 --seamless --preview 3", "NxM, across and down, from 1 to 16, expected; '3' given"),
         ("--size 48x32 --seamless --preview 0x3", "NxM, across and down, from 1 to 16, expected; '0x3' given"),

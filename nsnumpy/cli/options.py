@@ -11,6 +11,7 @@ from ..architecture import ARCHITECTURES, POOLINGS, canonical_layer, layer_names
 from ..backend import DEVICES, check_tf32
 from ..files.weight_sources import BUILTIN, BUILTIN_NAMES
 from ..optimize import canonical_optimizer
+from ..run.inputs import start_picture
 from ..run.settings import BY_CONVENTION, CHOICES, INITS, USE_CASES, Settings, settings_of
 
 PROG = "nsnumpy"
@@ -219,8 +220,8 @@ def check_settings(arguments: argparse.Namespace) -> None:
     check_tf32(arguments.tf32, arguments.device, arguments.dtype)
     name = arguments.use_case
     defaults, s = USE_CASES[name].defaults, settings_of(name, **settings_in(arguments)).completed(name)
-    if s.init in INITS and s.init not in ("noise", *USE_CASES[name].pictures):
-        raise ValueError(f"--init {s.init}: a {name} has no {s.init} picture; choose noise or a picture")
+    if s.init in INITS:
+        start_picture(s, USE_CASES[name].pictures)  # raises if there is none
     for option, chosen, values in _GOES_WITH:
         if getattr(s, chosen) not in values and getattr(s, option) != getattr(defaults, option):
             goes_with = f"--{option.replace('_', '-')} is of --{chosen} {' and '.join(values)}"
