@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 import nsnumpy as ns
 from nsnumpy.backend import Array, asarray
-from nsnumpy.conventions import convention_of
+from nsnumpy.conventions import convention_of, mean_square
 from nsnumpy.losses import Content, Gram, LayerTerm
 from nsnumpy.targets import ContentTarget, StyleTarget, content_target, measure, style_target
 from nsnumpy.vgg import Visit
@@ -199,7 +199,7 @@ class Judge:
         def visit(name: str, F: Array) -> None:
             if name == CONTENT_LAYER:
                 P = content.features[name]
-                term: LayerTerm = Content(P, self._relative.content(P))
+                term: LayerTerm = Content(P, self._relative.content(P.size, mean_square(P)))
             else:
                 term = Gram([(grams[name], self._relative.style(grams[name][0]))])
             (sums,) = measure([term], F, self.vgg.workers)

@@ -68,7 +68,7 @@ class Convention:
 
     Attributes
     ----------
-    content : function of P ``(H, W, N)``
+    content : function of P's size M N, and of the mean of its squares
     style : function of ``A / M_a`` ``(N, N)``
     tv : function of the image's shape ``(H, W, C)``
     style_at : function of a layer's positions M and the image's shape
@@ -80,7 +80,7 @@ class Convention:
         Whether the constants depend on the values of P and A, not on their shapes alone.
     """
 
-    content: Callable[[Array], float] = lambda P: 1.0
+    content: Callable[[int, float], float] = lambda size, square: 1.0
     style: Callable[[Array], float] = lambda A: 1.0
     tv: Callable[[tuple[int, ...]], float] = lambda shape: 1.0
     style_at: Callable[[int, tuple[int, ...]], float] = lambda M, shape: 1.0
@@ -88,8 +88,8 @@ class Convention:
     of_pictures: bool = False
 
 
-def _mean_square(x: Array) -> float:
-    return to_floats((x * x).mean(dtype="float64"))[0] or 1.0  # zeros, of a black picture, say, cannot be a unit
+def mean_square(x: Array) -> float:
+    return to_floats((x * x).mean(dtype="float64"))[0]
 
 
 def _differences(shape: tuple[int, ...]) -> int:
@@ -102,9 +102,9 @@ def _inner(shape: tuple[int, ...]) -> int:
     return (height - 1) * (width - 1) * channels or 1
 
 
-def _mean(P: Array) -> float:
+def _mean(size: int, square: float) -> float:
     """Half the sum of squares times this is their mean."""
-    return 2 / P.size
+    return 2 / size
 
 
 def _mean_of_means(A: Array) -> float:
@@ -119,8 +119,8 @@ def _whole(n: int) -> float:
 CONVENTIONS = {
     "paper": Convention(),
     "relative": Convention(
-        content=lambda P: 2 / P.size / _mean_square(P),
-        style=lambda A: 4 / _mean_square(A),
+        content=lambda size, square: 2 / size / (square or 1.0),  # zeros, of a black picture, say, cannot be a unit
+        style=lambda A: 4 / (mean_square(A) or 1.0),
         tv=lambda shape: 1 / _differences(shape),
         of_pictures=True,
     ),
@@ -130,9 +130,9 @@ CONVENTIONS = {
     "pytorch-tutorial": Convention(_mean, _mean_of_means, layer_weight=_whole),
     "gordicaleksa": Convention(_mean, style=lambda A: 4.0),
     "pystiche": Convention(_mean, style=lambda A: 4.0, tv=lambda shape: 1 / _inner(shape), layer_weight=_whole),
-    "cysmith": Convention(content=lambda P: P.size**-0.5, layer_weight=lambda n: 1 / n**2),
+    "cysmith": Convention(content=lambda size, square: size**-0.5, layer_weight=lambda n: 1 / n**2),
     "titu1994": Convention(
-        content=lambda P: 2.0,
+        content=lambda size, square: 2.0,
         style=lambda A: A.shape[0] ** 2 / 9,
         style_at=lambda M, shape: (M / (shape[0] * shape[1])) ** 2,
     ),

@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from .backend import Array, get_xp
-from .positions import Weights
+from .positions import LEAST, Weights
 from .workers import Scratch
 
 Sums = tuple[Any, ...]
@@ -225,48 +225,42 @@ class Gram:
         self.w = None if w is None else Weights(w)
 
     def statistics(self, F: Array, at: slice) -> Sums:
+        """G, m and s; with weights also those of the squared weights. What they are solved by needs no weights."""
         if self.w is None:
-            return self._sums(F)
-        sums: Sums = (0.0,) * 4
+            return F.T @ F, self._sum(F), float(len(F))
+        totals = (0.0, 0.0) if at.start else (self.w.total, self.w.squares)  # known: they come with the first block
+        sums: Sums = (0.0, 0.0, totals[0], 0.0, 0.0, totals[1])
         for rows, w in self.w.within(at, F.shape[1]):
             here = F[rows]
             if w is None:
-                once = twice = self._sums(here)[:2]
+                once = twice = (here.T @ here, self._sum(here), 0.0)
             else:
                 here = (root := get_xp(F).sqrt(w)) * here
                 G = here.T @ here  # of one matrix with itself, in half the time that two would take
                 here *= root
-                once, twice = (G, self._sum(here)), (here.T @ here, self._sum(here, w))
+                once, twice = (G, self._sum(here), 0.0), (here.T @ here, self._sum(here, w), 0.0)
             sums = tuple(map(operator.add, sums, (*once, *twice)))
         return sums
-
-    def _complete(self, sums: Sums) -> tuple[Sums, Sums]:
-        """G, m and s; and those of the squared weights."""
-        if self.w is None:
-            return sums, sums
-        return (*sums[:2], self.w.total), (*sums[2:], self.w.squares)
-
-    def _sums(self, F: Array) -> Sums:
-        return F.T @ F, self._sum(F), float(len(F))
 
     def _sum(self, F: Array, w: Array | None = None) -> Any:
         return (F if w is None else w * F).sum(axis=0, dtype="float64") if self.MEAN else 0.0
 
     def describe(self, sums: Sums) -> Sums:
-        """What a style picture's sums are kept as: per position, so that a picture of any size can be compared."""
-        (G, m, s), _ = self._complete(sums)
-        return self._describe(G / s, m / s)
+        """What a style picture's sums are kept as: per position, so that a picture of any size can be compared; nothing,
+        ``()``, of no position."""
+        G, m, s = sums[:3]
+        return () if s < LEAST else self._describe(G / s, m / s)
 
     def solve(self, sums: Sums, scale: float) -> tuple[Array, Array, tuple[Array, Array | None]]:
         value, b = 0.0, None
         K: Array = 0.0
-        (G, m, s), of_squares = self._complete(sums)
+        G, m, s = sums[:3]
         for target, weight in self.targets:
             v, k, c = self._compare(G, m, s, target)
             value, K = value + weight * v, K + weight * k
             if c is not None:
                 b = weight * c if b is None else b + weight * c
-        G, m, s = of_squares
+        G, m, s = sums[-3:]
         square = (K * (G @ K)).sum(dtype="float64")
         if b is not None:
             square = square + 2 * (b * (K @ m)).sum() + s * (b * b).sum()

@@ -148,8 +148,8 @@ class Objective:
             _check_layers("content", self.content_layers, content.features)
             self._shape = content.shape
             for name in self.content_layers:
-                P = content.features[name]
-                self._content[name] = Content(P, self._convention.content(P))
+                weight = self._convention.content(*content.extent(name))
+                self._content[name] = Content(content.features[name], weight)
         if style is not None:
             if not isinstance(style, StyleTarget):
                 style = style_target(vgg, style, self.style_layers, style_statistics)
@@ -191,18 +191,16 @@ class Objective:
         """
         if self._shape is not None and x.shape != self._shape:
             raise ValueError(f"an image of the content picture's shape {self._shape} expected; x.shape={x.shape}")
-        xp = self.vgg.xp
         with np.errstate(over="ignore", invalid="ignore"):  # reported below, by name
-            values, squares, gradient = self._evaluate(asarray(x, xp, self.vgg.dtype))
-            finite = xp.isfinite(gradient).all()
+            values, squares, gradient = self._evaluate(x)
         self.evaluations += 1
-        finite, *numbers = to_floats(finite, *values.values(), *squares.values())  # one transfer for all
+        numbers = to_floats(*values.values(), *squares.values())  # one transfer for all
         self.terms = dict(zip(values, numbers, strict=False))
         # Rounding may leave a square below zero where there is nothing left of it.
         norms = (max(square, 0.0) ** 0.5 for square in numbers[len(values) :])
         self.gradient_norms = dict(zip(squares, norms, strict=True))
         loss = sum(self.terms.values())
-        if not (finite and np.isfinite(loss)):
+        if not np.isfinite(loss + self.gradient_norms["pixels"]):
             name = next((name for name, value in self.terms.items() if not np.isfinite(value)), "the gradient")
             raise FloatingPointError(
                 f"evaluation {self.evaluations}: the loss is not finite, first in {name}: check the weights of the "
@@ -216,8 +214,8 @@ class Objective:
         Measure, solve, send back: the forward's features are known by their sums, and the backward makes each term's
         ``dL/dF`` from them.
         """
-        check_size(self.vgg.architecture, self._layers, x.shape)
         self._fit(x.shape)
+        x = asarray(x, self.vgg.xp, self.vgg.dtype)
         nothing = self.vgg.xp.zeros((), "float64")
         solved: dict[str, tuple[Array, Array]] = dict.fromkeys(self._labels(), (nothing, nothing))
         sources: dict[str, AddGradient] = {}
@@ -267,9 +265,8 @@ class Objective:
         regions = [region for region in self._regions if region is not None]
         if self._style and (shape == self._style_shape or not regions):
             return
-        height, width = shape[:2] if regions else (0, 0)
-        weights = partition([area_mean(region.mask, (height, width)) for region in regions]) if regions else None
-        xp, kind = self.vgg.xp, STYLE_STATISTICS[self._statistics]
+        weights = self._parts(regions, (shape[0], shape[1])) if regions else None
+        kind = STYLE_STATISTICS[self._statistics]
         for name in self.style_layers:
             if weights is not None:
                 grid = layer_shape(self.vgg.architecture, self.vgg.filters, name, shape)[:2]
@@ -283,9 +280,17 @@ class Objective:
                     w = of_regions[region].reshape(-1)
                     share = float(w.mean())
                 there = targets and (w is None or w.sum() >= LEAST)
-                term = kind(targets, None if w is None else asarray(w, xp, self.vgg.dtype)) if there else None
+                term = kind(targets, None if w is None else self._weights(w)) if there else None
                 self._style[name].append((_label(name, region), term, share))
         self._style_shape = shape
+
+    def _parts(self, regions: Sequence[Region], shape: tuple[int, int]) -> np.ndarray:
+        """How much each pixel is of each region, ``(H, W, R)``."""
+        return partition([area_mean(region.mask, shape) for region in regions])
+
+    def _weights(self, w: np.ndarray) -> Array | None:
+        """A term's weights, for the network."""
+        return asarray(w, self.vgg.xp, self.vgg.dtype)
 
     def _terms(self, name: str, M: int, shape: tuple[int, ...]) -> list[tuple[str, LayerTerm, float]]:
         """A layer's terms with what each is called, and what it counts."""

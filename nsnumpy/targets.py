@@ -6,16 +6,18 @@ them per position, so that an image of any size can be compared with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .backend import Array, asarray, to_host
-from .losses import STYLE_STATISTICS, LayerTerm, Sums
-from .positions import LEAST, Region, area_mean, check_mask, pooled
-from .vgg import VGG, Visit
+from .conventions import mean_square
+from .losses import STYLE_STATISTICS, Gram, LayerTerm, Sums
+from .positions import Region, area_mean, check_mask, pooled
+from .vgg import VGG
 from .workers import Scratch, Workers
 
 
@@ -25,6 +27,11 @@ class ContentTarget:
 
     features: dict[str, Array] = field(repr=False)
     shape: tuple[int, int, int]
+
+    def extent(self, name: str) -> tuple[int, float]:
+        """How many numbers a layer's features are, and the mean of their squares."""
+        P = self.features[name]
+        return P.size, mean_square(P)
 
 
 @dataclass(frozen=True)
@@ -57,12 +64,31 @@ class StyleTarget:
 def content_target(vgg: VGG, picture: Array, layers: Iterable[str]) -> ContentTarget:
     """Of a picture ``(H, W, 3)``, RGB in [0, 1]; ValueError if it is too small, or a layer is unknown."""
     features: dict[str, Array] = {}
-    _see(vgg, "content", picture, layers, features.__setitem__)
+    with _named("content"):
+        vgg.forward(asarray(picture, vgg.xp, vgg.dtype), layers, features.__setitem__, keep=False)
     return ContentTarget(features, picture.shape)
 
 
+def picture_sums(
+    vgg: VGG, picture: Array, layers: Iterable[str], kind: type[Gram], mask: Array | None = None
+) -> dict[str, Sums]:
+    """What a style's statistics are of a picture ``(H, W, 3)``, or of the part of it that a mask ``(H, W)`` says."""
+    sums: dict[str, Sums] = {}
+
+    def visit(name: str, A: Array) -> None:
+        w = None if mask is None else asarray(pooled(mask[..., None], A.shape[:2]), vgg.xp, vgg.dtype)
+        (sums[name],) = measure([kind(w=w)], A, vgg.workers)
+
+    vgg.forward(asarray(picture, vgg.xp, vgg.dtype), layers, visit, keep=False)
+    return sums
+
+
 def style_target(
-    vgg: VGG, pictures: Array | Sequence[Sequence[Any]], layers: Iterable[str], statistics: str = "gram"
+    vgg: VGG,
+    pictures: Array | Sequence[Sequence[Any]],
+    layers: Iterable[str],
+    statistics: str = "gram",
+    sums_of: Callable[..., dict[str, Sums]] = picture_sums,
 ) -> StyleTarget:
     """Of one picture ``(H_a, W_a, 3)``, RGB in [0, 1], or of several.
 
@@ -75,6 +101,8 @@ def style_target(
         over the style picture: which part of it is the style.
     layers : names
     statistics : a name in `losses.STYLE_STATISTICS`
+    sums_of : function
+        `picture_sums`, or what makes the same otherwise.
 
     Raises
     ------
@@ -92,20 +120,10 @@ def style_target(
     made: list[tuple[dict[str, Sums], float]] = []
     regions: list[Region | None] = []
     for picture, weight, region, own in ((*of_picture, None, None)[:4] for of_picture in given):
-        mask = None if own is None else area_mean(check_mask(own), picture.shape[:2])[..., None]
-        described: dict[str, Sums] = {}
-
-        def visit(name: str, A: Array, described: dict[str, Sums] = described, mask: Any = mask) -> None:
-            w = None if mask is None else pooled(mask, A.shape[:2]).reshape(-1)
-            if w is not None and w.sum() < LEAST:
-                described[name] = ()
-                return
-            term = kind(w=None if w is None else asarray(w, vgg.xp, vgg.dtype))
-            (sums,) = measure([term], A, vgg.workers)
-            described[name] = term.describe(sums)
-
-        _see(vgg, "style", picture, layers, visit)
-        made.append((described, float(weight)))
+        mask = None if own is None else area_mean(check_mask(own), picture.shape[:2])
+        with _named("style"):
+            sums = sums_of(vgg, picture, layers, kind, mask)
+        made.append(({name: kind().describe(of_layer) for name, of_layer in sums.items()}, float(weight)))
         regions.append(_region(region, regions))
     return StyleTarget(statistics, tuple(made), tuple(regions))
 
@@ -138,8 +156,10 @@ def measure(terms: Sequence[LayerTerm], F: Array, workers: Workers) -> list[Sums
     return [tuple(map(sum, zip(*of_term, strict=True))) for of_term in zip(*parts, strict=True)]
 
 
-def _see(vgg: VGG, name: str, picture: Array, layers: Iterable[str], visit: Visit) -> None:
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """A ValueError says which picture it is about."""
     try:
-        vgg.forward(asarray(picture, vgg.xp, vgg.dtype), layers, visit, keep=False)
+        yield
     except ValueError as error:
         raise ValueError(f"{name} picture: {error}") from error

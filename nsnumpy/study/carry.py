@@ -13,7 +13,7 @@ import numpy as np
 
 from ..architecture import Network, check_size, layer_shape
 from ..backend import Array
-from ..conventions import convention_of
+from ..conventions import convention_of, mean_square
 from ..objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, layer_weights
 from ..targets import content_target, style_target
 from ..vgg import VGG
@@ -78,7 +78,7 @@ def convention_factors(
     for name in conventions:
         convention = convention_of(name)
         w = {kind: layer_weights(given, name) for kind, given in (("content", content_layers), ("style", style_layers))}
-        factors[name] = {f"content/{n}": w["content"][n] * convention.content(P[n]) for n in P}
+        factors[name] = {f"content/{n}": w["content"][n] * convention.content(P[n].size, mean_square(P[n])) for n in P}
         for n in A:
             M = shapes[n][0] * shapes[n][1]
             factors[name][f"style/{n}"] = w["style"][n] * convention.style(A[n]) * convention.style_at(M, shape)
