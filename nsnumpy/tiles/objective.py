@@ -21,6 +21,7 @@ from ..architecture import check_size, layer_shape
 from ..backend import Array, asarray, get_xp, to_floats
 from ..losses import STYLE_STATISTICS, Gram, LayerTerm, Sums, sum_of_squares, tv_loss
 from ..objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, Objective, layer_weights
+from ..ops import Border
 from ..positions import Region
 from ..targets import ContentTarget, StyleTarget, style_target
 from ..vgg import VGG
@@ -66,6 +67,8 @@ class TiledObjective(Objective):
         As `Objective`, and if tile is less than 1.
     """
 
+    tiled = True
+
     def __init__(
         self,
         vgg: VGG,
@@ -110,16 +113,6 @@ class TiledObjective(Objective):
         )
         self._of_tiles = [] if target is None else target.of_tiles
 
-    def _grid(self, vgg: VGG, shape: Sequence[int]) -> Grid:
-        return Grid((shape[0], shape[1]), self.tile, vgg.architecture, vgg.resolve(self._grid_layers), vgg.border)
-
-    def _parts(self, regions: Sequence[Region], shape: tuple[int, int]) -> np.ndarray:
-        self._masks = super()._parts(regions, shape)
-        return self._masks
-
-    def _weights(self, w: np.ndarray) -> None:
-        return None  # the tiles have them
-
     def _evaluate(self, x: Array) -> tuple[dict[str, Any], dict[str, Any], Array]:
         check_size(self.vgg.architecture, self._layers, x.shape)
         self._fit(x.shape)
@@ -131,7 +124,8 @@ class TiledObjective(Objective):
         def solve(sums: Mapping[str, Sums]) -> None:
             for label, of_term in sums.items():
                 term, scale = solvers[label]
-                *solved[label], solutions[label] = term.solve(of_term, scale)
+                value, square, solutions[label] = term.solve(of_term, scale)
+                solved[label] = value, square
 
         def jobs() -> Iterator[tuple[Any, ...]]:
             for tile in grid.tiles:
@@ -167,7 +161,7 @@ class TiledObjective(Objective):
         return self._masks
 
     def _weights(self, w: np.ndarray) -> None:
-        return None  # each tile has its own
+        return None  # the tiles have them
 
     def _asked(self, grid: Grid, shape: Sequence[int]) -> tuple[Asked, dict[str, tuple[LayerTerm, float]]]:
         """What is asked of the tiles, and each term of the whole picture, by its label, with what it counts."""
@@ -206,7 +200,7 @@ class TiledObjective(Objective):
             w = self.tv * self._convention.tv(x.shape)
             value = square = 0.0
             for rows in _bands(x.shape):
-                of_band, gradient = _band_variation(x, rows, (self.vgg.border[0] == "wrap", self.vgg.border[1] == "wrap"))
+                of_band, gradient = _band_variation(x, rows, self.vgg.border)
                 value, square = value + of_band, square + to_floats(sum_of_squares(gradient))[0]
                 gx[rows] += w * gradient.astype(dtype, copy=False)
             values["tv"], squares["tv"] = w * value, w * (w * square)
@@ -215,6 +209,24 @@ class TiledObjective(Objective):
             value, square = to_floats(value, sum_of_squares(gradient))
             values[label], squares[label] = w * value, w * (w * square)
             gx += w * asarray(gradient, xp, dtype)
+
+
+def objective_of(
+    vgg: VGG,
+    shape: tuple[int, int],
+    tile: int | None = None,
+    *,
+    keep: bool = True,
+    executor: Executor | None = None,
+    **given: Any,
+) -> Objective:
+    """The objective of images of this (H, W): a `TiledObjective` where they are larger than a tile, and whole else.
+
+    The parameters are theirs; tile None is for as a whole.
+    """
+    if tile is None or max(shape) <= tile:
+        return Objective(vgg, **given)
+    return TiledObjective(vgg, tile=tile, keep=keep, executor=executor, **given)
 
 
 def tiled_content(vgg: VGG, grid: Grid, picture: Array, layers: Sequence[str], keep: bool) -> TiledContent:
@@ -262,16 +274,16 @@ def _bands(shape: Sequence[int]) -> Iterator[slice]:
         yield slice(first, min(first + rows, shape[0]))
 
 
-def _band_variation(x: Array, rows: slice, wraps: tuple[bool, bool]) -> tuple[float, Array]:
+def _band_variation(x: Array, rows: slice, border: Border) -> tuple[float, Array]:
     """`tv_loss` of the whole picture, as far as these rows have part in it: the sum of their differences, each from the
     row above counting as that one's; and the gradient with respect to them."""
-    height, sideways = len(x), (False, wraps[1])
+    height, wraps, sideways = len(x), border[0] == "wrap", (False, border[1] == "wrap")
     above, below = (range(rows.start - 1, rows.start), range(rows.stop, rows.stop + 1))
-    around = [n % height for n in (*above, *range(rows.start, rows.stop), *below) if wraps[0] or 0 <= n < height]
-    seen = x[around] if wraps[0] else x[around[0] : around[-1] + 1]
-    first = len(around) - (rows.stop - rows.start) - (wraps[0] or rows.stop < height)
+    around = [n % height for n in (*above, *range(rows.start, rows.stop), *below) if wraps or 0 <= n < height]
+    seen = x[around] if wraps else x[around[0] : around[-1] + 1]
+    first = len(around) - (rows.stop - rows.start) - (wraps or rows.stop < height)
     _, gradient = tv_loss(seen, sideways)
     value, _ = tv_loss(seen[first:], sideways)
-    if wraps[0] or rows.stop < height:
+    if wraps or rows.stop < height:
         value = value - tv_loss(seen[-1:], sideways)[0]  # the row below has its own from side to side
     return to_floats(value)[0], gradient[first : first + rows.stop - rows.start]
