@@ -22,6 +22,7 @@ from .study.figure.figure import Figure, content_figure, style_figure, tradeoff_
 from .study.layers import LayerRow, layer_table
 from .study.report.log import LogError, read_log, write_log_report, write_plot
 from .study.report.report import Frames, ReportError, write_report
+from .tiles.objective import TiledObjective
 from .use_cases import blend, reconstruct, texture, transfer
 from .vgg import VGG
 
@@ -46,6 +47,7 @@ __all__ = [
     "Run",
     "Settings",
     "StyleTargets",
+    "TiledObjective",
     "WeightFile",
     "WeightFileError",
     "__version__",

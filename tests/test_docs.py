@@ -90,7 +90,7 @@ def test_its_commands_parse(page):
 
 GUIDES = [
     README,
-    *(page for page in DOCS if page.stem in ("choosing", "conventions", "gpu", "regions", "runs", "weights")),
+    *(page for page in DOCS if page.stem in ("choosing", "conventions", "gpu", "large", "regions", "runs", "weights")),
 ]
 """Pages whose commands are for the reader's own pictures and networks, and for larger ones than a test has time for."""
 
@@ -112,7 +112,7 @@ MADE_SMALL = {
     "texture": "--size 48 --iterations 2 --threads 1",
     "reconstruct": "--size 48 --iterations 2 --threads 1",
     "figure": "--size 48 --iterations 2 --threads 1 --layers conv1_1,conv2_1",
-    "plan": "--threads 1",
+    "plan": "--size 96 --threads 1",
     "blend": "--size 48 --iterations 2 --threads 1 --steps 2",
 }
 """What is put after the guides' commands."""
