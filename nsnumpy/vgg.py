@@ -248,7 +248,7 @@ class VGG:
     @contextlib.contextmanager
     def _products(self) -> Iterator[None]:
         """How matrix products are made during a pass."""
-        with one_blas_thread, tf32_products(self.xp) if self.tf32 else contextlib.nullcontext():
+        with one_blas_thread, tf32_products() if self.tf32 else contextlib.nullcontext():
             yield
 
     def _way(self, step: Step) -> Any:

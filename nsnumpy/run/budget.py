@@ -252,7 +252,7 @@ def measured_rates(device: str, threads: int, tf32: bool = False) -> Rates:
         seconds = math.inf
         for _ in range(3):
             start = time.perf_counter()
-            with tf32_products(xp) if tf32 else contextlib.nullcontext():
+            with tf32_products() if tf32 else contextlib.nullcontext():
                 for _ in range(repeats):
                     y, signs = winograd_relu_forward(x, U, bias, workers)
                     gx = winograd_relu_backward(y, U, signs, (height, width), workers)

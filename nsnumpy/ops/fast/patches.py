@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...backend import Array, get_xp
+from ...backend import Array, get_xp, matmul
 from ...workers import Scratch, Workers
 from ..border import ZERO, Border, pad, pad_adjoint
 
@@ -93,7 +93,7 @@ def patches_relu_backward(
             add(F.reshape(-1, len(bias)), at, gF.reshape(-1, len(bias)), scratch)
         xp.multiply(gF, F > 0, out=gF)
         patches = scratch.empty("patches", (len(kernel) - 1, stop - start, width), x)
-        xp.matmul(kernel[:-1], gF.reshape(-1, len(bias)).T, out=patches.reshape(len(patches), -1))
+        matmul(kernel[:-1], gF.reshape(-1, len(bias)).T, out=patches.reshape(len(patches), -1))
         return _scatter(patches.reshape(3, 3, channels, stop - start, width))
 
     jobs = _blocks((len(images), height, width), kernel, workers)
@@ -133,7 +133,7 @@ def _features(padded: Array, kernel: Array, y: Array, scratch: Scratch) -> Array
     for i in range(3):
         for j in range(3):
             taps[i, j] = padded[i : i + rows, j : j + width].transpose(2, 0, 1)
-    xp.matmul(patches.reshape(len(kernel), -1).T, kernel, out=y.reshape(-1, kernel.shape[1]))
+    matmul(patches.reshape(len(kernel), -1).T, kernel, out=y.reshape(-1, kernel.shape[1]))
     return xp.maximum(y, scratch.zeros(y.shape, padded), out=y)  # NumPy is slower with the scalar 0
 
 
