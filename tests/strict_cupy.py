@@ -218,7 +218,7 @@ def _run(module: _Module, name: str, function: Callable, args: tuple, kwargs: di
     short = name.rpartition(".")[2]
     written = short not in _MAY_RETURN_IT and any(result is array for array in arrays)  # the `out` that was given
     if short not in _NO_WORK and (written or _is_new(result, arrays)):
-        module.work.count(name, [*arrays, *([result] if isinstance(result, np.ndarray) else [])])
+        module.work.count(name, [*arrays, *([result] if isinstance(result, (np.ndarray, np.generic)) else [])])
     return _wrap(module, result, known)
 
 

@@ -5,6 +5,7 @@ The ops, the network, the objective and the use cases run on it in their own tes
 
 import itertools
 import json
+import re
 import sys
 import time
 
@@ -18,6 +19,7 @@ from nsnumpy.backend import DeviceError, asarray, matmul, to_host
 from nsnumpy.cli.main import main
 from nsnumpy.files.random_network import random_weights
 from nsnumpy.ops import ZERO
+from nsnumpy.ops.fast import first
 from nsnumpy.ops.fast.device import source
 from nsnumpy.run import budget
 
@@ -131,9 +133,36 @@ def test_the_kernels_compile(missing):
     for dtype in ("float32", "float64"):
         for architecture in ("compute_75", "compute_100"):
             options = ("--std=c++14", f"--gpu-architecture={architecture}")
-            assert nvrtc.compile_kernels(compiler, source(dtype), *options) == ""
+            for code in (source(dtype), first.source(dtype, 3)):
+                assert nvrtc.compile_kernels(compiler, code, *options) == ""
     with pytest.raises(RuntimeError, match="error"):
         nvrtc.compile_kernels(compiler, source("float32").replace("int rows", "int lines"))
+    for code in (source("float32"), first.source("float32", 3)):  # and with all of their numbers in registers
+        log = nvrtc.compile_kernels(compiler, code, "--gpu-architecture=sm_90", "--ptxas-options=-v")
+        assert set(re.findall(r"\d+ bytes (?:stack frame|spill \w+)", log)) == {
+            "0 bytes stack frame", "0 bytes spill stores", "0 bytes spill loads"
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("border", [("zero", "zero"), ("reflect", "wrap")])
+def test_the_first_layer_is_three_launches(stand_in, tiny_vgg, picture, border):
+    way, x = tiny_vgg(stand_in, dtype="float32").layers["conv1_1"], asarray(picture(40, 33), stand_in, "float32")
+    stand_in.work.reset()
+    y, kept = way.forward(x, False, border)
+    assert stand_in.work.launches == {"first": 1}
+    way.backward(y, kept, False, border)
+    assert stand_in.work.launches == {"first": 2, "first_adjoint": 1}
+    way.backward(None, kept, False, border, lambda F, at, out, scratch: None)
+    assert stand_in.work.launches == {"first": 3, "first_adjoint": 2}
+
+
+def test_an_evaluation_makes_its_products_by_one_function(stand_in, objective, picture):
+    """And none by CuPy's own, which may reduce the precision."""
+    x = asarray(picture(40, 33, 2), stand_in, "float32")
+    stand_in.work.reset()
+    objective(x)
+    assert stand_in.work.launches["gemm"] > 30
+    assert not stand_in.work.launches.keys() & {"matmul", "dot", "vdot", "inner", "tensordot"}
 
 
 def test_tf32_holds_during_both_passes_and_no_longer(stand_in, tiny_weights, picture):

@@ -107,7 +107,10 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
             picture = math.prod(size) * 3 * network.itemsize
             seen = _forward(walk(asked, size), set(), picture, keep=False)
             evaluation = max(evaluation, 2 * picture + seen)  # and its preprocessed copy
-    scratch = max(_scratch(walk(layers, size), workers.threads) for size in (run.size, run.style) if size)
+    passes = [passed]
+    if run.style:  # only a forward, whose first layer needs none on a GPU
+        passes.append([at for at in walk(layers, run.style) if not (on_device and at.way.makes_again)])
+    scratch = max(_scratch(each, workers.threads) for each in passes)
     scratch = scratch * network.itemsize + (_CUBLAS_BYTES if on_device else 0)
     given = 0 if on_device else sum(9 * c * n for c, n in _widths(network)) * network.itemsize
     weights = given + sum(

@@ -335,7 +335,10 @@ class Run:
             when = f" ({self._when()})" if isinstance(error, FloatingPointError) else f" {self._when()}"
             return Ending.by(error, when + self._where())
         if self._image is None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # it knows this frame, and so all the memory that the run holds
         size = self.scales[len(self._counts)]["result"] or "full"
         return Ending.by(error, f", before the first iterate at {size} pixels")
 
