@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, device_errors, to_floats
+from .backend import Array, device_errors, on_host, to_floats
 from .descent import SGD, Adam, project
-from .lbfgs import LBFGS, MEMORY, Bounds, Function
+from .lbfgs import LBFGS, MEMORY, Function
 from .lbfgsb import LBFGSB, load_scipy
 from .losses import sum_of_squares
+from .pairs import Bounds
 from .workers import one_blas_thread
 
 OPTIMIZERS = ("lbfgs-device", "scipy", "sgd", "adam")
@@ -327,7 +328,10 @@ class Descent:
         at = self._at
         loss = at.loss * at.unit if isinstance(at, LBFGS) else at.loss  # L-BFGS keeps it in units of its own
         self.iterations += 1
-        step = 0.0 if self._last is None else to_floats(sum_of_squares(at.x - self._last))[0] ** 0.5
+        if isinstance(at, LBFGS) and not on_host(at.x):
+            step = at.length  # which it knows, and a GPU need not be waited for
+        else:
+            step = 0.0 if self._last is None else to_floats(sum_of_squares(at.x - self._last))[0] ** 0.5
         self._last = at.x
         if loss < self.lowest:
             self.best, self.lowest = at.x, loss

@@ -76,11 +76,39 @@ def test_lbfgs_fetches_a_few_numbers_an_iteration_however_many_pairs_it_has(stan
         callback=lambda _: counts.append((stand_in.transfers.to_host, objective.evaluations)),
     )
     for (before, evaluations), (after, more) in itertools.pairwise(counts):
-        # per evaluation the loss and the slope; per iteration the gradient's size, the first slope, the new pair's
-        # curvature, that of all pairs together, and the length of the step
-        assert after - before <= 2 * (more - evaluations) + 5
+        # per evaluation the loss, and what the line search wants to know; per iteration the products of all pairs
+        assert after - before == 2 * (more - evaluations) + 1
     assert len(counts) == 17
-    assert stand_in.transfers.to_device == 0
+    assert stand_in.transfers.to_device == 16  # their coefficients in the direction
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), None])
+def test_lbfgs_launches_little_however_many_pairs_it_has(stand_in, objective, picture, bounds):
+    """At most 40 launches and two waits an iteration, without what the evaluation does."""
+    x = asarray(picture(40, 33, 2), stand_in, "float32")
+    work, transfers, others = stand_in.work, stand_in.transfers, [0, 0]
+
+    def now():
+        return work.launches.total(), transfers.to_host
+
+    def evaluate(x):
+        before = now()
+        result = objective(x)
+        others[:] = (n + after - at for n, after, at in zip(others, now(), before, strict=True))
+        return result
+
+    counts = []
+
+    def count(_):
+        counts.append([n - other for n, other in zip(now(), others, strict=True)] + [objective.evaluations])
+
+    ns.minimize(evaluate, x, method="lbfgs-device", iterations=18, bounds=bounds, callback=count)
+    steps = [[b - a for a, b in zip(*pair, strict=True)] for pair in itertools.pairwise(counts)]
+    single = [(launches, waits) for launches, waits, evaluations in steps if evaluations == 1]
+    assert len(single) > 12
+    assert max(launches for launches, _ in single) <= 40
+    assert {waits for _, waits in single} == {2}
+    assert single[1] == single[-1]  # with two pairs, and with fifteen
 
 
 def test_a_run_on_the_device_is_the_run_on_the_host(gpu, weights, picture):

@@ -8,8 +8,9 @@ import scipy.optimize
 
 from nsnumpy import minimize
 from nsnumpy.backend import to_floats, to_host
-from nsnumpy.lbfgs import LBFGS, Pairs, _slope
+from nsnumpy.lbfgs import LBFGS
 from nsnumpy.optimize import OPTIMIZERS, Descent, canonical_optimizer
+from nsnumpy.pairs import Pairs, _slope
 
 QUASI_NEWTON = ("lbfgs-device", "scipy")
 

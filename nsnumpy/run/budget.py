@@ -19,6 +19,7 @@ from ..backend import device_namespace, tf32_products, to_floats
 from ..convolution import POOLS, Layer, Takes, way_of
 from ..lbfgs import MEMORY
 from ..ops import winograd_relu_backward, winograd_relu_forward, winograd_weight
+from ..pairs import STACKED_BYTES
 from ..workers import DEVICE_BLOCK_BYTES, Workers
 
 _CUBLAS_BYTES = 32 << 20  # its workspace on the largest cards, by its documentation; 4 MiB on others
@@ -124,12 +125,15 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
         "sgd": 6 * network.itemsize,
         "adam": 9 * network.itemsize,
     }
+    numbers = math.prod(run.size) * run.channels
+    pairs_and_gradient = (2 * MEMORY["lbfgs-device"] + 1) * numbers * network.itemsize
+    stacked = min(pairs_and_gradient, STACKED_BYTES) if on_device and run.optimizer == "lbfgs-device" else 0
     return {
         "weights": weights,
         "scratch": scratch,
         "targets": targets,
         "features": evaluation,
-        "optimizer": vectors[run.optimizer] * math.prod(run.size) * run.channels,
+        "optimizer": vectors[run.optimizer] * numbers + stacked,
     }
 
 
