@@ -73,6 +73,8 @@ class LBFGS:
         Of the last step.
     reach : float
         How far the next step along the gradient itself may move a pixel.
+    rounding : float, or None
+        Of f, relative, where it is coarser than x's: the line search does not take it for a rise.
     """
 
     x: Array
@@ -86,25 +88,27 @@ class LBFGS:
     idle: int = 0
     length: float = 0.0
     reach: float = REACH
+    rounding: float | None = None
 
     @classmethod
-    def begin(cls, f: Function, x: Array, *, bounds: Bounds, memory: int) -> LBFGS:
+    def begin(cls, f: Function, x: Array, *, bounds: Bounds, memory: int, rounding: float | None = None) -> LBFGS:
         """At x, which lies within the bounds; evaluates f there."""
         loss, gradient, *details = f(x)
         unit = largest_element(gradient)
-        return cls(x, loss / unit, gradient / unit, unit, Pairs.beside(x, memory), bounds, loss / unit, details)
+        pairs, scaled = Pairs.beside(x, memory), loss / unit
+        return cls(x, scaled, gradient / unit, unit, pairs, bounds, scaled, details, rounding=rounding)
 
     @classmethod
-    def restore(cls, state: Mapping[str, Any], *, bounds: Bounds, memory: int) -> LBFGS:
+    def restore(cls, state: Mapping[str, Any], *, bounds: Bounds, memory: int, rounding: float | None = None) -> LBFGS:
         """As it was when `state` was taken."""
         state = dict(state)
         kept = (state.pop(name) for name in ("steps", "changes", "curvatures"))
         pairs = Pairs.beside(state["x"], memory).restored(*kept)
-        return cls(**state, pairs=pairs, bounds=bounds)
+        return cls(**state, pairs=pairs, bounds=bounds, rounding=rounding)
 
     def renewed(self, f: Function) -> LBFGS:
         """At the same x for another f, of which the pairs say nothing."""
-        return LBFGS.begin(f, self.x, bounds=self.bounds, memory=self.pairs.memory)
+        return LBFGS.begin(f, self.x, bounds=self.bounds, memory=self.pairs.memory, rounding=self.rounding)
 
     def state(self) -> dict[str, Any]:
         """Numbers, arrays and lists of arrays, from which `restore` makes the same again; nothing is copied."""
@@ -118,7 +122,7 @@ class LBFGS:
             loss, gradient, *details = f(x)
             return loss / self.unit, gradient / self.unit, details
 
-        if self.idle == IDLE:
+        if self.idle >= IDLE and self.rounding is None:  # of what is coarser, the lowest was the luckiest
             return f"for {IDLE} iterations the loss has changed by no more than its rounding"
         x, gradient, bounds, pairs = self.x, self.gradient, self.bounds, self.pairs
         largest, free = pairs.survey(x, gradient, bounds)
@@ -134,7 +138,7 @@ class LBFGS:
             else:
                 first = self.reach / largest
                 self.reach *= 2
-            found = _search(scaled, start, direction, first, bounds, pairs) if start.slope < 0 else None
+            found = _search(scaled, start, direction, first, bounds, pairs, self.rounding) if start.slope < 0 else None
             if found or not len(pairs):
                 break
             pairs.clear()  # and once more, along the gradient itself
@@ -152,19 +156,29 @@ def largest_element(gradient: Array) -> float:
     return to_floats(abs(gradient).max())[0] or 1.0
 
 
-def _search(f: Function, start: Point, direction: Array, t: float, bounds: Bounds, pairs: Pairs) -> Point | None:
+def _search(
+    f: Function,
+    start: Point,
+    direction: Array,
+    t: float,
+    bounds: Bounds,
+    pairs: Pairs,
+    rounding: float | None = None,
+) -> Point | None:
     """A point on the path, no farther than t, that satisfies the strong Wolfe conditions; failing that, the lowest one
     seen; or None.
 
     The first trial, t itself, need not satisfy the one about curvature if it goes downhill there: the next step goes on
     from it, in a better direction. Otherwise the bracket (low, high) holds such a point [1]. The conditions are relaxed
-    by what rounding does to f: near the minimum in float32 they could not be told otherwise.
+    by what rounding does to f, `rounding` or x's own: near the minimum in float32 they could not be told otherwise.
+    Only x's own ends the search, so that one with coarser products (TF32) does not end a run that could go on.
     """
     xp = get_xp(direction)
     low, high = start, None  # high: once the first trial was not taken
     best: Point | None = None
     failure: FloatingPointError | None = None
     noise = _noise(start.loss, direction)
+    doubt = noise if rounding is None else 4 * rounding * abs(start.loss)
     for _ in range(MOST_TRIALS):
         x = start.x + t * direction
         if bounds is not None:
@@ -181,7 +195,7 @@ def _search(f: Function, start: Point, direction: Array, t: float, bounds: Bound
             point = Point(t, x, loss, gradient, slope, details, products)
             if point.loss < start.loss and (best is None or point.loss < best.loss):
                 best = point
-            if point.loss > start.loss + DECREASE * t * start.slope + noise or point.loss > low.loss + noise:
+            if point.loss > start.loss + DECREASE * t * start.slope + doubt or point.loss > low.loss + doubt:
                 high = point
             elif abs(slope) <= -CURVATURE * start.slope or (high is None and slope < 0):
                 return point

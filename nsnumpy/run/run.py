@@ -292,6 +292,7 @@ class Run:
             lr=s.lr,
             momentum=s.momentum,
             memory=None,
+            rounding=self.vgg.rounding,
             resume=(taken := self._taken(number)),
         )
         if taken and self._changed:  # since it was kept
