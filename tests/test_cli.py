@@ -21,6 +21,7 @@ from nsnumpy import Settings, WeightFile, load_image, read_settings, write_weigh
 from nsnumpy.cli.main import main, parser
 from nsnumpy.cli.remembered import filled
 from nsnumpy.cli.watch import watching
+from nsnumpy.files.rows import write_png
 from nsnumpy.files.writing import locked
 from nsnumpy.losses import STYLE_STATISTICS
 from nsnumpy.variable import VARIABLES
@@ -272,10 +273,10 @@ def test_out_of_memory_is_one_line(folder, capsys, monkeypatch):
 
 
 def test_a_disk_that_is_full_is_one_line(folder, capsys, monkeypatch):
-    def fail(self, file, *arguments, **options):
+    def fail(file, *arguments):
         raise OSError(28, "No space left on device", "out.png")
 
-    monkeypatch.setattr(Image.Image, "save", fail)
+    monkeypatch.setattr("nsnumpy.files.images.write_png", fail)
     status, _, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
     assert status == 1
     assert re.fullmatch(
@@ -329,13 +330,11 @@ def test_an_old_log_outlives_a_run_that_never_began(folder, capsys):
 
 
 def test_a_second_ctrl_c_does_not_lose_the_picture(folder, capsys, monkeypatch):
-    right = Image.Image.save
-
-    def save(self, *arguments, **options):
+    def write(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
-        right(self, *arguments, **options)
+        write_png(*arguments)
 
-    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr("nsnumpy.files.images.write_png", write)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     try:
         status, out, _ = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
