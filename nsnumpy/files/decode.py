@@ -115,11 +115,11 @@ def decode(
             check_pixels(image, picture, enough)
             image.info["cicp"] = coding(image.fp)
         shape = _upright_shape(image, image.getexif())
-        with _unlimited():  # Pillow looks at each of them
-            frames = getattr(image, "n_frames", 1)
         reduce(image, enough)
         check_pixels(image, picture, enough)
-        image.load()
+        with unlimited():
+            frames = getattr(image, "n_frames", 1)
+            image.load()
         if frames > 1:
             warnings.warn(f"{picture}: the first of its {frames} pictures is taken", stacklevel=2)
             return _normalise(image.copy(), picture, ground), shape  # which does not look into the file again
@@ -139,7 +139,7 @@ def opening(picture: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
             formats = (*READABLE, _heif(picture))
         file = _once(path)
         try:
-            with _unlimited():
+            with unlimited():
                 opened = Image.open(file, formats=formats)
         except UnidentifiedImageError:
             if what := unread_tiff(file):
@@ -150,7 +150,7 @@ def opening(picture: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
 
 
 @contextmanager
-def _unlimited() -> Iterator[None]:
+def unlimited() -> Iterator[None]:
     """Pillow opens pictures of any size meanwhile."""
     with _limit:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from .decode import PIXEL_BYTES, SAMPLE_PREFIX, PictureError, check_pixels, decode, header, opening
+from .decode import PIXEL_BYTES, SAMPLE_PREFIX, PictureError, check_pixels, decode, header, opening, unlimited
 from .rows import bands, quantised, write_png, write_tiff
 from .texts import SETTINGS_KEY, comment, description, text_in
 from .writing import atomic_path, check_folder
@@ -300,7 +300,8 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     with opening(path) as image:
         if SETTINGS_KEY not in image.info:  # as it is in a PNG that another program wrote anew, at its end perhaps
             check_pixels(image, path, None)
-            image.load()
+            with unlimited():
+                image.load()
         text = text_in(image)
     try:
         return json.loads(text or "")
