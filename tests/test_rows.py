@@ -108,7 +108,7 @@ def test_every_value_of_a_tiff_comes_back(shape, depth, tiled, limit, monkeypatc
     write_tiff(file, image, depth, "what it says", limit)
     tags, pixels = decoded_tiff(file.getvalue())
     assert (322 in tags, file.getvalue()[2]) == (tiled, 43 if limit == 100 else 42)
-    assert b"".join(tags[270]) == b"what it says\0"
+    assert b"".join(tags[270]) == b"nsnumpy: what it says\0"
     assert np.array_equal(pixels, np.rint(image.clip(0, 1) * (2**depth - 1)))
     with Image.open(file) as read:
         assert np.array_equal(np.asarray(read), pixels if depth == 8 else pixels >> 8)

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from .decode import PIXEL_BYTES, SAMPLE_PREFIX, PictureError, check_pixels, decode, header, opening, unlimited
 from .rows import bands, quantised, write_png, write_tiff
-from .texts import SETTINGS_KEY, comment, description, text_in
+from .texts import SETTINGS_KEY, comment, text_in
 from .writing import atomic_path, check_folder
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -245,10 +245,7 @@ def save_image(
             _from_array(image).save(temporary, kind, **_LOSSY[kind], **exif)
             return
         with temporary.open("wb") as file:
-            if kind == "PNG":
-                write_png(file, image, depth, None if text is None else (SETTINGS_KEY, text))
-            else:
-                write_tiff(file, image, depth, None if text is None else description(text))
+            (write_png if kind == "PNG" else write_tiff)(file, image, depth, text)
 
 
 def png_bytes(image: np.ndarray) -> bytes:

@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from .texts import SETTINGS_KEY, description
+
 BAND = 1 << 17  # pixels that are converted at a time
 CLASSIC = 1 << 32  # bytes that a TIFF file can have, whose offsets are of 32 bits; BigTIFF's are of 64
 TILED, TILE = 4096, 256  # the side from which on a TIFF is in tiles, and theirs
@@ -31,7 +33,7 @@ def bands(image: np.ndarray, depth: int, multiple: int = 1) -> Iterator[np.ndarr
         yield quantised(image[top : top + rows], depth)
 
 
-def write_png(file: BinaryIO, image: np.ndarray, depth: int = 8, text: tuple[str, str] | None = None) -> None:
+def write_png(file: BinaryIO, image: np.ndarray, depth: int = 8, text: str | None = None) -> None:
     """Write a picture as a PNG; what it is written to need not be a file that can go back.
 
     Parameters
@@ -39,14 +41,15 @@ def write_png(file: BinaryIO, image: np.ndarray, depth: int = 8, text: tuple[str
     file : binary file
     image : array ``(H, W, 3)``, RGB; values outside [0, 1] are clipped
     depth : 8 or 16
-    text : (key, text), or None
+    text : str, or None
+        What `text_in` finds again.
 
     References: PNG specification, third edition, 5.3, 9.2 and 12.7 (which filter to choose).
     """
     height, width = image.shape[:2]
     file.write(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">2I5B", width, height, depth, 2, 0, 0, 0)))
-    if text:
-        file.write(_chunk(b"iTXt", text[0].encode("latin-1") + bytes(5) + text[1].encode()))
+    if text is not None:
+        file.write(_chunk(b"iTXt", SETTINGS_KEY.encode() + bytes(5) + text.encode()))
     packed = zlib.compressobj(6, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)  # 0.7 % more than 9 leaves, in half the time
     pixel = 3 * depth // 8
     waiting = bytearray()
@@ -102,7 +105,7 @@ def write_tiff(
     image : array ``(H, W, 3)``, RGB; values outside [0, 1] are clipped
     depth : 8 or 16
     text : str, or None
-        ASCII; the file's description.
+        ASCII; `text_in` finds it again.
     limit : int
         Bytes that a TIFF can have.
 
@@ -133,7 +136,7 @@ def write_tiff(
         277: (short, [3]), 284: (short, [1]), 317: (short, [2]),
     }  # fmt: skip
     if text is not None:
-        tags[270] = ascii_, text.encode("ascii") + b"\0"
+        tags[270] = ascii_, description(text).encode("ascii") + b"\0"
     if tiled:
         tags |= {322: (short, [TILE]), 323: (short, [TILE]), 324: (whole, offsets), 325: (whole, counts)}
     else:
