@@ -237,7 +237,7 @@ def save_image(
         If the folder does not exist, or the file cannot be written.
     """
     path = check_output(path, depth)
-    check_sides(path, image.shape[:2])
+    check_fits(path, image.shape[:2])
     kind, text = FORMATS[path.suffix.lower()], None if settings is None else json.dumps(settings)
     with atomic_path(path) as temporary:
         if kind in _LOSSY:
@@ -276,7 +276,7 @@ def check_output(path: str | os.PathLike[str], depth: int = 8) -> Path:
     return path
 
 
-def check_sides(path: Path, shape: tuple[int, int]) -> None:
+def check_fits(path: Path, shape: tuple[int, int]) -> None:
     """PictureError if the format of a name that `check_output` knows has not so many (rows, columns)."""
     most = MOST_PIXELS.get(FORMATS[path.suffix.lower()])
     if most is not None and max(shape) > most:

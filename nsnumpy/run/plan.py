@@ -135,7 +135,7 @@ def plan(
         )
 
     scales = scales_of(s, shapes)
-    _check_sides(
+    check_sides(
         s, scales[-1], shapes, minimum_size(network.architecture, network.resolve({*content_layers, *style_layers}))
     )
     runs = [run(scale) for scale in scales]
@@ -180,7 +180,7 @@ def _notes(scale: Scale, shapes: Mapping[str, tuple[int, int]], style_size: int 
     return notes
 
 
-def _check_sides(s: Settings, scale: Scale, shapes: Mapping[str, tuple[int, int]], least: int) -> None:
+def check_sides(s: Settings, scale: Scale, shapes: Mapping[str, tuple[int, int]], least: int) -> None:
     """ValueError that names the size to take if a picture, at this scale, is too small for the deepest layer."""
     result = s.size if isinstance(s.size, tuple) else next(iter(shapes.values()))
     for name, shape in {"result": result, **shapes}.items():
