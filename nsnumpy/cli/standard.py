@@ -37,9 +37,8 @@ def picture_stream(output: str) -> Iterator[int | None]:
         yield None
         return
     if sys.stdout is None or sys.stdout.isatty():
-        raise ValueError(
-            f"-o -: {_NAME} is {'closed' if sys.stdout is None else 'a terminal'}; send it somewhere, > FILE"
-        )
+        state = "closed" if sys.stdout is None else "a terminal"
+        raise ValueError(f"-o -: {_NAME} is {state}; send it into a file or a pipe")
     stream = sys.stdout.fileno()
     with contextlib.redirect_stdout(sys.stderr):
         yield stream

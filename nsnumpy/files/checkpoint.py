@@ -21,7 +21,7 @@ import numpy as np
 
 from ..backend import Array, asarray, to_host
 from ..optimize import canonical_optimizer
-from .hdf5 import open_hdf5, own_dataset, written_hdf5
+from .hdf5 import SIGNATURE, open_hdf5, own_dataset, written_hdf5
 from .writing import NotWrittenWarning, check_folder
 
 FORMAT, VERSION = "nsnumpy checkpoint", 1
@@ -190,6 +190,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; leave it out to begin anew")
     try:
+        with path.open("rb") as file:
+            if file.read(len(SIGNATURE)) != SIGNATURE:
+                raise CheckpointError(f"{path}: not a checkpoint of nsnumpy")
         with open_hdf5(path) as h5:
             if h5.attrs.get("format") != FORMAT:
                 raise CheckpointError(f"{path}: not a checkpoint of nsnumpy")

@@ -109,7 +109,7 @@ class Settings:
     """
 
     size: int | tuple[int, int] | None = _setting(
-        512, "long side in pixels, or own (in Python None), the picture's; WxH for textures alone"
+        512, "long side in pixels, or own, the picture's; WxH for textures alone"
     )
     scales: Sequence[int] | None = _setting(
         None,
