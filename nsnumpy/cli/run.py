@@ -252,10 +252,6 @@ def _check_files(arguments: argparse.Namespace) -> Path | None:
     kept: Path | None = arguments.checkpoint or arguments.resume
     if arguments.checkpoint_every != EVERY and not kept:
         raise ValueError("--checkpoint-every: no --checkpoint to write is named")
-    if arguments.log:
-        check_log(arguments.log)
-    if arguments.report:
-        check_report(arguments.report)
     named = [one for pictures in named_pictures(arguments).values() for one in pictures]
     masks = [one.region for one in named if one.region] if getattr(arguments, "mask", None) else map_files(arguments)
     read = [*(one.path for one in named), *masks, arguments.init, arguments.weights]
@@ -270,6 +266,10 @@ def _check_files(arguments: argparse.Namespace) -> Path | None:
     )
     if arguments.no_clobber:
         check_absent(written, numbered=output if arguments.save_every else None)
+    if arguments.log:
+        check_log(arguments.log)
+    if arguments.report:
+        check_report(arguments.report)
     if kept and anew:
         check_checkpoint(kept)
         if is_checkpoint(kept):
