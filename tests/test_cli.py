@@ -672,6 +672,7 @@ def test_a_report_replaces_a_report(folder, capsys):
         assert "run.html: the report" in out
 
 
+@pytest.mark.filterwarnings("always")
 def test_quiet_is_quiet(folder, capsys, monkeypatch):
     """No note of a picture, and none of a run that ended early, and well; but an error is told."""
     Image.fromarray(np.full((40, 52, 3), 128, np.uint8)).save("broken.png", icc_profile=b"none")
@@ -681,7 +682,7 @@ def test_quiet_is_quiet(folder, capsys, monkeypatch):
         f"transfer photo.png painting.jpg -o out.png {QUICK} --style-size 90",
     ):
         status, _, err = call(capsys, command)
-        assert (status, err.count("\n")) == (0, 1)
+        assert (status, err.count("\n")) == (0, 1), err
         assert call(capsys, f"{command} --quiet") == (0, "", "")
     Path("photos").mkdir()
     Path("broken.png").rename("photos/broken.png")

@@ -25,6 +25,7 @@ READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", *(("AVIF",) if f
 HEIF_SUFFIXES = (".heic", ".heif")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 PIXEL_BYTES = 4  # that Pillow keeps of an RGB image
+_ROWS = 64  # of a grey picture that are converted at a time
 _ORIENTATION_TAG = 0x0112  # of EXIF
 _PHOTOMETRIC_TAG = 0x0106  # of TIFF
 _SRGB_CODE = 1, 13  # of PNG's cICP
@@ -281,21 +282,20 @@ def _alpha(image: Image.Image) -> Image.Image | None:
 def _opaque(image: Image.Image, name: object, negative: bool) -> Image.Image:
     """The colours alone, in 8 bits: mode "L", "CMYK" or "RGB"; `negative` if 0 is white where Pillow does not mind."""
     # Pillow keeps grey pictures of more than 8 bits in modes whose plain conversion clips instead of scaling.
-    if image.mode.startswith("I"):
-        values = np.asarray(image) / np.float32(257)  # 65535 to 255
-    elif image.mode == "F":
-        values = np.asarray(image) * np.float32(255)
-    elif image.mode in ("1", "LA", "La"):
+    if image.mode in ("1", "LA", "La"):
         return image.convert("L")
-    elif image.mode in ("P", "PA", "RGBa"):
+    if image.mode in ("P", "PA", "RGBa"):
         return image.convert("RGBA").convert("RGB")
-    else:
+    if image.mode != "F" and not image.mode.startswith("I"):
         return image if image.mode in ("L", "CMYK", "RGB") else image.convert("RGB")
-    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255.5):
-        raise PictureError(f"{name}: grey values outside the 16-bit range or, in a float picture, outside [0, 1]")
-    if negative:
-        values = 255 - values
-    return Image.fromarray(np.rint(values).astype(np.uint8))
+    grey, factor = np.asarray(image), 255 if image.mode == "F" else 1 / 257  # 65535 to 255
+    made = np.empty(grey.shape, np.uint8)
+    for top in range(0, len(grey), _ROWS):
+        values = grey[top : top + _ROWS].astype(np.float64) * factor
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255.5):
+            raise PictureError(f"{name}: grey values outside the 16-bit range or, in a float picture, outside [0, 1]")
+        made[top : top + _ROWS] = np.rint(255 - values if negative else values)
+    return Image.fromarray(made)
 
 
 def _from_gamma(image: Image.Image, gamma: float) -> Image.Image:
