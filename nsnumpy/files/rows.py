@@ -147,7 +147,7 @@ def write_tiff(
 def _differences(part: np.ndarray) -> bytes:
     """Each value less that of the pixel before it in its row, little-endian."""
     part = part.astype(part.dtype.newbyteorder("<"))
-    part[:, 1:] -= part[:, :-1].copy()
+    part[:, 1:] -= part[:, :-1]  # NumPy minds that they overlap
     return part.tobytes()
 
 
