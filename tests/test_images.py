@@ -535,7 +535,7 @@ def test_what_is_not_read_of_a_tiff_is_said(tmp_path):
             load_image(tmp_path / f"{name}.tif")
         assert (
             str(raised.value)
-            == f"{tmp_path}/{name}.tif: a TIFF of {said} a pixel, which is not read; save it with 8 or 16"
+            == f"{tmp_path}/{name}.tif: a TIFF of {said} a pixel, which is not read; save it with 8 or 16 bits a value"
         )
     (tmp_path / "ok.tif").write_bytes(_tiff(16, 1, struct.pack("<3H", 65535, 0, 257 * 100)))
     assert load_image(tmp_path / "ok.tif")[0, 0] == pytest.approx([1, 0, 100 / 255])

@@ -144,7 +144,9 @@ def opening(picture: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
                 opened = Image.open(file, formats=formats)
         except UnidentifiedImageError:
             if what := unread_tiff(file):
-                raise PictureError(f"{picture}: a TIFF of {what}, which is not read; save it with 8 or 16") from None
+                raise PictureError(
+                    f"{picture}: a TIFF of {what}, which is not read; save it with 8 or 16 bits a value"
+                ) from None
             raise
         with opened as image:
             yield image
