@@ -14,7 +14,7 @@ import numpy as np
 
 from ..backend import DeviceError, device_errors
 from ..files.checkpoint import EVERY, Checkpoint, Keeper, check_checkpoint, is_checkpoint, read_checkpoint
-from ..files.images import check_output
+from ..files.images import check_fits, check_output
 from ..files.weight_sources import BUILTINS
 from ..files.writing import check_absent, check_distinct, check_folder, locked, uninterrupted
 from ..machine import peak_memory
@@ -23,6 +23,7 @@ from ..run.plan import plan
 from ..run.results import Result
 from ..run.run import Run
 from ..run.settings import INITS, USE_CASES, settings_of
+from ..study.report.log import check_log
 from ..study.report.report import Frames, check_report, write_report
 from ..vgg import VGG
 from .command import Parser, checking, examples, one_line, os_error, plural, say, tell
@@ -33,6 +34,7 @@ from .pictures import add_styles, named_pictures, open_pictures
 from .planned import does_not_fit, mend, planned_line, summary_line
 from .regions import add_regions, map_files
 from .remembered import filled, leave_open, to_remember
+from .standard import STANDARD, elsewhere, picture_stream, shown, write_picture
 from .watch import watching
 
 _SHOWN = {"content": "CONTENT", "style": "STYLE [STYLE ...]"}
@@ -126,6 +128,7 @@ def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
     )
     more.add_argument("--like", metavar="OUT", help="take the settings of a picture that was made before")
     command.add_argument("--report", metavar="FILE", type=Path, help="write a page about the run to FILE (.html)")
+    more.add_argument("--depth", type=int, choices=(8, 16), help="bits of a value in OUT, if png or tif (8)")
     more.add_argument("--no-clobber", action="store_true", help="replace no file that is there")
     more.add_argument("--force", action="store_true", help="run even if memory will not suffice")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -135,22 +138,27 @@ def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
 
 def _make(arguments: argparse.Namespace) -> int:
     """Run a use case under a progress bar, and write what it makes."""
-    with contextlib.ExitStack() as locks:
+    with contextlib.ExitStack() as held:
         with checking():
             resume = read_checkpoint(arguments.resume) if "resume" in arguments else None
             arguments = filled(arguments, resume)
             check_settings(arguments)
             folder = of_a_folder(arguments)
             kept = None if folder else _check_files(arguments)
+            stream = None if folder else held.enter_context(picture_stream(arguments.output))
             for path, doing in ((kept, "is kept there"), (arguments.log, "has its log there")):
                 if path:
-                    locks.enter_context(locked(path, doing))
-        return paint_folder(arguments) if folder else _make_checked(arguments, kept, resume)
+                    held.enter_context(locked(path, doing))
+        return paint_folder(arguments) if folder else _make_checked(arguments, kept, resume, stream)
 
 
-def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Checkpoint | None) -> int:
+def _make_checked(
+    arguments: argparse.Namespace, kept: Path | None, resume: Checkpoint | None, stream: int | None
+) -> int:
+    output = shown(arguments.output)
     with checking():
         given = Given.read(arguments)
+        _check_fits(arguments, given.size(arguments))
         planned = None if arguments.force and arguments.quiet else given.plan(arguments)
     if planned and not planned.fits and not arguments.force:
         _say(f"error: {does_not_fit(planned, arguments)}; or --force to try all the same")
@@ -174,43 +182,53 @@ def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Chec
         return 1
     result, vgg = made
     if result.interrupted and result.history[-1]["iteration"] == 0:
-        _say(f"{result.stopped}; there is nothing to keep yet, and {arguments.output} was not written")
+        _say(f"{result.stopped}; there is nothing to keep yet, and {output} was not written")
         return 128 + signal.SIGINT
     with uninterrupted():
         there = next((path for path in (kept, arguments.resume) if path and path.is_file()), None)
-        saved = _save(result, Path(arguments.output), there)
+        saved = _save(arguments, result, arguments.output, stream, there)
         if saved and not arguments.quiet:
-            tell(summary_line(arguments.output, result))
+            tell(summary_line(output, result))
         if tiled := _preview(arguments):
             across, down = arguments.preview
-            shown = _save(replace(result, image=np.tile(result.image, (down, across, 1))), tiled, None)
-            saved &= shown
-            if shown and not arguments.quiet:
+            many = replace(result, image=np.tile(result.image, (down, across, 1)))
+            saved &= (also := _save(arguments, many, str(tiled), None, None))
+            if also and not arguments.quiet:
                 tell(f"{tiled}: the tile, {across} x {down}")
-        if result.stopped:
+        if result.stopped and not (arguments.quiet and saved and not (result.failed or result.interrupted)):
             how = f": {mend(planned or given.plan(arguments), arguments)}" if result.out_of_memory else ""
-            holds = f"; {arguments.output} holds the best picture so far" if saved else ""
+            holds = f"; {output} holds the best picture so far" if saved else ""
             goes_on = f", and --resume {there} goes on" if there and result.interrupted else ""
             _say(f"{result.stopped}{how}{holds}{goes_on}")
     reported = 0 if frames is None else _report(arguments, given, result, vgg, frames)
     return 128 + signal.SIGINT if result.interrupted else reported or int(result.failed or not saved)
 
 
-def _save(result: Result, output: Path, there: Path | None) -> bool:
+def _save(arguments: argparse.Namespace, result: Result, output: str, stream: int | None, there: Path | None) -> bool:
     """Write it there, or where it can be; `there` is its checkpoint, if it has one."""
+    depth = arguments.depth or 8
     try:
-        result.save(output)
+        write_picture(output, stream, result.image, result.settings, depth)
         return True
     except OSError as error:
         wrong = os_error(error)
     goes_on = f", and --resume {there} makes it again" if there else ""
     try:
-        elsewhere = Path(tempfile.mkdtemp(prefix=f"{PROG}-")) / output.name
-        result.save(elsewhere)
-        _say(f"error: {wrong}; the picture is {elsewhere}{goes_on}")
+        other = Path(tempfile.mkdtemp(prefix=f"{PROG}-")) / elsewhere(output)
+        result.save(other, depth)
+        _say(f"error: {wrong}; the picture is {other}{goes_on}")
     except OSError as error:
         _say(f"error: {wrong}; nor could it be written elsewhere ({os_error(error)}){goes_on or '; it is lost'}")
     return False
+
+
+def _check_fits(arguments: argparse.Namespace, shape: tuple[int, int]) -> None:
+    """ValueError if the result is larger than its format can be, or the tile beside itself is."""
+    if arguments.output != STANDARD:
+        check_fits(Path(arguments.output), shape)
+    if tiled := _preview(arguments):
+        across, down = arguments.preview
+        check_fits(tiled, (shape[0] * down, shape[1] * across))
 
 
 def _preview(arguments: argparse.Namespace) -> Path | None:
@@ -223,16 +241,22 @@ def _preview(arguments: argparse.Namespace) -> Path | None:
     return output.with_stem(f"{output.stem}-{'x'.join(map(str, arguments.preview))}")
 
 
+def _check_output(arguments: argparse.Namespace) -> Path | None:
+    """The file to be written; None for standard output."""
+    if arguments.output != STANDARD:
+        return check_output(arguments.output, arguments.depth or 8)
+    for option, value in (("save-every", arguments.save_every), ("preview", getattr(arguments, "preview", None))):
+        if value:
+            raise ValueError(f"--{option}: names its pictures after OUT, which is standard output; name a file")
+    return None
+
+
 def _check_files(arguments: argparse.Namespace) -> Path | None:
     """The file to keep the run in, if any; ValueError or OSError if a file cannot be written, or is named twice."""
-    output = check_output(arguments.output)
+    output = _check_output(arguments)
     kept: Path | None = arguments.checkpoint or arguments.resume
     if arguments.checkpoint_every != EVERY and not kept:
         raise ValueError("--checkpoint-every: no --checkpoint to write is named")
-    if arguments.log:
-        check_folder(arguments.log)
-    if arguments.report:
-        check_report(arguments.report)
     named = [one for pictures in named_pictures(arguments).values() for one in pictures]
     masks = [one.region for one in named if one.region] if getattr(arguments, "mask", None) else map_files(arguments)
     read = [*(one.path for one in named), *masks, arguments.init, arguments.weights]
@@ -247,6 +271,10 @@ def _check_files(arguments: argparse.Namespace) -> Path | None:
     )
     if arguments.no_clobber:
         check_absent(written, numbered=output if arguments.save_every else None)
+    if arguments.log:
+        check_log(arguments.log)
+    if arguments.report:
+        check_report(arguments.report)
     if kept and anew:
         check_checkpoint(kept)
         if is_checkpoint(kept):
