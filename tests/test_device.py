@@ -441,7 +441,7 @@ def test_the_first_run_says_that_it_compiled(stand_in, weights, tmp_path, monkey
     monkeypatch.setenv("CUPY_CACHE_DIR", str(folder))
     for there in (False, True):
         assert run("-o", str(out), "--size", "40", "--weights", str(weights)) == 0
-        note = f"nsnumpy: note: the GPU's kernels were compiled, and are kept in {folder}: the next run starts sooner\n"
+        note = f"nsnumpy: note: the GPU's kernels were compiled, and are kept in {folder} for the next run\n"
         assert (note in capsys.readouterr().err) != there
         folder.mkdir(exist_ok=True)
 
