@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import DeviceError, device_errors
+from ..backend import DeviceError, device_errors, kernels_folder
 from ..files.checkpoint import EVERY, Checkpoint, Keeper, check_checkpoint, is_checkpoint, read_checkpoint
 from ..files.images import check_fits, check_output
 from ..files.weight_sources import BUILTINS
@@ -159,6 +159,7 @@ def _make_checked(
     with checking():
         given = Given.read(arguments)
         _check_fits(arguments, given.size(arguments))
+        fresh = arguments.device == "gpu" and not kernels_folder().exists()
         planned = None if arguments.force and arguments.quiet else given.plan(arguments)
     if planned and not planned.fits and not arguments.force:
         _say(f"error: {does_not_fit(planned, arguments)}; or --force to try all the same")
@@ -169,6 +170,8 @@ def _make_checked(
         tell(planned_line(planned))
         for note in planned.notes:
             _say(f"note: {note}")
+        if fresh:
+            _say(f"note: the GPU's kernels were compiled, and are kept in {kernels_folder()} for the next run")
         if resume:
             tell(f"{arguments.resume}: goes on after {plural(resume.iteration, 'iteration')}")
     frames = Frames() if arguments.report else None

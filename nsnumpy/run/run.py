@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import asarray, device_errors
+from ..backend import asarray, device_errors, empty_pool
 from ..files.checkpoint import EVERY, Checkpoint, Keeper, on_device, read_checkpoint
 from ..files.weights import load_vgg
 from ..objective import Objective
@@ -204,6 +204,7 @@ class Run:
             with device_errors():
                 while len(self._counts) < len(self.scales):
                     yield from self._steps_of_a_scale(identity)
+                    empty_pool(self.vgg.xp)
         except (KeyboardInterrupt, FloatingPointError, MemoryError) as error:
             self._ending = self._ended_by(error)
             raise
