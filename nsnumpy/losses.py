@@ -246,8 +246,10 @@ class Gram:
         return (F if w is None else w * F).sum(axis=0, dtype="float64") if self.MEAN else 0.0
 
     def describe(self, sums: Sums) -> Sums:
-        """What a style picture's sums are kept as: per position, so that a picture of any size can be compared; nothing,
-        ``()``, of no position."""
+        """What a style picture's sums are kept as: per position, so that a picture of any size can be compared.
+
+        Of no position it is nothing, ``()``.
+        """
         G, m, s = sums[:3]
         return () if s < LEAST else self._describe(G / s, m / s)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .architecture import canonical_layer, check_size, layer_shape
+from .architecture import canonical_layer, layer_shape
 from .backend import Array, asarray, get_xp, to_floats
 from .conventions import convention_of
 from .losses import STYLE_STATISTICS, Content, LayerTerm, sum_of_squares, tv_loss
@@ -104,6 +104,8 @@ class Objective:
         Of the last call; see `Evaluation`.
     evaluations : int
         Number of calls so far.
+    tiled : bool
+        Whether it is computed in tiles: see `tiles.objective`.
 
     Raises
     ------
@@ -111,6 +113,8 @@ class Objective:
         If there is neither content nor style, a layer or a name is unknown, or a picture is too small for its deepest
         layer.
     """
+
+    tiled = False
 
     def __init__(
         self,

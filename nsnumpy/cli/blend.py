@@ -25,7 +25,7 @@ from ..run.settings import INITS, USE_CASES, Settings, settings_of
 from ..study.blend import blend_sheet
 from ..use_cases import blend
 from .command import checking, examples, os_error, plural, say, tell
-from .options import PROG, add_settings, check_settings, settings_in, steps
+from .options import PROG, add_means, add_settings, check_settings, means_in, settings_in, steps
 from .planned import does_not_fit, planned_line, summary_line
 from .watch import counting
 
@@ -57,6 +57,7 @@ def add_commands(commands: Any) -> None:
         "--steps", metavar="N", type=steps, default=STEPS, help=f"how many pictures, A's and B's too ({STEPS})"
     )
     more = add_settings(command, "transfer", without=("outside",))
+    add_means(more)
     more.add_argument("--no-clobber", action="store_true", help="replace no file that is there")
     more.add_argument("--force", action="store_true", help="run even if memory will not suffice")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -82,7 +83,8 @@ def _run(arguments: argparse.Namespace) -> int:
         network = {name: getattr(arguments, name) for name in _NETWORK}
         styles = [(given[role], 0.5) for role in ("first", "second")]
         with device_errors():
-            planned = plan("transfer", content=given["content"], style=styles, weights=weights, **network, **settings)
+            options = settings | means_in(arguments)
+            planned = plan("transfer", content=given["content"], style=styles, weights=weights, **network, **options)
         if not planned.fits and not arguments.force:
             say(PROG, f"error: {does_not_fit(planned, arguments)}; or --force to try all the same")
             return 1
@@ -95,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         with device_errors(), counting(len(pictures), 0, arguments.quiet) as bar:
             vgg = load_vgg(weights, **network)
-            for result in blend(*given.values(), steps=len(pictures), callback=bar.follow, vgg=vgg, **settings):
+            for result in blend(*given.values(), steps=len(pictures), callback=bar.follow, vgg=vgg, **options):
                 path = pictures[len(made)]
                 with bar.one_more():
                     with held_back():

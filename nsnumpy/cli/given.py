@@ -12,7 +12,7 @@ from ..run.inputs import Inputs
 from ..run.plan import Plan, plan
 from ..run.settings import layers_of, settings_of
 from ..vgg import VGG
-from .options import settings_in
+from .options import means_in, settings_in
 from .pictures import at_their_sizes, open_pictures
 from .regions import region_lines
 
@@ -72,4 +72,4 @@ class Given:
     def plan(self, arguments: argparse.Namespace) -> Plan:
         given: dict[str, Any] = {**self.sources, **self.layer, **self.settings}
         of_network = {name: getattr(arguments, name) for name in ("pooling", "dtype", "threads", "device", "tf32")}
-        return plan(arguments.use_case, weights=self.weights, **of_network, **given)
+        return plan(arguments.use_case, weights=self.weights, **of_network, **means_in(arguments), **given)

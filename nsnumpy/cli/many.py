@@ -23,7 +23,7 @@ from ..run.plan import Plan, plan
 from ..run.results import Result
 from ..run.settings import USE_CASES, settings_of
 from .command import checking, one_line, os_error, plural, say, tell
-from .options import PROG, settings_in
+from .options import PROG, means_in, settings_in
 from .pictures import as_given, named_pictures, pictures_in
 from .planned import does_not_fit, planned_line, summary_line
 from .watch import counting
@@ -111,7 +111,13 @@ def _work(arguments: argparse.Namespace, results: dict[Path, Path]) -> _Work:
     if start := start_picture(s, USE_CASES["transfer"].pictures):
         settings["init"] = start
     styles = [(opened(path, enough("style", s)), weight) for path, weight, _ in named_pictures(arguments)["style"]]
-    task = Task(as_given(styles), settings, read_weights(arguments.weights), _network(arguments, len(results)))
+    task = Task(
+        as_given(styles),
+        settings,
+        read_weights(arguments.weights),
+        _network(arguments, len(results)),
+        means_in(arguments),
+    )
     task_key, left, others = task.key(), {}, []
     for photo, path in results.items():
         try:
@@ -152,7 +158,7 @@ def _plan(arguments: argparse.Namespace, work: _Work) -> Plan | None:
         except (PictureError, OSError):  # told when its turn comes
             continue
     most = {max(sizes, key=lambda photo: sizes[photo][by]) for by in (0, 1)} if sizes else set()
-    given: dict[str, Any] = work.task.network | {"style": work.task.style} | work.task.settings
+    given: dict[str, Any] = work.task.network | {"style": work.task.style} | work.task.settings | work.task.means
     with device_errors():
         plans = [plan("transfer", content=photo, weights=work.task.weights, **given) for photo in most]
     return max(plans, key=lambda planned: planned.peak_bytes, default=None)

@@ -203,6 +203,36 @@ def add_settings(
     return more
 
 
+def add_means(more: argparse._ArgumentGroup) -> None:
+    """The options that decide how a run is computed, in which memory."""
+    more.add_argument(
+        "--tile",
+        metavar="N",
+        type=_tile,
+        default="auto",
+        help="compute in tiles of N pixels, in less memory; or off (auto: where it would not fit)",
+    )
+    more.add_argument(
+        "--memory-pairs",
+        metavar="N",
+        type=positive,
+        help="steps that L-BFGS remembers (15; scipy 10; fewer where they do not fit)",
+    )
+
+
+def means_in(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a command says of those."""
+    return {name: getattr(arguments, name) for name in ("tile", "memory_pairs")}
+
+
+def _tile(text: str) -> str | int:
+    if text in ("auto", "off"):
+        return text
+    if not (text.isdecimal() and int(text) >= 16):
+        raise argparse.ArgumentTypeError(f"auto, off or a number of pixels, 16 or more, expected; {text!r} given")
+    return int(text)
+
+
 def settings_in(arguments: argparse.Namespace) -> dict[str, Any]:
     """What a command says of its use case's settings."""
     return {f.name: getattr(arguments, f.name) for f in fields(Settings) if arguments.use_case in f.metadata["only"]}

@@ -14,9 +14,12 @@ from .command import duration, plural
 def planned_line(planned: Plan) -> str:
     """What a run will take."""
     height, width = planned.size
+    means = f", in tiles of {planned.tile}" if planned.tile else ""
+    if planned.memory_pairs:
+        means += f", L-BFGS remembering {plural(planned.memory_pairs, 'step')}"
     scales = f" at {', '.join(map(str, planned.scales))} pixels" if len(planned.scales) > 1 else ""
     return (
-        f"{width} x {height}: about {planned.peak_bytes / 1e9:.2f} GB of memory, {planned.seconds:.2g} s an "
+        f"{width} x {height}: about {planned.peak_bytes / 1e9:.2f} GB of memory{means}, {planned.seconds:.2g} s an "
         f"evaluation, {duration(planned.total_seconds)} for {plural(planned.iterations, 'iteration')}{scales}"
     )
 

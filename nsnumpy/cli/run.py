@@ -28,7 +28,7 @@ from ..vgg import VGG
 from .command import Parser, checking, examples, one_line, os_error, plural, say, tell
 from .given import Given
 from .many import of_a_folder, paint_folder
-from .options import PROG, add_settings, check_settings, layer, positive, settings_in, tiles
+from .options import PROG, add_means, add_settings, check_settings, layer, means_in, positive, settings_in, tiles
 from .pictures import add_styles, named_pictures, open_pictures
 from .planned import does_not_fit, mend, planned_line, summary_line
 from .regions import add_regions, map_files
@@ -90,7 +90,9 @@ def add_commands(commands: Any) -> None:
     )
     command.add_argument("content", metavar="CONTENT", help="the picture to paint")
     add_styles(command)
-    add_regions(add_settings(command, "transfer"))
+    more = add_settings(command, "transfer")
+    add_regions(more)
+    add_means(more)
     command.set_defaults(run=_run_plan, use_case="transfer")
 
 
@@ -107,6 +109,7 @@ def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
     output = f"the result: png, jpg, webp or tif{'; of a folder, a folder' if name == 'transfer' else ''}"
     command.add_argument("-o", "--output", metavar="OUT", required=True, help=output)
     more = add_settings(command, name)
+    add_means(more)
     if name == "transfer":
         add_regions(more)
     command.add_argument("--save-every", metavar="K", type=positive, help="write OUT-00050.png, ... every K iterations")
@@ -152,6 +155,8 @@ def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Chec
     if planned and not planned.fits and not arguments.force:
         _say(f"error: {does_not_fit(planned, arguments)}; or --force to try all the same")
         return 1
+    if planned:  # as it was told, and to be gone on with
+        arguments.tile, arguments.memory_pairs = planned.tile or "off", planned.memory_pairs
     if planned and not arguments.quiet:
         tell(planned_line(planned))
         for note in planned.notes:
@@ -277,6 +282,7 @@ def _run(
                 vgg=vgg,
                 checkpoint=Keeper(kept, arguments.checkpoint_every, to_remember(arguments)) if kept else None,
                 resume=resume,
+                **means_in(arguments),
                 **given.layer,
                 **given.settings,
             )
@@ -308,7 +314,7 @@ def _run_plan(arguments: argparse.Namespace) -> int:
     with checking():
         check_settings(arguments)
         names = ("weights", "pooling", "dtype", "threads", "device", "tf32")
-        given = {name: getattr(arguments, name) for name in names} | settings_in(arguments)
+        given = {name: getattr(arguments, name) for name in names} | settings_in(arguments) | means_in(arguments)
         s = settings_of("transfer", **settings_in(arguments))
         pictures, told = open_pictures(arguments, s, lambda path, _: path)
         planned = plan("transfer", **pictures, **given)

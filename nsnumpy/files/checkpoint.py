@@ -30,7 +30,7 @@ EVERY = 10
 # Of a run's record: what need not be the same in the run that goes on; and what should be, since it moves the last
 # digits.
 FREE = ("iterations", "weights", "loss", "changes")
-ROUNDING = ("threads", "backend", "convolution", "nsnumpy", "python", "numpy", "cupy", "scipy")
+ROUNDING = ("threads", "tile", "memory_pairs", "backend", "convolution", "nsnumpy", "python", "numpy", "cupy", "scipy")
 
 
 class CheckpointError(ValueError):

@@ -19,6 +19,7 @@ from ..backend import device_namespace, tf32_products, to_floats
 from ..convolution import POOLS, Layer, Takes, way_of
 from ..lbfgs import MEMORY
 from ..ops import winograd_relu_backward, winograd_relu_forward, winograd_weight
+from ..tiles.grid import window
 from ..workers import DEVICE_BLOCK_BYTES, Workers
 
 _CUBLAS_BYTES = 32 << 20  # its workspace on the largest cards, by its documentation; 4 MiB on others
@@ -33,7 +34,8 @@ class Run:
 
     Sizes are (H, W); None where there is no such picture. `style` is the largest of so many `styles`, which have so
     many `regions` of their own. The optimizer's variable has so many `channels`. `framed` is whether a GPU's
-    convolutions copy their input with its border.
+    convolutions copy their input with its border. It is computed in tiles of `tile` pixels, None for as a whole, which
+    `keep` the content's features, or make them again. L-BFGS remembers so many `pairs`, None for its own number.
     """
 
     size: Size
@@ -48,6 +50,9 @@ class Run:
     regions: int = 0
     channels: int = 3
     framed: bool = False
+    tile: int | None = None
+    keep: bool = True
+    pairs: int | None = None
 
 
 class Rates(NamedTuple):
@@ -88,36 +93,50 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     def walk(asked: Sequence[str], size: Size) -> list[_Passed]:
         return _walk(network, network.steps(asked), size, workers, on_device, run.framed)
 
-    passed = walk(layers, run.size)
+    def seen(size: Size) -> tuple[Size, int]:
+        """What is computed at once of a picture, and in how many parts."""
+        if run.tile is None:
+            return size, 1
+        (height, down), (width, across) = (window(n, run.tile, network.architecture, layers) for n in size)
+        return (height, width), down * across
+
+    size, tiles = seen(run.size)
+    passed = walk(layers, size)
     outputs = {at.step.name: at.output for at in passed}
-    targets = sum(outputs[name] for name in content)
-    pixels = math.prod(run.size) * 3
+    features = sum(outputs[name] for name in content)  # those of the content, of a tile
+    targets = tiles * features if run.keep else 0
+    picture, pixels = math.prod(run.size) * 3, math.prod(size) * 3
     matrices = run.styles + (3 * run.regions or 1)  # of a region those of the squared weights, too
     for at in passed:
         if at.step.name in style:
             targets += matrices * at.layer.filters**2 * network.itemsize
             positions = at.output // (at.layer.filters * network.itemsize)
-            targets += (8 + network.itemsize) * positions if run.regions else 0  # where they are, and their weights
-    targets += 2 * pixels * network.itemsize if run.regions else 0  # what is kept outside of them
+            # Which of them count, and their weights.
+            targets += (8 + 2 * network.itemsize) * positions * run.regions if run.regions or run.tile else 0
+    targets += 2 * picture * network.itemsize if run.regions else 0  # what is kept outside of them
+    targets += 8 * run.regions * picture // 3  # the masks
     kept = {*layers} - {at.step.name for at in passed if at.way.makes_again}  # whose features are kept
     evaluation = _evaluation(passed, kept, pixels * network.itemsize)
     evaluation += 4 * pixels * network.itemsize  # x, its preprocessed copy, the gradient, and the total variation's
-    for size, asked in ((run.content, content), (run.style, style)):
-        if size:
-            picture = math.prod(size) * 3 * network.itemsize
-            seen = _forward(walk(asked, size), set(), picture, keep=False)
-            evaluation = max(evaluation, 2 * picture + seen)  # and its preprocessed copy
-    scratch = max(_scratch(walk(layers, size), workers.threads) for size in (run.size, run.style) if size)
+    evaluation += (0 if run.keep else features) + (picture * network.itemsize if run.tile else 0)  # of all tiles
+    for shape, asked in ((run.content, content), (run.style, style)):
+        if shape:
+            part, _ = seen(shape)
+            taken = math.prod(part) * 3 * network.itemsize
+            forward = _forward(walk(asked, part), set(), taken, keep=False)
+            evaluation = max(evaluation, 2 * taken + forward)  # and its preprocessed copy
+    scratch = max(_scratch(walk(layers, seen(shape)[0]), workers.threads) for shape in (run.size, run.style) if shape)
     scratch = scratch * network.itemsize + (_CUBLAS_BYTES if on_device else 0)
     given = 0 if on_device else sum(9 * c * n for c, n in _widths(network)) * network.itemsize
     weights = given + sum(
         way_of(name, "winograd").takes(Layer((4, 4), *widths, network.itemsize, workers, on_device)).arrays
         for name, widths in zip(network.filters, _widths(network), strict=True)
     )
+    pairs = run.pairs or MEMORY.get(run.optimizer, 0)
     vectors = {
-        "lbfgs-device": (2 * MEMORY["lbfgs-device"] + 8) * network.itemsize,
+        "lbfgs-device": (2 * pairs + 8) * network.itemsize,
         # Its workspace and its copies at the end, in float64; on the host, whatever the device.
-        "scipy": (4 * MEMORY["scipy"] + 18) * 8 if run.device == "cpu" else 0,
+        "scipy": (4 * pairs + 18) * 8 if run.device == "cpu" else 0,
         "sgd": 6 * network.itemsize,
         "adam": 9 * network.itemsize,
     }
@@ -126,7 +145,8 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
         "scratch": scratch,
         "targets": targets,
         "features": evaluation,
-        "optimizer": vectors[run.optimizer] * math.prod(run.size) * run.channels,
+        # With tiles the card has what one of them takes, and the host the rest.
+        "optimizer": 0 if on_device and run.tile else vectors[run.optimizer] * math.prod(run.size) * run.channels,
     }
 
 
@@ -145,7 +165,12 @@ def run_seconds(network: Network, run: Run, rates: Rates) -> float:
     layers = [*run.content_layers, *run.style_layers]
     style = set(map(canonical_layer, run.style_layers))
     products = elements = 0.0
-    passed = _walk(network, network.steps(layers), run.size, Workers(1), False)
+    size, again = run.size, 1.0
+    if run.tile:  # each is run forward twice, and back once, which is a half more
+        names = network.resolve(layers)
+        (height, down), (width, across) = (window(n, run.tile, network.architecture, names) for n in run.size)
+        size, again = (height, width), 1.5 * down * across
+    passed = _walk(network, network.steps(layers), size, Workers(1), False)
     for at in passed:
         (height, width), channels, filters = at.layer[:3]
         if at.step.conv:
@@ -158,7 +183,7 @@ def run_seconds(network: Network, run: Run, rates: Rates) -> float:
                 elements += 16 * tiles * (channels + filters)
         if at.step.name in style:  # the Gram matrix, and the product of its gradient with the features
             products += 2 * (at.output // network.itemsize) * filters
-    return products * rates.per_product + elements * rates.per_element + len(passed) * rates.per_step
+    return again * (products * rates.per_product + elements * rates.per_element + len(passed) * rates.per_step)
 
 
 class _Passed(NamedTuple):

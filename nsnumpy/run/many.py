@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Task:
     settings: dict[str, Any]
     weights: WeightFile
     network: dict[str, Any]
+    means: dict[str, Any] = field(default_factory=dict)
 
     def key(self) -> str:
         """A digest of all that determines the results but for the photographs; threads and devices do no more than
@@ -112,7 +113,8 @@ class _Painter:
     def paint(self, photo: Path, callback: Callback | None = None) -> Result:
         with failing():
             pictures: dict[str, Styles] = {"content": photo, "style": self._task.style}
-            run = Run("transfer", pictures, vgg=self._vgg, targets=self._targets, **self._task.settings)
+            options = self._task.settings | self._task.means
+            run = Run("transfer", pictures, vgg=self._vgg, targets=self._targets, **options)
             result = run.go(callback)
             check_ended(result)
             return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,14 +9,14 @@ from typing import Any
 
 from ..architecture import Network, minimum_size
 from ..backend import check_tf32, device_namespace, free_device_bytes
-from ..files.images import Picture, Source, decoding, fit_size
+from ..files.images import Picture, decoding, fit_size
 from ..files.weight_sources import BUILTIN
 from ..files.weights import WeightFile, read_network
-from ..machine import available_bytes, resident_bytes, usable_cores
-from ..ops import ZERO
+from ..machine import usable_cores
 from ..workers import check_threads
 from .budget import Run, measured_rates, run_memory, run_seconds
-from .inputs import Named, Scale, Styles, check_masks, enough, pictures_of, scales_of, side_for, side_of
+from .inputs import Scale, Styles, check_masks, enough, pictures_of, scales_of, side_for, side_of
+from .means import Tile, budget, check_means, fitted, room_of
 from .regions import mask_key
 from .settings import Settings, layers_of, settings_of
 
@@ -48,6 +47,10 @@ class Plan:
         told.
     largest_size : int, or None
         If the run does not fit, the largest long side with which it would, 0 if there is none.
+    tile : int, or None
+        The side of the tiles that the picture is computed in, in pixels; None for as a whole.
+    memory_pairs : int, or None
+        How many pairs L-BFGS remembers, where they are fewer than its own number.
     notes : list of str
         What one may not have meant: pictures much enlarged, a style picture that is larger than was asked for.
     """
@@ -61,6 +64,8 @@ class Plan:
     total_seconds: float
     available_bytes: int | None
     largest_size: int | None = None
+    tile: int | None = None
+    memory_pairs: int | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -80,6 +85,8 @@ def plan(
     threads: int | None = None,
     device: str = "cpu",
     tf32: bool = False,
+    tile: Tile = "auto",
+    memory_pairs: int | None = None,
     **settings: Any,
 ) -> Plan:
     """What a run would take of its device, before anything is allocated for it.
@@ -91,6 +98,7 @@ def plan(
     weights, pooling, dtype, threads, device, tf32 : as `load_vgg` takes them
         Instead of weights, pooling and dtype, a `Network` will do. Of weights in a file only the shapes are read, and
         of pictures in files, too.
+    tile, memory_pairs : as `Run` takes them
 
     Returns
     -------
@@ -104,6 +112,7 @@ def plan(
         If the device cannot be had.
     """
     check_tf32(tf32, device, dtype)
+    check_means(tile, memory_pairs)
     xp = device_namespace(device)
     if threads is not None:
         check_threads(threads)
@@ -113,59 +122,48 @@ def plan(
     decoded = {name: decoding(picture, enough(name, s)) for name, picture, *_ in given}
     shapes = {name: shape for name, (shape, _) in decoded.items()}
     check_masks([(one.mask, one.own) for one in given], shapes)
-    content_layers, style_layers = layers_of(use_case, s, layer)
+    layers = layers_of(use_case, s, layer)
 
-    def run(scale: Scale) -> Run:
-        assert s.optimizer is not None  # as in all settings that are complete
-        result = s.shape(next(iter(shapes.values())), scale["result"])
-        styles = [fit_size(shape, scale[name]) for name, shape in shapes.items() if name != "content"]
-        return Run(
-            size=result,
-            content=result if "content" in shapes else None,
-            style=max(styles, key=math.prod, default=None),
-            styles=len(styles),
-            regions=len({mask_key(picture.mask) for picture in given if picture.mask is not None}),
-            framed=device != "cpu" and ZERO not in s.borders(),
-            channels=1 if s.colors == "luminance" else 3,
-            content_layers=tuple(content_layers),
-            style_layers=tuple(style_layers),
-            optimizer=s.optimizer,
-            threads=threads or usable_cores(),
-            device=device,
-        )
+    def run(s: Settings, scale: Scale) -> Run:
+        regions = len({mask_key(picture.mask) for picture in given if picture.mask is not None})
+        of_threads = threads or usable_cores()
+        return budget(s, shapes, scale, layers, regions=regions, threads=of_threads, device=device)
 
     scales = scales_of(s, shapes)
-    _check_sides(
-        s, scales[-1], shapes, minimum_size(network.architecture, network.resolve({*content_layers, *style_layers}))
-    )
-    runs = [run(scale) for scale in scales]
-    asked = runs[-1]
+    least = minimum_size(network.architecture, network.resolve([*layers[0], *layers[1]]))
+    _check_sides(s, scales[-1], shapes, least)
+    program, available = room_of(weights, [one.picture for one in given]) if device == "cpu" else (0, None)
+    available = available if device == "cpu" else free_device_bytes(xp)
+    room = None if available is None else available - program
+    asked = fitted(network, run(s, scales[-1]), room, tile, memory_pairs)
+    runs = [replace(run(s, scale), tile=asked.tile, keep=asked.keep, pairs=asked.pairs) for scale in scales]
     for coarse in runs[:-1]:
         run_memory(network, coarse)  # raises where a scale is too small for the network
     rates = measured_rates(device, asked.threads, tf32)
     each = [run_seconds(network, run, rates) for run in runs]
     counts = s.iterations_at(scales)
     total = sum(seconds * count for seconds, count in zip(each, counts, strict=True))
-    program, available = _room(weights, given) if device == "cpu" else (0, free_device_bytes(xp))
     parts = ({"program": program} if program else {}) | run_memory(network, asked)
     before = sum(nbytes for _, nbytes in decoded.values()) if device == "cpu" else 0
     if program + before > sum(parts.values()):  # the run begins when the pictures have been made smaller
         parts = {"program": program, "pictures": before}
     peak, largest = sum(parts.values()), None
-    if available is not None and peak > available:
+    if room is not None and peak > program + room:
 
         def needed(size: int) -> int:
             try:
                 sides = fit_size(s.size, size) if isinstance(s.size, tuple) else size
                 smaller = replace(s, size=sides, seamless=None, scales=(), iterations=None)
-                return program + sum(run_memory(network, run(scales_of(smaller, shapes)[-1])).values())
+                asked = fitted(network, run(smaller, scales_of(smaller, shapes)[-1]), room, tile, memory_pairs)
+                return program + sum(run_memory(network, asked).values())
             except ValueError:  # too small for the deepest layer
                 return 0
 
-        largest = _largest_size(needed, available, max(asked.size))
+        largest = _largest_size(needed, program + room, max(asked.size))
     sides = [max(run.size) for run in runs]
     notes = _notes(scales[-1], shapes, s.style_size or s.side)
-    return Plan(asked.size, peak, parts, sides, sum(counts), each[-1], total, available, largest, notes)
+    means = {"tile": asked.tile, "memory_pairs": asked.pairs}
+    return Plan(asked.size, peak, parts, sides, sum(counts), each[-1], total, available, largest, **means, notes=notes)
 
 
 def _notes(scale: Scale, shapes: Mapping[str, tuple[int, int]], style_size: int | None) -> list[str]:
@@ -192,15 +190,6 @@ def _check_sides(s: Settings, scale: Scale, shapes: Mapping[str, tuple[int, int]
                 f"the {name} would be {width} x {height} pixels, and the deepest layer needs {least}: take "
                 f"{'size' if side == 'result' else 'style size'} {size} or more"
             )
-
-
-def _room(weights: Any, given: list[Named]) -> tuple[int, int | None]:
-    """What the program holds, but for weights and pictures that it has read, which count among the run's; and what it
-    can have."""
-    read = weights.weights.values() if isinstance(weights, WeightFile) else ()
-    known = sum(array.nbytes for pair in read for array in pair)
-    known += sum(picture.nbytes for _, picture, *_ in given if isinstance(picture, Source))
-    return max(0, resident_bytes() - known), available_bytes()
 
 
 def _largest_size(needed: Callable[[int], int], available: int, most: int) -> int:

@@ -7,7 +7,9 @@ import os
 import time
 import warnings
 from collections.abc import Generator, Mapping
+from concurrent.futures import Executor
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from ..optimize import Descent, Ending, Iterate
 from ..variable import through
 from ..vgg import VGG
 from .inputs import Inputs, Styles
+from .means import Tile, means_of
 from .results import Callback, Progress, Result, made_with, record_of, to_image
 from .settings import BOUNDS, layers_of, settings_of
 from .shared import StyleTargets
@@ -49,6 +52,12 @@ class Run:
         of the file unless given, and not fewer than are done. The optimizers of this package go on as if they had never
         stopped, with the same numbers (on the same machine, with as many threads); scipy's from the same pixels with a
         fresh memory, and a warning.
+    tile : "auto", "off", or int
+        In tiles of so many pixels a side: the same numbers to rounding, in less memory; "auto" where it would not fit.
+    memory_pairs : int, or None
+        How many pairs L-BFGS remembers; None is as many as `minimize` has, and fewer where they do not fit.
+    executor : concurrent.futures.Executor, or None
+        What runs the tiles; see `TiledObjective`.
     **settings
         Fields of `Settings`: size, iterations, optimizer, init, seed, alpha, beta, tv, content_layers, ...
 
@@ -89,6 +98,9 @@ class Run:
         checkpoint: str | os.PathLike[str] | Keeper | None = None,
         checkpoint_every: int = EVERY,
         resume: str | os.PathLike[str] | Checkpoint | None = None,
+        tile: Tile = "auto",
+        memory_pairs: int | None = None,
+        executor: Executor | None = None,
         **settings: Any,
     ) -> None:
         if use_case != "reconstruct" and layer is not None:
@@ -100,7 +112,7 @@ class Run:
         self.inputs = pictures if isinstance(pictures, Inputs) else Inputs(use_case, pictures, self.s, begins=new)
         self.vgg = (vgg or load_vgg()).with_border(self.s.borders()[0])
         self._targets = targets
-        self._content_layers, self._style_layers = layers_of(use_case, self.s, layer)
+        self._layers = layers_of(use_case, self.s, layer)
         self.scales = self.inputs.scales
         self.iterations = self.s.iterations_at(self.scales)
         self.history: list[dict[str, Any]] = []
@@ -115,6 +127,10 @@ class Run:
         self._descent: Descent | None = None  # of the scale that it is at
         named = {"layer": layer} if use_case == "reconstruct" else {}
         self.settings = record_of(use_case, self.s, self.inputs, self.iterations, named) | made_with(self.vgg)
+        resume = read_checkpoint(resume) if isinstance(resume, str | os.PathLike) else resume
+        kept = resume.settings if resume else {}
+        self.means = means_of(self.vgg, self.s, self.inputs, self._layers, tile, memory_pairs, executor, kept)
+        self.settings |= self.means.record
         self._keeper = Keeper(checkpoint, checkpoint_every) if isinstance(checkpoint, str | os.PathLike) else checkpoint
         self._resumed = None if resume is None else self._resume(resume)
         if self._keeper and self._resumed and not self._keeper.path.exists():
@@ -125,8 +141,7 @@ class Run:
         names = {*self.inputs.names, "regions", "style_parts"}
         return {name: value for name, value in self.settings.items() if name not in names} | self.inputs.digests
 
-    def _resume(self, resume: str | os.PathLike[str] | Checkpoint) -> Checkpoint:
-        checkpoint = resume if isinstance(resume, Checkpoint) else read_checkpoint(resume)
+    def _resume(self, checkpoint: Checkpoint) -> Checkpoint:
         checkpoint.check(self._identity())
         self.began -= checkpoint.seconds
         self.history, self._stops = list(checkpoint.history), list(checkpoint.stops)
@@ -268,20 +283,12 @@ class Run:
     def _begin(self, number: int) -> Descent:
         """At this scale, from the result of the one before, or from where it was kept."""
         s, inputs, scale = self.s, self.inputs, self.scales[number]
-        self._objective = Objective(
-            self.vgg,
-            content=inputs.content(scale),
-            style=inputs.style_target(self.vgg, self._style_layers, scale, self._targets),
-            alpha=1.0 if s.alpha is None else s.alpha,
-            beta=1.0 if s.beta is None else s.beta,
-            tv=s.tv or 0.0,
-            content_layers=self._content_layers,
-            style_layers=self._style_layers,
-            convention=s.convention,
-        )
-        x = self._started(inputs.shape(scale))
-        if s.optimizer != "scipy":  # it works on the host; the others follow the network to its device
-            x = asarray(x, self.vgg.xp, self.vgg.dtype)
+        shape = inputs.shape(scale)
+        self._objective = self.means.objective(self.vgg, s, inputs, scale, self._layers, self._targets)
+        xp = np if s.optimizer == "scipy" or self._objective.tiled else self.vgg.xp
+        x = self._started(shape)
+        if s.optimizer != "scipy":  # it takes float64
+            x = asarray(x, xp, self.vgg.dtype)
         assert s.optimizer is not None  # as in all settings that are complete
         self._variable = inputs.variable(scale, x)
         self._descent = Descent(
@@ -291,8 +298,8 @@ class Run:
             bounds=BOUNDS[s.bounds],
             lr=s.lr,
             momentum=s.momentum,
-            memory=None,
-            resume=(taken := self._taken(number)),
+            memory=self.means.pairs,
+            resume=(taken := self._taken(number, xp)),
         )
         if taken and self._changed:  # since it was kept
             self._descent.renew()
@@ -343,11 +350,11 @@ class Run:
         self.changes.append(change)
         self.s = replace(self.s, **{name: w for name, w in change.items() if name != "iteration"})
 
-    def _taken(self, number: int) -> dict[str, Any] | None:
+    def _taken(self, number: int, xp: ModuleType) -> dict[str, Any] | None:
         """What to go on from at this scale, on its device, if that is where the run was kept; it is handed over, so
         that its arrays can be forgotten as the optimizer forgets them."""
         if not (self._resumed and number == self._resumed.scale):
             return None
         state = dict(self._resumed.state)
         self._resumed.state.clear()
-        return state if self.s.optimizer == "scipy" else on_device(state, self.vgg.xp)
+        return on_device(state, xp)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 from ..files.checkpoint import digest
 from ..losses import Sums
-from ..targets import StyleTarget, style_target
+from ..targets import StyleTarget, picture_sums, style_target
 from ..vgg import VGG
 
 
@@ -34,7 +34,14 @@ class StyleTargets:
     def __len__(self) -> int:
         return len(self._made)
 
-    def of(self, vgg: VGG, pictures: Sequence[tuple[Any, ...]], layers: Iterable[str], statistics: str) -> StyleTarget:
+    def of(
+        self,
+        vgg: VGG,
+        pictures: Sequence[tuple[Any, ...]],
+        layers: Iterable[str],
+        statistics: str,
+        sums_of: Callable[..., dict[str, Sums]] = picture_sums,
+    ) -> StyleTarget:
         """The target of these pictures, each (picture, weight, region, own) as `style_target` takes them, with its
         errors."""
         network = (vgg.sha256, vgg.pooling, vgg.border, str(vgg.dtype), vgg.xp.__name__)
@@ -43,6 +50,7 @@ class StyleTargets:
         for picture, weight, _, own in pictures:
             key = (*network, digest(picture), None if own is None else digest(own), layers, statistics)
             if key not in self._made:
-                ((self._made[key], _),) = style_target(vgg, [(picture, 1.0, None, own)], layers, statistics).pictures
+                alone = style_target(vgg, [(picture, 1.0, None, own)], layers, statistics, sums_of)
+                ((self._made[key], _),) = alone.pictures
             described.append((self._made[key], weight))
         return StyleTarget(statistics, tuple(described), tuple(region for _, _, region, _ in pictures))

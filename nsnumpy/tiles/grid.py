@@ -115,6 +115,13 @@ class Grid:
         self.border: Border = (rows_border, columns_border)
 
 
+def window(length: int, tile: int, architecture: str, layers: Iterable[str]) -> tuple[int, int]:
+    """How much of an axis the largest tile sees, in pixels, and how many tiles there are; of any length, at once."""
+    deepest = deepest_layer(architecture, layers)
+    count, longest = _cut(length, tile, unit := unit_of(architecture, deepest))
+    return (length if count == 1 else min(length, longest * unit + 2 * halo_of(architecture, deepest))), count
+
+
 def unit_of(architecture: str, deepest: str) -> int:
     """What tiles begin at multiples of, in pixels."""
     return max(UNIT, minimum_size(architecture, [deepest]))
@@ -131,13 +138,20 @@ def halo_of(architecture: str, deepest: str) -> int:
     return -(-beyond // unit) * unit
 
 
+def _cut(length: int, tile: int, unit: int) -> tuple[int, int]:
+    """How many tiles there are along an axis, and how many units the longest owns."""
+    units = -(-length // unit)
+    count = -(-units // max(1, tile // unit))
+    return count, -(-units // count)
+
+
 def _spans(length: int, tile: int, halo: int, unit: int, wraps: bool) -> Iterator[Span]:
     """An axis cut into nearly equal parts."""
     units = -(-length // unit)
-    count = -(-units // max(1, tile // unit))
+    count, _ = _cut(length, tile, unit)
     cuts = [unit * (k * units // count) for k in range(count)] + [length]
     longest = max(b - a for a, b in itertools.pairwise(cuts)) + 2 * halo
-    if count == 1 or wraps and (length % unit or longest > length):
+    if count == 1 or (wraps and (length % unit or longest > length)):
         yield Span(0, length, 0, length, length)
         return
     for first, last in itertools.pairwise(cuts):

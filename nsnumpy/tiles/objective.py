@@ -20,6 +20,7 @@ from ..architecture import check_size, layer_shape
 from ..backend import Array, asarray, get_xp, to_floats
 from ..losses import STYLE_STATISTICS, Gram, LayerTerm, Sums, sum_of_squares, tv_loss
 from ..objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, Objective, layer_weights
+from ..ops import Border
 from ..positions import Region
 from ..targets import ContentTarget, StyleTarget, style_target
 from ..vgg import VGG
@@ -68,6 +69,8 @@ class TiledObjective(Objective):
         As `Objective`, and if tile is less than 1.
     """
 
+    tiled = True
+
     def __init__(
         self,
         vgg: VGG,
@@ -112,23 +115,6 @@ class TiledObjective(Objective):
         )
         self._of_tiles = [] if target is None else target.of_tiles
 
-    def _grid(self, vgg: VGG, shape: Sequence[int]) -> Grid:
-        return Grid((shape[0], shape[1]), self.tile, vgg.architecture, vgg.resolve(self._grid_layers), vgg.border)
-
-    def _parts(self, regions: Sequence[Region], shape: tuple[int, int]) -> np.ndarray:
-        self._masks, self._masks_of_tiles = super()._parts(regions, shape), []
-        return self._masks
-
-    def _of_masks(self, grid: Grid) -> Sequence[Part | None]:
-        """Of each tile: they are the same at every evaluation."""
-        if self._masks is None:
-            return [None] * len(grid.tiles)
-        self._masks_of_tiles = self._masks_of_tiles or [Part(self._masks, tile) for tile in grid.tiles]
-        return self._masks_of_tiles
-
-    def _weights(self, w: np.ndarray) -> None:
-        return None  # the tiles have them
-
     def _evaluate(self, x: Array) -> tuple[dict[str, Any], dict[str, Any], Array]:
         check_size(self.vgg.architecture, self._layers, x.shape)
         self._fit(x.shape)
@@ -140,7 +126,8 @@ class TiledObjective(Objective):
         def solve(sums: Mapping[str, Sums]) -> None:
             for label, of_term in sums.items():
                 term, scale = solvers[label]
-                *solved[label], solutions[label] = term.solve(of_term, scale)
+                value, square, solutions[label] = term.solve(of_term, scale)
+                solved[label] = value, square
 
         parts = [Part(x, tile, str(self.vgg.dtype)) for tile in grid.tiles]
         masks = self._of_masks(grid)
@@ -166,6 +153,23 @@ class TiledObjective(Objective):
         squares["pixels"] = sum(to_floats(sum_of_squares(gx[rows].astype("float64")))[0] for rows in _bands(x.shape))
         return values, squares, gx
 
+    def _grid(self, vgg: VGG, shape: Sequence[int]) -> Grid:
+        return Grid((shape[0], shape[1]), self.tile, vgg.architecture, vgg.resolve(self._grid_layers), vgg.border)
+
+    def _parts(self, regions: Sequence[Region], shape: tuple[int, int]) -> np.ndarray:
+        self._masks, self._masks_of_tiles = super()._parts(regions, shape), []
+        return self._masks
+
+    def _of_masks(self, grid: Grid) -> Sequence[Part | None]:
+        """Of each tile: they are the same at every evaluation."""
+        if self._masks is None:
+            return [None] * len(grid.tiles)
+        self._masks_of_tiles = self._masks_of_tiles or [Part(self._masks, tile) for tile in grid.tiles]
+        return self._masks_of_tiles
+
+    def _weights(self, w: np.ndarray) -> None:
+        return None  # the tiles have them
+
     def _asked(self, grid: Grid, shape: Sequence[int]) -> tuple[Asked, dict[str, tuple[LayerTerm, float]]]:
         """What is asked of the tiles, and each term of the whole picture, by its label, with what it counts."""
         architecture, filters = self.vgg.architecture, self.vgg.filters
@@ -189,9 +193,7 @@ class TiledObjective(Objective):
             w = self.tv * self._convention.tv(x.shape)
             value = square = 0.0
             for rows in _bands(x.shape):
-                of_band, gradient = _band_variation(
-                    x, rows, (self.vgg.border[0] == "wrap", self.vgg.border[1] == "wrap")
-                )
+                of_band, gradient = _band_variation(x, rows, self.vgg.border)
                 value, square = value + of_band, square + to_floats(sum_of_squares(gradient))[0]
                 gx[rows] += w * gradient.astype(dtype, copy=False)
             values["tv"], squares["tv"] = w * value, w * (w * square)
@@ -200,6 +202,24 @@ class TiledObjective(Objective):
             value, square = to_floats(value, sum_of_squares(gradient))
             values[label], squares[label] = w * value, w * (w * square)
             gx += w * asarray(gradient, xp, dtype)
+
+
+def objective_of(
+    vgg: VGG,
+    shape: tuple[int, int],
+    tile: int | None = None,
+    *,
+    keep: bool = True,
+    executor: Executor | HasCrew | None = None,
+    **given: Any,
+) -> Objective:
+    """The objective of images of this (H, W): a `TiledObjective` where they are larger than a tile, and whole else.
+
+    The parameters are theirs; tile None is for as a whole.
+    """
+    if tile is None or max(shape) <= tile:
+        return Objective(vgg, **given)
+    return TiledObjective(vgg, tile=tile, keep=keep, executor=executor, **given)
 
 
 def tiled_content(crew: Crew, grid: Grid, picture: Array, layers: Sequence[str], keep: bool) -> TiledContent:
@@ -230,7 +250,9 @@ def tiled_sums(tile: int, crew: Crew | None = None) -> Callable[..., dict[str, S
         (statistics,) = (name for name, known in STYLE_STATISTICS.items() if known is kind)
         asked = Asked({}, {name: [(name, None if mask is None else 0)] for name in names}, statistics, grid.border)
         masks = None if mask is None else mask[..., None]
-        parts = ((Part(picture, each, str(vgg.dtype)), None if masks is None else Part(masks, each)) for each in grid.tiles)
+        parts = (
+            (Part(picture, each, str(vgg.dtype)), None if masks is None else Part(masks, each)) for each in grid.tiles
+        )
         jobs = ((asked, each, *part) for each, part in zip(grid.tiles, parts, strict=True))
         nothing = (0.0,) * 6
         return dict.fromkeys(names, nothing) | added((crew or Crew(vgg)).each(measure_tile, jobs))
@@ -244,16 +266,16 @@ def _bands(shape: Sequence[int]) -> Iterator[slice]:
         yield slice(first, min(first + rows, shape[0]))
 
 
-def _band_variation(x: Array, rows: slice, wraps: tuple[bool, bool]) -> tuple[float, Array]:
+def _band_variation(x: Array, rows: slice, border: Border) -> tuple[float, Array]:
     """`tv_loss` of the whole picture, as far as these rows have part in it: the sum of their differences, each from the
     row above counting as that one's; and the gradient with respect to them."""
-    height, sideways = len(x), (False, wraps[1])
+    height, wraps, sideways = len(x), border[0] == "wrap", (False, border[1] == "wrap")
     above, below = (range(rows.start - 1, rows.start), range(rows.stop, rows.stop + 1))
-    around = [n % height for n in (*above, *range(rows.start, rows.stop), *below) if wraps[0] or 0 <= n < height]
-    seen = x[around] if wraps[0] else x[around[0] : around[-1] + 1]
-    first = len(around) - (rows.stop - rows.start) - (wraps[0] or rows.stop < height)
+    around = [n % height for n in (*above, *range(rows.start, rows.stop), *below) if wraps or 0 <= n < height]
+    seen = x[around] if wraps else x[around[0] : around[-1] + 1]
+    first = len(around) - (rows.stop - rows.start) - (wraps or rows.stop < height)
     _, gradient = tv_loss(seen, sideways)
     value, _ = tv_loss(seen[first:], sideways)
-    if wraps[0] or rows.stop < height:
+    if wraps or rows.stop < height:
         value = value - tv_loss(seen[-1:], sideways)[0]  # the row below has its own from side to side
     return to_floats(value)[0], gradient[first : first + rows.stop - rows.start]

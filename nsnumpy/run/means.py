@@ -1,0 +1,213 @@
+"""How a run fits into the memory that there is: whole, or in tiles, or with a shorter memory of L-BFGS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..architecture import Network
+from ..backend import free_device_bytes
+from ..files.images import fit_size
+from ..files.weights import WeightFile
+from ..lbfgs import MEMORY
+from ..machine import available_bytes, resident_bytes
+from ..objective import Layers, Objective
+from ..ops import ZERO
+from ..tiles.objective import objective_of
+from ..vgg import VGG
+from .budget import Run, run_memory
+from .inputs import Inputs, Scale
+from .settings import Settings
+from .shared import StyleTargets
+
+Tile = str | int
+"""A tile's side in pixels; "off", for the whole picture at once; or "auto": where that does not fit, the
+ largest of `TILES`."""
+TILES = (2048, 1024)
+SMALLEST = (512, 256)  # tiles that mostly see what others own
+FEWEST = 3  # pairs that L-BFGS is worth having with
+
+
+def check_means(tile: Tile, memory_pairs: int | None) -> None:
+    """ValueError if there is no such tile, or no such number of pairs."""
+    whole = isinstance(tile, int) and not isinstance(tile, bool) and tile >= 16
+    if not whole and tile not in ("auto", "off"):
+        raise ValueError(f"tile is auto, off, or a whole number of pixels, 16 or more; got {tile!r}")
+    if memory_pairs is not None and not (isinstance(memory_pairs, int) and memory_pairs >= 1):
+        raise ValueError(f"memory pairs are a whole number, 1 or more; got {memory_pairs!r}")
+
+
+def budget(
+    s: Settings,
+    shapes: Mapping[str, tuple[int, int]],
+    scale: Scale,
+    layers: tuple[Iterable[str], Iterable[str]],
+    *,
+    regions: int,
+    threads: int,
+    device: str,
+) -> Run:
+    """What decides the memory of a run at a scale.
+
+    Parameters
+    ----------
+    s : Settings
+        Completed.
+    shapes : mapping from "content", "style", "style 2", ... to (H, W)
+        Of the pictures as they were given.
+    scale : Scale
+    layers : names, names
+        Of the content loss, and of the style loss.
+    regions, threads, device
+    """
+    assert s.optimizer is not None  # as in all settings that are complete
+    result = s.shape(next(iter(shapes.values())), scale["result"])
+    styles = [fit_size(shape, scale[name]) for name, shape in shapes.items() if name != "content"]
+    return Run(
+        size=result,
+        content=result if "content" in shapes else None,
+        style=max(styles, key=math.prod, default=None),
+        styles=len(styles),
+        regions=regions,
+        framed=device != "cpu" and ZERO not in s.borders(),
+        channels=1 if s.colors == "luminance" else 3,
+        content_layers=tuple(layers[0]),
+        style_layers=tuple(layers[1]),
+        optimizer=s.optimizer,
+        threads=threads,
+        device=device,
+    )
+
+
+def fitted(network: Network, run: Run, room: int | None, tile: Tile, memory_pairs: int | None) -> Run:
+    """The run as it fits into so many bytes.
+
+    As a whole, if it does; else in the largest tiles in which it does, with the content's features kept or, which takes
+    longer, made again; else with a shorter memory of L-BFGS, too; and last in small tiles. What was asked for stays. If
+    nothing fits, it is what takes the least.
+    """
+    last = run
+    for last in _ways(run, tile, memory_pairs):
+        if room is None or sum(run_memory(network, last).values()) <= room:
+            return last
+    return last
+
+
+def _ways(run: Run, tile: Tile, memory_pairs: int | None) -> Iterator[Run]:
+    """The largest first."""
+    asked = replace(run, pairs=memory_pairs, tile=tile if isinstance(tile, int) and tile < max(run.size) else None)
+    yield asked
+    large, small = (
+        [size for size in sizes if size < max(run.size)] if tile == "auto" else [] for sizes in (TILES, SMALLEST)
+    )
+    smaller = asked
+    for size in large or filter(None, [asked.tile]):
+        for keep in (True, False) if run.content else (True,):
+            yield (smaller := replace(asked, tile=size, keep=keep))
+    if memory_pairs is None:
+        for pairs in range(MEMORY.get(run.optimizer, 0) - 1, FEWEST - 1, -1):
+            yield (smaller := replace(smaller, pairs=pairs))
+    for size in small:
+        yield replace(smaller, tile=size, keep=not run.content)
+
+
+def room_of(weights: Any, pictures: Sequence[Any]) -> tuple[int, int | None]:
+    """What the program holds, but for weights and pictures that it has read, which count among the run's; and what it
+    can have.
+
+    Parameters
+    ----------
+    weights : WeightFile, VGG, or anything that holds none
+    pictures : sequence
+        Those that have ``nbytes`` have been read.
+    """
+    known = sum(getattr(picture, "nbytes", 0) for picture in pictures)
+    if isinstance(weights, WeightFile):
+        known += sum(array.nbytes for pair in weights.weights.values() for array in pair)
+    if isinstance(weights, VGG):
+        arrays = [array for way in weights.layers.values() for array in getattr(way, "arrays", ())]
+        known += sum(array.nbytes for array in arrays)
+    return max(0, resident_bytes() - known), available_bytes()
+
+
+@dataclass(frozen=True)
+class Means:
+    """How a run is computed.
+
+    Attributes
+    ----------
+    tile : int, or None
+        In tiles of so many pixels; None for as a whole.
+    keep : bool
+        Whether the tiles keep the content's features.
+    pairs : int, or None
+        How many L-BFGS remembers; None for as many as it has of its own.
+    executor : concurrent.futures.Executor, or None
+        What runs the tiles.
+    """
+
+    tile: int | None
+    keep: bool
+    pairs: int | None
+    executor: Executor | None = None
+
+    @property
+    def record(self) -> dict[str, int]:
+        """What a run's record says of it: what is not as ever."""
+        return {name: n for name, n in (("tile", self.tile), ("memory_pairs", self.pairs)) if n is not None}
+
+    def objective(
+        self,
+        vgg: VGG,
+        s: Settings,
+        inputs: Inputs,
+        scale: Scale,
+        layers: tuple[Layers, Layers],
+        targets: StyleTargets | None,
+    ) -> Objective:
+        """The total loss of a run at a scale; `layers` are those of the content loss, and of the style loss."""
+        return objective_of(
+            vgg,
+            inputs.shape(scale),
+            self.tile,
+            keep=self.keep,
+            executor=self.executor,
+            content=inputs.content(scale),
+            style=inputs.style_target(vgg, layers[1], scale, targets, self.tile),
+            alpha=1.0 if s.alpha is None else s.alpha,
+            beta=1.0 if s.beta is None else s.beta,
+            tv=s.tv or 0.0,
+            content_layers=layers[0],
+            style_layers=layers[1],
+            convention=s.convention,
+        )
+
+
+def means_of(
+    vgg: VGG,
+    s: Settings,
+    inputs: Inputs,
+    layers: tuple[Iterable[str], Iterable[str]],
+    tile: Tile,
+    memory_pairs: int | None,
+    executor: Executor | None,
+    kept: Mapping[str, Any],
+) -> Means:
+    """How a run is computed, by what is asked for, what fits, and what was `kept` of it, if it is gone on with."""
+    check_means(tile, memory_pairs)
+    if kept and tile == "auto":
+        tile = kept.get("tile") or "off"
+    if kept and memory_pairs is None:
+        memory_pairs = kept.get("memory_pairs")
+    device = "cpu" if vgg.xp.__name__ == "numpy" else "gpu"
+    shapes = {given.name: given.source.shape for given in inputs.each}
+    regions = 0 if inputs.regions is None else len(inputs.regions.masks)
+    threads = vgg.workers.threads
+    asked = budget(s, shapes, inputs.scales[-1], layers, regions=regions, threads=threads, device=device)
+    network = Network(vgg.architecture, vgg.filters, vgg.pooling, vgg.dtype.itemsize)
+    program, available = room_of(vgg, []) if device == "cpu" else (0, free_device_bytes(vgg.xp))
+    run = fitted(network, asked, None if available is None else available - program, tile, memory_pairs)
+    return Means(run.tile, run.keep, run.pairs, executor)
