@@ -16,6 +16,7 @@ from ..run.settings import Settings
 from ..study.figure.claims import REFUTED, FigureCell
 from ..study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
 from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE
+from .cluster import add_cluster
 from .command import checking, duration, examples, plural, say, tell
 from .options import PROG, add_settings, layer, non_negative, positive
 
@@ -80,6 +81,7 @@ def add_commands(commands: Any) -> None:
         command.add_argument(
             "--jobs", metavar="N", type=positive, default=1, help="cells at a time, each in a process of its own (1)"
         )
+        add_cluster(command, "the cells")
         command.add_argument("--quiet", action="store_true", help="print nothing but errors")
         command.set_defaults(run=_run, kind=kind)
 

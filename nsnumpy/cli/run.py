@@ -24,7 +24,9 @@ from ..run.results import Result
 from ..run.run import Run
 from ..run.settings import INITS, USE_CASES, settings_of
 from ..study.report.report import Frames, check_report, write_report
+from ..tiles.cluster import Cluster
 from ..vgg import VGG
+from .cluster import add_cluster, cluster_in
 from .command import Parser, checking, examples, one_line, os_error, plural, say, tell
 from .given import Given
 from .many import of_a_folder, paint_folder
@@ -50,7 +52,6 @@ def add_commands(commands: Any) -> None:
         "nsnumpy transfer photo.jpg painting.jpg -o out.png --checkpoint run.h5 --report run.html",
         "nsnumpy transfer --resume run.h5",
         "nsnumpy transfer photos/ painting.jpg -o painted/ --jobs 2",
-        "nsnumpy transfer photo2.jpg painting.jpg -o out2.png --like out.png",
     )
     command.add_argument("content", metavar="CONTENT", help="the picture to paint, or a folder of them")
     add_styles(command)
@@ -110,6 +111,7 @@ def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
     command.add_argument("-o", "--output", metavar="OUT", required=True, help=output)
     more = add_settings(command, name)
     add_means(more)
+    add_cluster(more)
     if name == "transfer":
         add_regions(more)
     command.add_argument("--save-every", metavar="K", type=positive, help="write OUT-00050.png, ... every K iterations")
@@ -145,10 +147,13 @@ def _make(arguments: argparse.Namespace) -> int:
             for path, doing in ((kept, "is kept there"), (arguments.log, "has its log there")):
                 if path:
                     locks.enter_context(locked(path, doing))
-        return paint_folder(arguments) if folder else _make_checked(arguments, kept, resume)
+        cluster = locks.enter_context(cluster_in(arguments))
+        return paint_folder(arguments, cluster) if folder else _make_checked(arguments, kept, resume, cluster)
 
 
-def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Checkpoint | None) -> int:
+def _make_checked(
+    arguments: argparse.Namespace, kept: Path | None, resume: Checkpoint | None, cluster: Cluster | None
+) -> int:
     with checking():
         given = Given.read(arguments)
         planned = None if arguments.force and arguments.quiet else given.plan(arguments)
@@ -161,6 +166,8 @@ def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Chec
         tell(planned_line(planned))
         for note in planned.notes:
             _say(f"note: {note}")
+        if cluster and not planned.tile:
+            _say("note: the picture is one tile, and is made here; --tile N would share it out")
         if resume:
             tell(f"{arguments.resume}: goes on after {plural(resume.iteration, 'iteration')}")
     frames = Frames() if arguments.report else None
@@ -168,7 +175,7 @@ def _make_checked(arguments: argparse.Namespace, kept: Path | None, resume: Chec
         inputs = given.fit(arguments, begins=resume is None)
     for line in () if arguments.quiet else given.told:
         tell(line)
-    made = _run(arguments, given, inputs, kept, resume, frames)
+    made = _run(arguments, given, inputs, kept, resume, frames, cluster)
     if isinstance(made, str):
         _say(f"error: out of memory; {mend(planned or given.plan(arguments), arguments)} ({made})")
         return 1
@@ -263,6 +270,7 @@ def _run(
     kept: Path | None,
     resume: Checkpoint | None,
     frames: Frames | None,
+    cluster: Cluster | None,
 ) -> tuple[Result, VGG] | str:
     """The run's result and its network, or how it ran out of memory; what it held is given back then."""
     try:
@@ -282,6 +290,7 @@ def _run(
                 vgg=vgg,
                 checkpoint=Keeper(kept, arguments.checkpoint_every, to_remember(arguments)) if kept else None,
                 resume=resume,
+                executor=cluster,
                 **means_in(arguments),
                 **given.layer,
                 **given.settings,

@@ -14,6 +14,7 @@ from ..architecture import network_digest
 from ..files.checkpoint import digest
 from ..files.images import Source, opened, read_settings
 from ..files.weights import WeightFile, load_vgg
+from ..tiles.crew import HasCrew
 from .inputs import Styles, named
 from .processes import do_each, failing
 from .results import Callback, Result, check_ended
@@ -82,10 +83,11 @@ def paint_each(
     done: Callable[[Path, Result | None, str], object],
     *,
     processes: int = 1,
+    cluster: HasCrew | None = None,
     callback: Callback | None = None,
 ) -> None:
-    """Paint each photograph, and call `done` as each of them ends; see `do_each`. `callback` hears of each step that is
-    made in this process."""
+    """Paint each photograph, and call `done` as each of them ends; see `do_each`. A cluster has their tiles, one photograph
+    after the other. `callback` hears of each step that is made in this process."""
     if min(processes, len(photos)) > 1:
 
         def told(photo: Path, made: tuple[Result, list[str]] | None, failure: str) -> None:
@@ -96,15 +98,15 @@ def paint_each(
 
         do_each(_paint, photos, told, processes=processes, begin=_begin, given=(task,))
     elif photos:
-        painter = _Painter(task)
+        painter = _Painter(task, cluster)
         do_each(lambda photo: painter.paint(photo, callback), photos, done)
 
 
 class _Painter:
     """Does a task; its network is made once, and so are the style's targets, if they are the same for all."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self, task: Task, cluster: HasCrew | None = None) -> None:
+        self._task, self._cluster = task, cluster
         self._vgg = load_vgg(task.weights, **task.network)
         s = settings_of("transfer", **task.settings)
         alike = s.size is not None and s.colors not in ("photo", "luminance")
@@ -114,7 +116,7 @@ class _Painter:
         with failing():
             pictures: dict[str, Styles] = {"content": photo, "style": self._task.style}
             options = self._task.settings | self._task.means
-            run = Run("transfer", pictures, vgg=self._vgg, targets=self._targets, **options)
+            run = Run("transfer", pictures, vgg=self._vgg, targets=self._targets, executor=self._cluster, **options)
             result = run.go(callback)
             check_ended(result)
             return result

@@ -19,6 +19,7 @@ from ..files.checkpoint import EVERY, Checkpoint, Keeper, on_device, read_checkp
 from ..files.weights import load_vgg
 from ..objective import Objective
 from ..optimize import Descent, Ending, Iterate
+from ..tiles.crew import HasCrew
 from ..variable import through
 from ..vgg import VGG
 from .inputs import Inputs, Styles
@@ -56,7 +57,7 @@ class Run:
         In tiles of so many pixels a side: the same numbers to rounding, in less memory; "auto" where it would not fit.
     memory_pairs : int, or None
         How many pairs L-BFGS remembers; None is as many as `minimize` has, and fewer where they do not fit.
-    executor : concurrent.futures.Executor, or None
+    executor : concurrent.futures.Executor, Cluster, or None
         What runs the tiles; see `TiledObjective`.
     **settings
         Fields of `Settings`: size, iterations, optimizer, init, seed, alpha, beta, tv, content_layers, ...
@@ -100,7 +101,7 @@ class Run:
         resume: str | os.PathLike[str] | Checkpoint | None = None,
         tile: Tile = "auto",
         memory_pairs: int | None = None,
-        executor: Executor | None = None,
+        executor: Executor | HasCrew | None = None,
         **settings: Any,
     ) -> None:
         if use_case != "reconstruct" and layer is not None:

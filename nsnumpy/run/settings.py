@@ -119,7 +119,7 @@ class Settings:
     )
     style_size: int | None = _setting(
         None,
-        "long side of the style picture (as --size, or what its short side needs); less at smaller scales",
+        "long side of the style picture (as --size, or what its short side needs)",
         ("transfer", "texture"),
     )
     iterations: int | Sequence[int] | None = _setting(

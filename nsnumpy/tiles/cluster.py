@@ -298,11 +298,13 @@ class ClusterCrew(Crew):
         """Of what the job needs, what no worker has any more."""
         parts = [a for a in (self._network, *one.job) if isinstance(a, Part | Target)]
         parts += [a.part for a in parts if isinstance(a, Target)]
-        sent = [part.sent for part in parts if part.sent is not None]
-        holders = self._cluster.client.who_has(sent) if sent else {}
         for part in parts:
-            if part.sent is not None and not holders.get(part.sent.key):
-                part.sent = None
+            if part.sent is not None:
+                try:
+                    held = part.sent.status == "finished" and self._cluster.client.who_has([part.sent])[part.sent.key]
+                except _lost():
+                    held = ()
+                part.sent = part.sent if held else None
 
 
 def on_worker(vgg: VGG, threads: int | None, function: Callable[..., Any], *arguments: Any) -> Any:
