@@ -6,6 +6,7 @@ import argparse
 import signal
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from ..architecture import layer_names
@@ -16,7 +17,7 @@ from ..run.settings import Settings
 from ..study.figure.claims import REFUTED, FigureCell
 from ..study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
 from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE
-from .cluster import add_cluster
+from .cluster import add_cluster, cluster_in
 from .command import checking, duration, examples, plural, say, tell
 from .options import PROG, add_settings, layer, non_negative, positive
 
@@ -103,11 +104,11 @@ def _ratios(text: str) -> list[float]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm  # not before it is needed: it takes long to load
-
     kind, given = arguments.kind, vars(arguments)
     with checking():
         check_tf32(arguments.tf32, arguments.device, arguments.dtype)
+        if arguments.cluster and arguments.jobs > 1:
+            raise ValueError("--jobs and --cluster: a cluster's workers have a cell each; leave one out")
         folder = check_filled(arguments.output)
     settings = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
     options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads", "jobs")}
@@ -115,6 +116,19 @@ def _run(arguments: argparse.Namespace) -> int:
     pictures = [given[name] for name in _PICTURES[kind]]
     with checking():
         planned = None if arguments.quiet else _plan(arguments, settings)
+    with cluster_in(arguments) as cluster:
+        if cluster:
+            threads = arguments.threads or cluster.threads
+            options |= {"executor": cluster.client.get_executor(), "threads": threads}
+        return _make(arguments, pictures, folder, options | settings, planned)
+
+
+def _make(
+    arguments: argparse.Namespace, pictures: list[Any], folder: Path, options: dict[str, Any], planned: Plan | None
+) -> int:
+    from tqdm import tqdm  # not before it is needed: it takes long to load
+
+    kind = arguments.kind
     stand: list[int] = []
     with tqdm(
         unit="cell",
@@ -134,7 +148,7 @@ def _run(arguments: argparse.Namespace) -> int:
             bar.refresh()
 
         try:
-            figure = _MAKERS[kind](*pictures, folder, callback=report, **options, **settings)
+            figure = _MAKERS[kind](*pictures, folder, callback=report, **options)
         except KeyboardInterrupt:
             if not stand:
                 raise

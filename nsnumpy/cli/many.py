@@ -161,13 +161,8 @@ def _plan(arguments: argparse.Namespace, work: _Work) -> Plan | None:
         except (PictureError, OSError):  # told when its turn comes
             continue
     most = {max(sizes, key=lambda photo: sizes[photo][by]) for by in (0, 1)} if sizes else set()
-    given: dict[str, Any] = (
-        {"shared": bool(arguments.cluster)}
-        | work.task.network
-        | {"style": work.task.style}
-        | work.task.settings
-        | work.task.means
-    )
+    given: dict[str, Any] = work.task.network | {"style": work.task.style} | work.task.settings | work.task.means
+    given["shared"] = bool(arguments.cluster)
     with device_errors():
         plans = [plan("transfer", content=photo, weights=work.task.weights, **given) for photo in most]
     return max(plans, key=lambda planned: planned.peak_bytes, default=None)

@@ -86,8 +86,8 @@ def paint_each(
     cluster: HasCrew | None = None,
     callback: Callback | None = None,
 ) -> None:
-    """Paint each photograph, and call `done` as each of them ends; see `do_each`. A cluster has their tiles, one photograph
-    after the other. `callback` hears of each step that is made in this process."""
+    """Paint each photograph, and call `done` as each of them ends; see `do_each`. A cluster has the tiles of one after
+    the other. `callback` hears of each step that is made in this process."""
     if min(processes, len(photos)) > 1:
 
         def told(photo: Path, made: tuple[Result, list[str]] | None, failure: str) -> None:
