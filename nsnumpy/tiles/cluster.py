@@ -30,6 +30,8 @@ from .tile import Asked, content_features
 
 ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx|ucxx|inproc)://\S+|local:([1-9]\d{0,3})")
 ATTEMPTS = 8  # workers that a tile may outlive
+POLL = 5.0  # seconds after which a worker that has not answered is looked for
+CONNECT = 10.0  # seconds to wait for a scheduler
 PATIENCE = 60.0  # seconds that a run without workers waits for one
 
 
@@ -92,18 +94,19 @@ class Cluster:
         until = time.monotonic() + PATIENCE
         while True:
             try:
-                there = self.client.nthreads()
-                self._check([address for address in there if address not in self.workers])
-            except (OSError, RuntimeError) as error:  # RuntimeError: the client was closed
+                there = self.client.sync(self.client.scheduler.ncores_running)  # but for those that have paused
+                gone = self._check([address for address in there if address not in self.workers])
+            except (OSError, RuntimeError, AttributeError) as error:  # which a client that was closed has no more
                 raise ClusterError(f"the cluster's scheduler cannot be reached any more ({_line(error)})") from error
-            self.workers = {address: threads for address, threads in there.items() if address not in self._refused}
+            self.workers = {address: threads for address, threads in there.items() if address not in gone}
             if self.workers:
                 return self.workers
             if self._refused.keys() & there.keys():
                 raise ClusterError("; ".join(line for at, line in self._refused.items() if at in there))
             if time.monotonic() > until:
                 raise ClusterError(
-                    "the cluster has no workers: start one with `dask worker` and its scheduler's address"
+                    "the cluster has no workers, or none that has memory left: start one with `dask worker` and the "
+                    "scheduler's address"
                 )
             time.sleep(0.2)
 
@@ -111,15 +114,19 @@ class Cluster:
         """A network, known to the workers by its name."""
         return self._networks.setdefault(network_name(vgg), Part(vgg))
 
-    def _check(self, new: Sequence[str]) -> None:
-        """Those that cannot be used are left out, with a line."""
+    def _check(self, new: Sequence[str]) -> set[str]:
+        """Those that cannot be used, each of which gets a line."""
         new = [address for address in new if address not in self._refused]
         if not new:
-            return
+            return {*self._refused}
         # A function of Python's own: a worker that has no nsnumpy could not read one of ours.
-        found = self.client.run(pkgutil.resolve_name, "nsnumpy:__version__", workers=new, on_error="return")
+        try:
+            found = self.client.run(pkgutil.resolve_name, "nsnumpy:__version__", workers=new, on_error="return")
+        except OSError:  # one has gone, and the others are asked again
+            return {*new, *self._refused}
+        gone = {address for address, version in found.items() if isinstance(version, OSError)}
         for address, version in found.items():
-            if version == __version__ or isinstance(version, OSError):  # that one has gone meanwhile
+            if version == __version__ or address in gone:
                 continue
             if isinstance(version, ModuleNotFoundError):
                 wrong = f"has no {version.name or 'nsnumpy'}: install nsnumpy {__version__} there, with its packages"
@@ -130,6 +137,7 @@ class Cluster:
             self._refused[address] = f"worker {address} {wrong}"
             if len(found) > 1:
                 warnings.warn(f"worker {address} {wrong}; it is left out", WorkerWarning, stacklevel=4)
+        return gone | self._refused.keys()
 
 
 def open_cluster(address: str, threads: int | None = None) -> Cluster:
@@ -163,13 +171,13 @@ def open_cluster(address: str, threads: int | None = None) -> Cluster:
                     n_workers=local,
                     threads_per_worker=1,
                     memory_limit=0,
-                    dashboard_address=None,
-                    worker_dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",
+                    security=True,  # the machine may be other people's, too, and workers run whatever they are sent
                     silence_logs=logging.CRITICAL,
                     preload=[_LEAVE_SIGNALS],
                 )
                 opened.enter_context(workers)
-            client = distributed.Client(workers if local else address, timeout=10, direct_to_workers=True)
+            client = distributed.Client(workers if local else address, timeout=CONNECT, direct_to_workers=True)
             opened.enter_context(client)
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise ClusterError(f"cluster {address!r} cannot be reached: {_line(error)}") from error
@@ -247,9 +255,13 @@ class ClusterCrew(Crew):
         while True:
             try:
                 if one.future is not None:
-                    result = one.future.result()
+                    result = one.future.result(timeout=POLL)
                     under_way.popleft()
                     return result
+            except asyncio.TimeoutError:
+                if self._homes[one.number] in self._cluster.look():
+                    continue
+                one.lost = "it has left, or it has paused, its memory being full"
             except _lost() as error:
                 one.lost = _line(error)
             except MemoryError as error:
