@@ -476,7 +476,7 @@ def test_a_run_that_stops_before_it_goes_on_has_the_best_picture_so_far(kept, mo
     checkpoint = read_checkpoint(path)
     checkpoint.state["best"] = checkpoint.state["best"] * 0.5
     checkpoint.state["lowest"] = 7.0
-    monkeypatch.setattr("nsnumpy.run.run.Objective", interrupt)
+    monkeypatch.setattr("nsnumpy.tiles.objective.Objective", interrupt)
     result = ns.transfer(**given, iterations=8, resume=checkpoint)
     assert result.interrupted
     assert result.settings["loss"] == 7.0

@@ -79,7 +79,7 @@ def test_plan_says_what_a_transfer_would_take(folder, capsys):
 
 
 def test_a_run_that_does_not_fit_stops_unless_told_otherwise(folder, capsys, monkeypatch):
-    plan_module = sys.modules["nsnumpy.run.plan"]
+    plan_module = sys.modules["nsnumpy.run.means"]
     monkeypatch.setattr(plan_module, "resident_bytes", lambda: 80_000_000)
     monkeypatch.setattr(plan_module, "available_bytes", lambda: 100_000_000)
     command = "transfer photo.png painting.jpg -o out.png --weights tiny.h5 --iterations 1 --threads 1 --style-size 40"
@@ -614,7 +614,7 @@ def test_too_many_threads_are_what_is_blamed(folder, capsys, monkeypatch):
     command = "transfer photo.png painting.jpg -o out.png --weights tiny.h5 --size 64"
     assert call(capsys, f"{command} --threads 9999") == (2, "", "nsnumpy: error: threads is 1 to 1024, not 9999\n")
     monkeypatch.setattr("nsnumpy.cli.planned.usable_cores", lambda: 2)
-    monkeypatch.setattr(sys.modules["nsnumpy.run.plan"], "available_bytes", lambda: 50_000_000)
+    monkeypatch.setattr(sys.modules["nsnumpy.run.means"], "available_bytes", lambda: 50_000_000)
     status, out, err = call(capsys, f"{command} --threads 900")
     assert (status, out) == (1, "")
     assert "choose --threads 2, as many as there are cores, or fewer" in err

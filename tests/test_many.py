@@ -213,7 +213,7 @@ def test_the_cores_are_shared_out_among_the_jobs(folder, capsys, monkeypatch):
 
 
 def test_what_does_not_fit_at_once_is_said_before(folder, capsys, monkeypatch):
-    plan_module = sys.modules["nsnumpy.run.plan"]
+    plan_module = sys.modules["nsnumpy.run.means"]
     monkeypatch.setattr(plan_module, "resident_bytes", lambda: 80_000_000)
     monkeypatch.setattr(plan_module, "available_bytes", lambda: 200_000_000)
     status, out, err = call(capsys, "--jobs 3")

@@ -16,7 +16,7 @@ from nsnumpy.files.weights import read_network
 from nsnumpy.run import budget
 from nsnumpy.vgg import VGG
 
-plan_module = sys.modules["nsnumpy.run.plan"]
+plan_module, means = sys.modules["nsnumpy.run.plan"], sys.modules["nsnumpy.run.means"]
 WIDTHS = (16, 24, 32, 48, 48)
 
 
@@ -127,23 +127,23 @@ def test_memory_does_not_grow_from_evaluation_to_evaluation(tiny_weights, pictur
 
 def test_the_largest_size_that_fits_is_found(monkeypatch, weights):
     arguments = {"content": "sample:coast", "style": "sample:starry", "weights": weights, "threads": 1}
-    monkeypatch.setattr(plan_module, "resident_bytes", lambda: 100_000_000)
-    monkeypatch.setattr(plan_module, "available_bytes", lambda: 300_000_000)
+    monkeypatch.setattr(means, "resident_bytes", lambda: 100_000_000)
+    monkeypatch.setattr(means, "available_bytes", lambda: 300_000_000)
     planned = ns.plan("transfer", size=4000, **arguments)
     assert not planned.fits
     assert planned.size == (3000, 4000)
     assert ns.plan("transfer", size=planned.largest_size, **arguments).fits
     assert not ns.plan("transfer", size=planned.largest_size + 1, **arguments).fits
-    monkeypatch.setattr(plan_module, "available_bytes", lambda: 50_000_000)
+    monkeypatch.setattr(means, "available_bytes", lambda: 50_000_000)
     assert ns.plan("transfer", size=4000, **arguments).largest_size == 0  # not even where conv5_1 has one position
-    monkeypatch.setattr(plan_module, "available_bytes", lambda: None)
+    monkeypatch.setattr(means, "available_bytes", lambda: None)
     planned = ns.plan("transfer", size=4000, **arguments)
     assert (planned.fits, planned.largest_size) == (True, None)
     assert planned.seconds > 0
 
 
 def test_what_can_be_had_is_what_is_left_and_what_the_process_holds():
-    held, available = plan_module.resident_bytes(), plan_module.available_bytes()
+    held, available = means.resident_bytes(), means.available_bytes()
     assert 20_000_000 < held < available
 
 

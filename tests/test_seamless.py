@@ -162,7 +162,7 @@ def test_a_preview_that_is_there_is_not_replaced_unless_it_may(folder, capsys):
 
 
 def test_a_texture_that_does_not_fit_is_told_the_sides_that_do(folder, monkeypatch, capsys):
-    monkeypatch.setattr("nsnumpy.run.plan.available_bytes", lambda: 10**9)
+    monkeypatch.setattr("nsnumpy.run.means.available_bytes", lambda: 10**9)
     assert main([*TEXTURE.split(), "--size", "6000x3000", "--style-size", "64"]) == 1
     err = capsys.readouterr().err
     width, height = map(int, re.search(r"choose --size (\d+)x(\d+) or less", err).groups())

@@ -114,13 +114,8 @@ def _work(arguments: argparse.Namespace, results: dict[Path, Path]) -> _Work:
     if start := start_picture(s, USE_CASES["transfer"].pictures):
         settings["init"] = start
     styles = [(opened(path, enough("style", s)), weight) for path, weight, _ in named_pictures(arguments)["style"]]
-    task = Task(
-        as_given(styles),
-        settings,
-        read_weights(arguments.weights),
-        _network(arguments, len(results)),
-        means_in(arguments),
-    )
+    network = _network(arguments, len(results))
+    task = Task(as_given(styles), settings, read_weights(arguments.weights), network, means_in(arguments))
     task_key, left, others = task.key(), {}, []
     for photo, path in results.items():
         try:

@@ -210,7 +210,7 @@ def add_means(more: argparse._ArgumentGroup) -> None:
         metavar="N",
         type=_tile,
         default="auto",
-        help="in tiles of N pixels, in less memory; or off (auto: what does not fit)",
+        help="in tiles of N pixels: less memory; or off (auto: where it does not fit)",
     )
     more.add_argument(
         "--memory-pairs",

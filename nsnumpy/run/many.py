@@ -38,6 +38,8 @@ class Task:
     weights : WeightFile
     network : dict
         What else `load_vgg` takes.
+    means : dict
+        tile and memory_pairs, as `Run` takes them.
     """
 
     style: Styles

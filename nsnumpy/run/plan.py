@@ -146,7 +146,7 @@ def plan(
         run_memory(network, coarse)  # raises where a scale is too small for the network
     rates = measured_rates(device, asked.threads, tf32)
     each = [run_seconds(network, run, rates) for run in runs]
-    counts = s.iterations_at(scales)
+    counts = s.iterations_at([max(run.size) for run in runs])
     total = sum(seconds * count for seconds, count in zip(each, counts, strict=True))
     parts = ({"program": program} if program else {}) | run_memory(network, asked)
     before = sum(nbytes for _, nbytes in decoded.values()) if device == "cpu" else 0

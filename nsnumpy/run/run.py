@@ -55,10 +55,8 @@ class Run:
         fresh memory, and a warning.
     tile : "auto", "off", or int
         In tiles of so many pixels a side: the same numbers to rounding, in less memory; "auto" where it would not fit.
-    memory_pairs : int, or None
-        How many pairs L-BFGS remembers; None is as many as `minimize` has, and fewer where they do not fit.
-    executor : concurrent.futures.Executor, Cluster, or None
-        What runs the tiles; see `TiledObjective`.
+    memory_pairs, executor : int, concurrent.futures.Executor or Cluster, or None
+        How many pairs L-BFGS remembers, None for its own number, or what fits of it; and what runs the tiles.
     **settings
         Fields of `Settings`: size, iterations, optimizer, init, seed, alpha, beta, tv, content_layers, ...
 
@@ -115,7 +113,8 @@ class Run:
         self._targets = targets
         self._layers = layers_of(use_case, self.s, layer)
         self.scales = self.inputs.scales
-        self.iterations = self.s.iterations_at(self.scales)
+        self._sizes = [max(self.inputs.shape(scale)) for scale in self.scales]
+        self.iterations = self.s.iterations_at(self._sizes)
         self.history: list[dict[str, Any]] = []
         self.changes: list[dict[str, Any]] = []
         self._stops: list[str] = []
@@ -152,7 +151,7 @@ class Run:
         best, self._loss, self._counts = state["best"], state["lowest"], list(checkpoint.counts)
         self._image = to_image(self.inputs.variable(self.scales[checkpoint.scale], best).picture(best))
         s = self.s if self.s.iterations is not None else replace(self.s, iterations=checkpoint.settings["iterations"])
-        if (left := checkpoint.iterations_left(s.iterations_at(self.scales))) != self.iterations:
+        if (left := checkpoint.iterations_left(s.iterations_at(self._sizes))) != self.iterations:
             self.iterations = left
             self.settings["iterations"] = left if len(left) > 1 else left[0]
         if self.s.optimizer == "scipy":
@@ -335,7 +334,7 @@ class Run:
         return f"after {iterations} of {self.iterations[len(self._counts)]} iterations"
 
     def _where(self) -> str:
-        return f" at {max(self.inputs.shape(self.scales[len(self._counts)]))} pixels" if len(self.scales) > 1 else ""
+        return f" at {self._sizes[len(self._counts)]} pixels" if len(self.scales) > 1 else ""
 
     def _ended_by(self, error: BaseException) -> Ending:
         """The ending of a run that an error ends before its time; raises it again if there is no picture."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any
@@ -36,6 +36,7 @@ CHOICES = {
 }
 COARSEST = 128  # least long side of the scales that are chosen for you
 ONE_SCALE, COARSE, FINEST = 80, 100, 40  # iterations, where none are given
+LARGE, FEWEST = 2048, 5  # long side from where on they are fewer; and the fewest
 _MAY_BE_NONE = ("optimizer", "border", "seamless")
 _WEIGHTED = "NAME[:WEIGHT],...; without weights, equal ones"
 
@@ -109,7 +110,7 @@ class Settings:
     """
 
     size: int | tuple[int, int] | None = _setting(
-        512, "long side in pixels, or own (in Python None), the picture's; WxH for textures alone"
+        512, "long side in pixels, or own, the picture's (in Python None); WxH for textures"
     )
     scales: Sequence[int] | None = _setting(
         None,
@@ -119,7 +120,7 @@ class Settings:
     )
     style_size: int | None = _setting(
         None,
-        "long side of the style picture (as --size, or what its short side needs)",
+        "long side of the style picture, less at smaller scales (as --size)",
         ("transfer", "texture"),
     )
     iterations: int | Sequence[int] | None = _setting(
@@ -297,10 +298,11 @@ class Settings:
         by_name = isinstance(self.init, str) and self.init in INITS
         return self.convention == "relative" and by_name and long_side >= COARSEST and short_side >= 32
 
-    def iterations_at(self, sizes: Sized) -> list[int]:
-        """How many iterations at each of the sizes."""
+    def iterations_at(self, sizes: Sequence[int]) -> list[int]:
+        """How many iterations at each of these long sides; beyond `LARGE`, where each costs much, ever fewer."""
         if self.iterations is None:
-            return [*[COARSE] * (len(sizes) - 1), FINEST] if len(sizes) > 1 else [ONE_SCALE]
+            counts = [*[COARSE] * (len(sizes) - 1), FINEST] if len(sizes) > 1 else [ONE_SCALE]
+            return [min(n, max(FEWEST, n * LARGE // max(size, LARGE))) for n, size in zip(counts, sizes, strict=True)]
         listed = _listed(self.iterations)
         return listed * len(sizes) if len(listed) == 1 else listed
 

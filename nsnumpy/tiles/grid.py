@@ -131,7 +131,7 @@ def halo_of(architecture: str, deepest: str) -> int:
     """How far a tile sees beyond what it owns, in pixels: as far as a layer's positions, in whole units.
 
     >>> halo_of("vgg19", "conv5_1"), halo_of("vgg16", "conv5_1"), halo_of("vgg19", "conv4_2")
-    (80, 64, 32)
+    (80, 64, 48)
     """
     unit = unit_of(architecture, deepest)
     beyond = (receptive_field(architecture, deepest) - minimum_size(architecture, [deepest])) // 2
