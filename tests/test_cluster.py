@@ -22,8 +22,9 @@ from nsnumpy.cli.main import main
 from nsnumpy.files.images import load_image, save_image
 from nsnumpy.run.means import shared_tile
 from nsnumpy.tiles import cluster as module
-from nsnumpy.tiles import crew, objective
-from nsnumpy.tiles.cluster import Cluster, ClusterCrew, ClusterError, WorkerWarning, open_cluster, settled
+from nsnumpy.tiles import connect, crew, objective
+from nsnumpy.tiles.cluster import Cluster, ClusterCrew, ClusterError, WorkerWarning, settled
+from nsnumpy.tiles.connect import open_cluster
 from nsnumpy.tiles.objective import TiledObjective
 from nsnumpy.workers import Workers
 
@@ -337,7 +338,7 @@ def test_a_scheduler_that_is_gone_is_told(scheduler):
 
 
 def test_an_address_where_nobody_is(distributed, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(module, "CONNECT", 0.5)
+    monkeypatch.setattr(connect, "CONNECT", 0.5)
     command = ["texture", "sample:glass", "-o", str(tmp_path / "no.png"), "--cluster", "tcp://127.0.0.1:9"]
     assert main(command) == 1
     error = capsys.readouterr().err

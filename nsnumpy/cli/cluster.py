@@ -7,7 +7,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from ..tiles.cluster import Cluster, check_address, open_cluster
+from ..tiles.cluster import Cluster
+from ..tiles.connect import check_address, open_cluster
 from .command import plural, tell
 
 

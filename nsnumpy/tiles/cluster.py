@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import logging
 import pkgutil
-import re
 import time
 import warnings
 from collections import deque
@@ -28,10 +26,8 @@ from ..vgg import VGG
 from .crew import Crew, Job, Part, Target, network_name
 from .tile import Asked, content_features
 
-ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx|ucxx|inproc)://\S+|local:([1-9]\d{0,3})")
 ATTEMPTS = 8  # workers that a tile may outlive
 POLL = 5.0  # seconds after which a worker that has not answered is looked for
-CONNECT = 10.0  # seconds to wait for a scheduler
 PATIENCE = 60.0  # seconds that a run without workers waits for one
 
 
@@ -97,7 +93,7 @@ class Cluster:
                 there = self.client.sync(self.client.scheduler.ncores_running)  # but for those that have paused
                 gone = self._check([address for address in there if address not in self.workers])
             except (OSError, RuntimeError, AttributeError) as error:  # which a client that was closed has no more
-                raise ClusterError(f"the cluster's scheduler cannot be reached any more ({_line(error)})") from error
+                raise ClusterError(f"the cluster's scheduler cannot be reached any more ({line_of(error)})") from error
             self.workers = {address: threads for address, threads in there.items() if address not in gone}
             if self.workers:
                 return self.workers
@@ -131,71 +127,13 @@ class Cluster:
             if isinstance(version, ModuleNotFoundError):
                 wrong = f"has no {version.name or 'nsnumpy'}: install nsnumpy {__version__} there, with its packages"
             elif isinstance(version, BaseException):
-                wrong = f"cannot import nsnumpy ({_line(version)})"
+                wrong = f"cannot import nsnumpy ({line_of(version)})"
             else:
                 wrong = f"has nsnumpy {version}, and this is {__version__}: install the same there"
             self._refused[address] = f"worker {address} {wrong}"
             if len(found) > 1:
                 warnings.warn(f"worker {address} {wrong}; it is left out", WorkerWarning, stacklevel=4)
         return gone | self._refused.keys()
-
-
-def open_cluster(address: str, threads: int | None = None) -> Cluster:
-    """The cluster at an address, to be closed.
-
-    Parameters
-    ----------
-    address : "tcp://HOST:PORT", "tls://HOST:PORT", or "local:N"
-        Of a scheduler; or so many processes of this machine. TLS takes its certificates from Dask's configuration.
-    threads : int, or None
-        Of "local:N": how many threads they have together; None takes the cores that this process may use.
-
-    Raises
-    ------
-    ValueError
-        If the address is none.
-    ClusterError
-        If Dask is not installed, or the cluster cannot be had.
-    """
-    local = check_address(address)
-    try:
-        import distributed
-    except ImportError as error:
-        raise ClusterError(
-            f"cluster {address!r} needs Dask: pip install 'nsnumpy[cluster]' ({_line(error)})"
-        ) from error
-    with contextlib.ExitStack() as opened:
-        try:
-            if local:
-                workers = distributed.LocalCluster(
-                    n_workers=local,
-                    threads_per_worker=1,
-                    memory_limit=0,
-                    dashboard_address="127.0.0.1:0",
-                    security=True,  # the machine may be other people's, too, and workers run whatever they are sent
-                    silence_logs=logging.CRITICAL,
-                    preload=[_LEAVE_SIGNALS],
-                )
-                opened.enter_context(workers)
-            client = distributed.Client(workers if local else address, timeout=CONNECT, direct_to_workers=True)
-            opened.enter_context(client)
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
-            raise ClusterError(f"cluster {address!r} cannot be reached: {_line(error)}") from error
-        cluster = Cluster(client, max(1, (threads or usable_cores()) // local) if local else None)
-        cluster.closing = opened.pop_all()
-        return cluster
-
-
-# Ctrl-C reaches every process of a terminal: those of a local cluster leave it to this one, which ends them.
-_LEAVE_SIGNALS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-
-
-def check_address(address: str) -> int:
-    """N of "local:N", and 0 for a scheduler's address; ValueError if it is neither."""
-    match = ADDRESS.fullmatch(address)
-    if match is None:
-        raise ValueError(f"cluster is tcp://HOST:PORT, tls://HOST:PORT or local:N, not {address!r}")
-    return int(match[2] or 0)
 
 
 @dataclass
@@ -247,7 +185,7 @@ class ClusterCrew(Crew):
         try:
             one.future = self._submit(home, function, *(self._sent(home, a) for a in one.job))
         except _lost() as error:
-            one.future, one.lost = None, _line(error)
+            one.future, one.lost = None, line_of(error)
 
     def _end(self, function: Callable[..., Any], under_way: deque[_UnderWay]) -> Any:
         """What the first job gives, which is begun again as often as its worker is lost."""
@@ -263,9 +201,9 @@ class ClusterCrew(Crew):
                     continue
                 one.lost = "it has left, or it has paused, its memory being full"
             except _lost() as error:
-                one.lost = _line(error)
+                one.lost = line_of(error)
             except MemoryError as error:
-                raise MemoryError(f"worker {self._homes[one.number]}: {_line(error) or 'no details'}") from error
+                raise MemoryError(f"worker {self._homes[one.number]}: {line_of(error) or 'no details'}") from error
             if one.attempts >= ATTEMPTS:
                 raise ClusterError(
                     f"tile {one.number + 1} has lost {one.attempts} workers, for want of memory perhaps: choose a "
@@ -373,5 +311,5 @@ def _lost() -> tuple[type[Exception], ...]:
     return OSError, concurrent.futures.CancelledError, distributed.KilledWorker, asyncio.TimeoutError
 
 
-def _line(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
