@@ -80,7 +80,7 @@ def seconds(arguments: argparse.Namespace) -> None:
         error = np.abs(gradient_tiled - gradient).max() / np.abs(gradient).max()
         print(
             f"{arguments.size} px: {wall:.2f} s, in tiles of {arguments.tile} {wall_tiled:.2f} s, ratio "
-            f"{wall_tiled / wall:.3f}; of the processor's time {cpu_tiled / cpu:.3f}; loss {loss_tiled / loss - 1:+.1e}, "
+            f"{wall_tiled / wall:.3f}; processor's {cpu_tiled / cpu:.3f}; loss {loss_tiled / loss - 1:+.1e}, "
             f"gradient {error:.1e}",
             flush=True,
         )

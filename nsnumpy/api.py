@@ -24,6 +24,7 @@ from .study.report.log import LogError, read_log, write_log_report, write_plot
 from .study.report.report import Frames, ReportError, write_report
 from .tiles.cluster import Cluster
 from .tiles.connect import open_cluster
+from .tiles.objective import TiledObjective
 from .use_cases import blend, reconstruct, texture, transfer
 from .vgg import VGG
 
@@ -49,6 +50,7 @@ __all__ = [
     "Run",
     "Settings",
     "StyleTargets",
+    "TiledObjective",
     "WeightFile",
     "WeightFileError",
     "__version__",

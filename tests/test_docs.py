@@ -88,13 +88,10 @@ def test_its_commands_parse(page):
     assert all(parses(arguments, weights=True) for arguments in weights_commands(page))
 
 
+COMMANDS_TO_TRY = ("choosing", "cluster", "conventions", "gpu", "large", "regions", "runs", "weights")
 GUIDES = [
     README,
-    *(
-        page
-        for page in DOCS
-        if page.stem in ("choosing", "cluster", "conventions", "gpu", "regions", "runs", "weights")
-    ),
+    *(page for page in DOCS if page.stem in COMMANDS_TO_TRY),
 ]
 """Pages whose commands are for the reader's own pictures and networks, and for larger ones than a test has time for."""
 
@@ -116,7 +113,7 @@ MADE_SMALL = {
     "texture": "--size 48 --iterations 2 --threads 1",
     "reconstruct": "--size 48 --iterations 2 --threads 1",
     "figure": "--size 48 --iterations 2 --threads 1 --layers conv1_1,conv2_1",
-    "plan": "--threads 1",
+    "plan": "--size 96 --threads 1",
     "blend": "--size 48 --iterations 2 --threads 1 --steps 2",
 }
 """What is put after the guides' commands."""
