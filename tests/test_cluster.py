@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import Executor, Future
+from functools import partial
 
 import numpy as np
 import pytest
@@ -209,23 +210,15 @@ def scheduler(distributed):
         yield cluster, client
 
 
-class Killing:
-    """Kills workers as results are taken: at the n-th one, so many of them."""
+def as_results_are_taken(monkeypatch, happens):
+    """Calls happens[n] before the n-th result is taken."""
+    end, taken = ClusterCrew._end, iter(range(1000))
 
-    def __init__(self, monkeypatch, cluster, kills):
-        self.taken, self.killed = 0, 0
-        end = ClusterCrew._end
+    def watched(crew, *given):
+        happens.get(next(taken), lambda: None)()
+        return end(crew, *given)
 
-        def killing(crew, *given):
-            for _ in range(kills.get(self.taken, 0)):
-                self.pids = self.pids or list(cluster.client.run(os.getpid).values())
-                os.kill(self.pids.pop(), signal.SIGKILL)
-                self.killed += 1
-            self.taken += 1
-            return end(crew, *given)
-
-        self.pids = list(cluster.client.run(os.getpid).values())
-        monkeypatch.setattr(ClusterCrew, "_end", killing)
+    monkeypatch.setattr(ClusterCrew, "_end", watched)
 
 
 # Of an evaluation's results, the first TILES are sums, the others gradients; the content's squares come before.
@@ -242,12 +235,21 @@ KILLS = [
 def test_a_killed_worker_costs_nothing_but_time(distributed, evaluated, monkeypatch, kills, keep):
     with open_cluster("local:2", threads=2) as cluster:
         assert (len(cluster.workers), cluster.threads) == (2, 1)
-        killing = Killing(monkeypatch, cluster, kills)
+        pids = list(cluster.client.run(os.getpid).values())
+
+        def kill(count):
+            for _ in range(count):
+                pids[:] = pids or cluster.client.run(os.getpid).values()
+                os.kill(pids.pop(), signal.SIGKILL)
+                killed.append(1)
+
+        killed = []
+        as_results_are_taken(monkeypatch, {n: partial(kill, count) for n, count in kills.items()})
         assert_same(evaluated(cluster, keep), evaluated())
-        assert killing.killed == sum(kills.values())
+        assert len(killed) == sum(kills.values())
 
 
-def test_workers_that_come_and_go_between_evaluations(scheduler, tiny_vgg, given):
+def test_workers_that_come_and_go(scheduler, tiny_vgg, given, monkeypatch):
     workers, client = scheduler
     x, options = given
     vgg = tiny_vgg()
@@ -257,11 +259,13 @@ def test_workers_that_come_and_go_between_evaluations(scheduler, tiny_vgg, given
     made, want = (TiledObjective(vgg, executor=executor, **options).evaluate(x) for executor in (cluster, None))
     assert_same([made], [want])
     made = TiledObjective(vgg, executor=cluster, **options)
-    for count in (2, 1):
-        workers.scale(count)
-        client.wait_for_workers(count)
+    workers.scale(2)
+    client.wait_for_workers(2)
+    assert_same([made.evaluate(x)], [want])
+    assert len(set(made._crew._homes.values())) == 2
+    as_results_are_taken(monkeypatch, {2: partial(workers.scale, 1), TILES + 2: partial(workers.scale, 3)})
+    for _ in range(2):
         assert_same([made.evaluate(x)], [want])
-        assert set(made._crew._homes.values()) == cluster.workers.keys()
     assert len(cluster._networks) == 1
 
 

@@ -119,7 +119,8 @@ def _run(arguments: argparse.Namespace) -> int:
     with cluster_in(arguments) as cluster:
         if cluster:
             threads = arguments.threads or cluster.threads
-            options |= {"executor": cluster.client.get_executor(), "threads": threads}
+            cells = cluster.client.get_executor(workers=list(cluster.workers), allow_other_workers=True)
+            options |= {"executor": cells, "threads": threads}
         return _make(arguments, pictures, folder, options | settings, planned)
 
 
