@@ -47,6 +47,9 @@ CASES = [
     ("transfer", {"pooling": "max", "content_layers": ["pool1"], "style_layers": ["pool1"]}),
     ("transfer", {"colors": "luminance", "dtype": "float64", "optimizer": "scipy"}),
     ("texture", {"seamless": "both", "size": (96, 160)}),
+    ("transfer", {"tile": 48, "memory_pairs": 5}),
+    ("texture", {"tile": 32, "style_layers": ["conv1_1", "conv2_1"]}),
+    ("reconstruct", {"tile": 64, "layer": "conv1_1"}),
 ]
 
 
