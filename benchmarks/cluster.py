@@ -98,7 +98,7 @@ def kills(arguments: argparse.Namespace) -> None:
             differing += not (got.loss == want.loss and np.array_equal(got.gradient, want.gradient))
             if evaluations % 10 == 0 or killed == arguments.kills:
                 tell(killed=killed, evaluations=evaluations, differing=differing)
-            while during and len(cluster.client.nthreads()) < 2:
+            while during and len(cluster.look()) < 2:
                 time.sleep(0.1)
 
 

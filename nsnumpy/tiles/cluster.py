@@ -61,6 +61,7 @@ class Cluster:
         self.workers: dict[str, int] = {}  # and how many tiles they make at a time
         self._refused: dict[str, str] = {}
         self._networks: dict[str, Part] = {}
+        self.renew: Callable[[], object] = lambda: None  # begins anew the workers that are ours, and have ended
         self.closing = contextlib.ExitStack()
         self.look()
 
@@ -90,6 +91,7 @@ class Cluster:
         until = time.monotonic() + PATIENCE
         while True:
             try:
+                self.renew()
                 there = self.client.sync(self.client.scheduler.ncores_running)  # but for those that have paused
                 gone = self._check([address for address in there if address not in self.workers])
             except (OSError, RuntimeError, AttributeError) as error:  # which a client that was closed has no more

@@ -54,6 +54,8 @@ def open_cluster(address: str, threads: int | None = None) -> Cluster:
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise ClusterError(f"cluster {address!r} cannot be reached: {line_of(error)}") from error
         cluster = Cluster(client, max(1, (threads or usable_cores()) // local) if local else None)
+        if local:  # Dask does so itself, but for one that is killed while it begins
+            cluster.renew = lambda: workers.scale(local)
         cluster.closing = opened.pop_all()
         return cluster
 
