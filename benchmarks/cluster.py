@@ -9,14 +9,14 @@
 `speed` is one evaluation by two processes of this machine with a thread each over one with two, in turns. `kills` sends
 SIGKILL to a worker at a random time of an evaluation, until so many have died, and compares each gradient with the one
 that was made here, bit for bit. `bytes` counts pickles of what a tile sends and gets. `scheduler` is the time that a
-job takes of the scheduler and of this process, where the work is nothing; and the bytes that go through the scheduler.
+job takes of the scheduler and of this process, where the work is nothing; what a task takes that is sent no arrays; and
+the bytes that go through the scheduler.
 `model` simulates 16 and 256 workers with what the others have measured. Each prints one line of JSON for each row.
 """
 
 from __future__ import annotations
 
 import argparse
-import heapq
 import json
 import os
 import pickle
@@ -72,10 +72,10 @@ def speed(arguments: argparse.Namespace) -> None:
 def kills(arguments: argparse.Namespace) -> None:
     chance = random.Random(arguments.seed)
     vgg = ns.VGG(random_weights((6, 8, 10, 12, 14), seed=3), xp=np, threads=2)  # small: many kills in little time
-    objective, x = made(vgg, 160, 32, None)
+    objective, x = made(vgg, 96, 32, None)
     want = objective.evaluate(x)
     with open_cluster("local:2", 2) as cluster:
-        objective, x = made(vgg, 160, 32, cluster)
+        objective, x = made(vgg, 96, 32, cluster)
         start = time.perf_counter()
         objective.evaluate(x)
         usual = time.perf_counter() - start
@@ -172,19 +172,21 @@ def scheduler(arguments: argparse.Namespace) -> None:
         list(crew.each(nothing, jobs()))
         seconds = time.perf_counter() - start
         cluster.client._send_to_scheduler = send
-    tell(jobs=arguments.jobs, ms_a_job=1e3 * seconds / arguments.jobs, bytes_a_job=sum(sent) / arguments.jobs)
+        start = time.perf_counter()
+        cluster.client.gather([cluster.client.submit(int, pure=False) for _ in range(arguments.jobs)])
+        alone = time.perf_counter() - start
+    each = {"ms_a_job": 1e3 * seconds, "ms_a_task_without_arrays": 1e3 * alone, "bytes_a_job": sum(sent)}
+    tell(jobs=arguments.jobs, **{name: round(total / arguments.jobs, 2) for name, total in each.items()})
 
 
 def simulated(workers: int, tiles: int, seconds: float, out: float, back: float) -> float:
     """The time of a pass: this process gives `out` seconds to each job and `back` to each result, one at a time and in
     order, with two jobs a worker under way; a worker, which has every W-th tile, makes one in so many seconds."""
-    ready: list[tuple[float, int]] = []
     free = dict.fromkeys(range(workers), 0.0)
-    now, taken, done = 0.0, 0, {}
+    now, taken, done = 0.0, 0, dict[int, float]()
     for n in range(tiles):
         now += out
         free[n % workers] = done[n] = max(now, free[n % workers]) + seconds
-        heapq.heappush(ready, (done[n], n))
         if n + 1 - taken >= 2 * workers:
             now = max(now, done[taken]) + back
             taken += 1
@@ -196,7 +198,7 @@ def simulated(workers: int, tiles: int, seconds: float, out: float, back: float)
 def model(arguments: argparse.Namespace) -> None:
     for gigabits in (1, 10):
         link = gigabits * 125e6
-        for workers in (1, 16, 256):
+        for workers in (1, 16, 64, 256):
             tiles = 8 * workers
             out = arguments.overhead / 2 + arguments.out * MEGABYTE / link
             first = simulated(workers, tiles, arguments.seconds / 3, out, arguments.sums * MEGABYTE / link)
