@@ -9,7 +9,7 @@ import re
 from ..machine import usable_cores
 from .cluster import Cluster, ClusterError, line_of
 
-ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx|ucxx|inproc)://\S+|local:([1-9]\d{0,3})")
+ADDRESS = re.compile(r"(tcp|tls)://\S+|local:([1-9]\d{0,3})")
 CONNECT = 10.0  # seconds to wait for a scheduler
 
 
