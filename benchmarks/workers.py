@@ -242,7 +242,7 @@ def layers(
         gy = asarray(rng.standard_normal((side, side, filters), dtype=np.float32), vgg.xp, vgg.dtype)
         ways = {"fast": Patches if name == "conv1_1" else Winograd, "definition": Direct}
         row: dict[str, Any] = {"layer": name, "size": [side, side]}
-        with tf32_products(vgg.xp) if made.get("tf32") else nullcontext():  # as in a network's pass
+        with tf32_products() if made.get("tf32") else nullcontext():  # as in a network's pass
             for label, kind in ways.items():
                 way = kind(weight, bias, vgg.workers)
                 _, kept = way.forward(x, False, ZERO)

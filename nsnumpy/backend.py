@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterator
+from contextvars import ContextVar
 from numbers import Real
 from types import ModuleType
 from typing import Any
@@ -100,19 +101,95 @@ def device_errors() -> Iterator[None]:
         raise DeviceError(f"the GPU failed ({text})") from error
 
 
-@contextlib.contextmanager
-def tf32_products(cupy: ModuleType) -> Iterator[None]:
-    """Within it, matrix products in float32 may round their factors to TF32 (11 bits instead of 24; tensor cores).
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """``a @ b``: of two matrices, of two stacks of as many, or of a stack and a matrix.
 
-    The setting belongs to cuBLAS's handle of the calling thread, and is set back afterwards.
+    On a GPU it is one call of cuBLAS that takes transposed factors as they lie, and says how precisely it computes: in
+    float32 with factors of 24 bits, or of 11 within `tf32_products`. CuPy's own products copy transposed stacks, and
+    those of two matrices are left to an algorithm that may choose half precision (CUBLAS_GEMM_DEFAULT_TENSOR_OP).
+
+    Parameters
+    ----------
+    a : array ``(m, k)`` or ``(n, m, k)``, of float32 or float64
+    b : array ``(k, l)`` or ``(n, k, l)`` of a's dtype
+    out : array ``(m, l)`` or ``(n, m, l)``, or None
+        It is written to; on a GPU its rows lie one after the other.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or a GPU would have to copy: each matrix lies by rows or by columns there.
     """
-    cublas, handle = cupy.cuda.cublas, cupy.cuda.Device().cublas_handle
-    before = cublas.getMathMode(handle)
-    cublas.setMathMode(handle, cublas.CUBLAS_TF32_TENSOR_OP_MATH)
+    xp = get_xp(a, b) if out is None else get_xp(a, b, out)
+    if xp is np:
+        return np.matmul(a, b, out=out)
+    stacks = [array.shape[0] for array in (a, b) if array.ndim == 3]
+    shape = (*stacks[:1], a.shape[-2], b.shape[-1])
+    if len(set(stacks)) > 1 or a.shape[-1] != b.shape[-2] or a.dtype != b.dtype:
+        raise ValueError(f"matrices that can be multiplied expected; {a.dtype} {a.shape}, {b.dtype} {b.shape} given")
+    if out is None:
+        out = xp.empty(shape, a.dtype)
+    elif out.shape != shape or out.dtype != a.dtype or not out.flags.c_contiguous:
+        raise ValueError(f"a product of shape {shape} and {a.dtype}, by rows, expected; {out.dtype} {out.shape} given")
+    if not out.size or not a.shape[-1]:
+        out.fill(0)
+        return out
+    cublas, runtime = xp.cuda.cublas, xp.cuda.runtime
+    single = a.dtype == "float32"
+    kind = runtime.CUDA_R_32F if single else runtime.CUDA_R_64F
+    if single:
+        precision = cublas.CUBLAS_COMPUTE_32F_FAST_TF32 if _tf32.get() else cublas.CUBLAS_COMPUTE_32F
+    else:
+        precision = cublas.CUBLAS_COMPUTE_64F
+    # cuBLAS has matrices by columns: what lies by rows is the transpose to it, and out' = b' a'.
+    (t_a, ld_a, step_a), (t_b, ld_b, step_b) = _lies(a), _lies(b)
+    flags = [cublas.CUBLAS_OP_T if t else cublas.CUBLAS_OP_N for t in (t_b, t_a)]
+    one, zero = (scalar.ctypes.data for scalar in _SCALARS[a.dtype.name])
+    sizes = (shape[-1], shape[-2], a.shape[-1])
+    handle = xp.cuda.Device().cublas_handle
+    first, second, result = ((array.data.ptr, kind) for array in (b, a, out))
+    how = (precision, cublas.CUBLAS_GEMM_DEFAULT)
+    if not stacks:  # it may split the sum over k, where that is long and the matrix small
+        cublas.gemmEx(handle, *flags, *sizes, one, *first, ld_b, *second, ld_a, zero, *result, shape[-1], *how)
+    else:
+        step = shape[-2] * shape[-1]
+        cublas.gemmStridedBatchedEx(
+            handle, *flags, *sizes, one, *first, ld_b, step_b, *second, ld_a, step_a, zero, *result, shape[-1], step,
+            stacks[0], *how,
+        )  # fmt: skip
+    return out
+
+
+_SCALARS = {name: (np.ones((), name), np.zeros((), name)) for name in ("float32", "float64")}
+
+
+def _lies(a: Array) -> tuple[bool, int, int]:
+    """How a GPU's matrix lies: whether by columns, how many elements a row (or column) is from the next one, and a
+    matrix from the next one of a stack; 0 if it is not a stack."""
+    steps = [stride // a.itemsize for stride in a.strides]
+    stack = steps[0] if a.ndim == 3 else 0
+    (rows, columns), (down, right) = a.shape[-2:], steps[-2:]
+    if (right == 1 or columns == 1) and (down >= columns or rows == 1):
+        return False, max(down, columns), stack
+    if (down == 1 or rows == 1) and (right >= rows or columns == 1):
+        return True, max(right, rows), stack
+    raise ValueError(f"a matrix by rows or by columns expected; shape {a.shape}, strides {a.strides}")
+
+
+_tf32: ContextVar[bool] = ContextVar("tf32", default=False)
+
+
+@contextlib.contextmanager
+def tf32_products() -> Iterator[None]:
+    """Within it, `matmul` of float32 on a GPU may round its factors to TF32 (11 bits instead of 24; tensor cores).
+
+    It holds for what the calling thread does, and is set back afterwards.
+    """
+    token = _tf32.set(True)
     try:
         yield
     finally:
-        cublas.setMathMode(handle, before)
+        _tf32.reset(token)
 
 
 def check_tf32(tf32: bool, device: str, dtype: str) -> None:

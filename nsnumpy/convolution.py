@@ -102,7 +102,7 @@ class Patches:
     @staticmethod
     def takes(layer: Layer) -> Takes:
         kept = math.prod(layer.size) * layer.channels * layer.itemsize  # its input
-        scratch = patches_scratch(layer.size, layer.channels, layer.filters, layer.itemsize, layer.workers)
+        scratch = patches_scratch(*layer[:-1], on_device=layer.on_device)
         return Takes(9 * layer.channels * layer.filters * layer.itemsize, kept, {"first layer": scratch})
 
 

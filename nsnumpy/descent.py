@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .backend import Array, get_xp
-from .lbfgs import Bounds, Function, largest_element
+from .lbfgs import Function, largest_element
+from .pairs import Bounds
 
 STEP = 0.02  # how far a pixel moves in the first step, unless an lr is given
 

@@ -1,8 +1,7 @@
 """L-BFGS in a box, on the device and in the precision of its x: nothing but sums, products and inner products.
 
 It is an object that makes one step at a time, so that it can be stopped between two of them, kept, and gone on with.
-The numbers that a decision hangs on are fetched from the device together, a few times an iteration; the two loops over
-the pairs fetch none.
+The numbers that a decision hangs on are fetched from the device together, and the pairs know how (pairs.py).
 
 scipy's L-BFGS-B works on float64 copies on the host and finds the generalised Cauchy point, which for a million pixels
 costs as much as a third of the network's own time, and some sixty float64 vectors. Here a projection takes its place:
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .backend import Array, get_xp, to_floats
+from .pairs import Bounds, Pairs
 
 MEMORY = {"lbfgs-device": 15, "scipy": 10}  # pairs, by method, unless told otherwise; 10 is its own default
 DECREASE, CURVATURE = 1e-4, 0.9  # c1 and c2 of the Wolfe conditions, as [1] advises for quasi-Newton methods
@@ -33,80 +33,12 @@ IDLE = 5  # iterations in a row that win nothing end a run
 
 Function = Callable[[Array], tuple[Any, ...]]
 """Of x: its value, its gradient, and whatever else is known there, which the step that ends at x carries along."""
-Bounds = tuple[float, float] | None
-Curvature = tuple[float, float]
-
-
-class Pairs:
-    """The last few steps s and gradient changes y, and the inverse Hessian that they imply."""
-
-    def __init__(self, memory: int) -> None:
-        self.memory = memory
-        self._pairs: list[tuple[Array, Array]] = []
-        self._curvatures: list[Curvature] = []  # each pair's, where all variables are free
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def add(self, s: Array, y: Array) -> float:
-        """Remember a pair, unless the curvature along s is not safely positive; returns the length of s."""
-        ((curvature, length),) = _curvatures([(s, y)], None)
-        if curvature:
-            if len(self._pairs) == self.memory:
-                del self._pairs[0], self._curvatures[0]
-            self._pairs.append((s, y))
-            self._curvatures.append(curvature)
-        return length
-
-    def clear(self) -> None:
-        self._pairs.clear()
-        self._curvatures.clear()
-
-    def state(self) -> dict[str, list[Array]]:
-        """What `restore` takes; nothing is copied."""
-        steps, changes = ([pair[i] for pair in self._pairs] for i in range(2))
-        return {"steps": steps, "changes": changes, "curvatures": [list(curvature) for curvature in self._curvatures]}
-
-    @classmethod
-    def restore(
-        cls, memory: int, steps: Sequence[Array], changes: Sequence[Array], curvatures: Sequence[Sequence[float]]
-    ) -> Pairs:
-        """The same pairs again, in the same order."""
-        pairs = cls(memory)
-        pairs._pairs = list(zip(steps, changes, strict=True))[-memory:]
-        pairs._curvatures = [(sy, yy) for sy, yy in curvatures][-memory:]
-        return pairs
-
-    def times(self, g: Array, free: Array | None) -> tuple[Array, bool]:
-        """``H g`` by the two-loop recursion, within the free variables (all of them if None); whether a pair was used.
-
-        The others are taken out of g and of every pair, so that H is the inverse Hessian of f with these held fixed.
-        """
-        q = _within(g, free)
-        q = q.copy() if q is g else q
-        dot = get_xp(g).vdot
-        used: list[tuple[Array, Array, float, Array]] = []
-        scale = 1.0
-        curvatures = self._curvatures if free is None else [c for c, _ in _curvatures(self._pairs, free)]
-        for (s, y), curvature in zip(reversed(self._pairs), reversed(curvatures), strict=True):
-            if not curvature:
-                continue
-            sy, yy = curvature
-            if not used:
-                scale = sy / yy
-            a = dot(s, q) / sy  # q has no part outside the free variables
-            q -= a * _within(y, free)
-            used.append((s, y, sy, a))
-        q *= scale
-        for s, y, sy, a in reversed(used):
-            q += (a - dot(y, q) / sy) * _within(s, free)
-        return q, len(used) > 0
 
 
 @dataclass
 class Point:
-    """Where a line search stands: the step length t, x = clip(x0 + t d), f(x), its gradient, the slope d f / d t, and
-    what else f says."""
+    """Where a line search stands: the step length t, x = clip(x0 + t d), f(x), its gradient, the slope d f / d t, what
+    else f says, and what `Pairs.measure` knows."""
 
     t: float
     x: Array
@@ -114,6 +46,7 @@ class Point:
     gradient: Array
     slope: float
     details: Sequence[Any] = ()
+    products: Sequence[float] | None = None
 
 
 @dataclass
@@ -140,6 +73,8 @@ class LBFGS:
         Of the last step.
     reach : float
         How far the next step along the gradient itself may move a pixel.
+    rounding : float, or None
+        Of f, relative, where it is coarser than x's: the line search does not take it for a rise.
     """
 
     x: Array
@@ -153,24 +88,27 @@ class LBFGS:
     idle: int = 0
     length: float = 0.0
     reach: float = REACH
+    rounding: float | None = None
 
     @classmethod
-    def begin(cls, f: Function, x: Array, *, bounds: Bounds, memory: int) -> LBFGS:
+    def begin(cls, f: Function, x: Array, *, bounds: Bounds, memory: int, rounding: float | None = None) -> LBFGS:
         """At x, which lies within the bounds; evaluates f there."""
         loss, gradient, *details = f(x)
         unit = largest_element(gradient)
-        return cls(x, loss / unit, gradient / unit, unit, Pairs(memory), bounds, loss / unit, details)
+        pairs, scaled = Pairs.beside(x, memory), loss / unit
+        return cls(x, scaled, gradient / unit, unit, pairs, bounds, scaled, details, rounding=rounding)
 
     @classmethod
-    def restore(cls, state: Mapping[str, Any], *, bounds: Bounds, memory: int) -> LBFGS:
+    def restore(cls, state: Mapping[str, Any], *, bounds: Bounds, memory: int, rounding: float | None = None) -> LBFGS:
         """As it was when `state` was taken."""
         state = dict(state)
-        pairs = Pairs.restore(memory, *(state.pop(name) for name in ("steps", "changes", "curvatures")))
-        return cls(**state, pairs=pairs, bounds=bounds)
+        kept = (state.pop(name) for name in ("steps", "changes", "curvatures"))
+        pairs = Pairs.beside(state["x"], memory).restored(*kept)
+        return cls(**state, pairs=pairs, bounds=bounds, rounding=rounding)
 
     def renewed(self, f: Function) -> LBFGS:
         """At the same x for another f, of which the pairs say nothing."""
-        return LBFGS.begin(f, self.x, bounds=self.bounds, memory=self.pairs.memory)
+        return LBFGS.begin(f, self.x, bounds=self.bounds, memory=self.pairs.memory, rounding=self.rounding)
 
     def state(self) -> dict[str, Any]:
         """Numbers, arrays and lists of arrays, from which `restore` makes the same again; nothing is copied."""
@@ -184,17 +122,15 @@ class LBFGS:
             loss, gradient, *details = f(x)
             return loss / self.unit, gradient / self.unit, details
 
-        if self.idle == IDLE:
+        if self.idle >= IDLE and self.rounding is None:  # of what is coarser, the lowest was the luckiest
             return f"for {IDLE} iterations the loss has changed by no more than its rounding"
         x, gradient, bounds, pairs = self.x, self.gradient, self.bounds, self.pairs
-        largest, free = _survey(x, gradient, bounds)
+        largest, free = pairs.survey(x, gradient, bounds)
         if not largest:
             return "the gradient is zero"
         found = None
         for _ in range(2):
-            direction, curved = pairs.times(gradient, free)
-            direction *= -1
-            slope, square = to_floats(_slope(x, gradient, direction, 0.0, bounds), get_xp(x).vdot(direction, direction))
+            direction, slope, square, curved = pairs.direction(x, gradient, free, bounds)
             start = Point(0.0, x, self.loss, gradient, slope)
             if curved:  # few pairs, or old ones, may promise a step far beyond where they hold
                 first = min(1.0, STRETCH * self.length / square**0.5) if self.length and square else 1.0
@@ -202,13 +138,13 @@ class LBFGS:
             else:
                 first = self.reach / largest
                 self.reach *= 2
-            found = _search(scaled, start, direction, first, bounds) if start.slope < 0 else None
+            found = _search(scaled, start, direction, first, bounds, pairs, self.rounding) if start.slope < 0 else None
             if found or not len(pairs):
                 break
             pairs.clear()  # and once more, along the gradient itself
         if not found:
             return "no lower loss along the gradient"
-        self.length = pairs.add(found.x - x, found.gradient - gradient)
+        self.length = pairs.add(found.x - x, found.gradient - gradient, found.products)
         self.x, self.loss, self.gradient, self.details = found.x, found.loss, found.gradient, found.details
         self.idle = 0 if self.loss < self.lowest - _noise(self.lowest, x) else self.idle + 1
         self.lowest = min(self.lowest, self.loss)
@@ -220,46 +156,46 @@ def largest_element(gradient: Array) -> float:
     return to_floats(abs(gradient).max())[0] or 1.0
 
 
-def _survey(x: Array, gradient: Array, bounds: Bounds) -> tuple[float, Array | None]:
-    """The gradient's largest magnitude; and where x may move downhill, as a mask, or None if that is everywhere."""
-    largest = abs(gradient).max()
-    if bounds is None:
-        return to_floats(largest)[0], None
-    low, high = bounds
-    held = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
-    size, some = to_floats(largest, held.any())
-    return size, ~held if some else None
-
-
-def _search(f: Function, start: Point, direction: Array, t: float, bounds: Bounds) -> Point | None:
+def _search(
+    f: Function,
+    start: Point,
+    direction: Array,
+    t: float,
+    bounds: Bounds,
+    pairs: Pairs,
+    rounding: float | None = None,
+) -> Point | None:
     """A point on the path, no farther than t, that satisfies the strong Wolfe conditions; failing that, the lowest one
     seen; or None.
 
     The first trial, t itself, need not satisfy the one about curvature if it goes downhill there: the next step goes on
     from it, in a better direction. Otherwise the bracket (low, high) holds such a point [1]. The conditions are relaxed
-    by what rounding does to f: near the minimum in float32 they could not be told otherwise.
+    by what rounding does to f, `rounding` or x's own: near the minimum in float32 they could not be told otherwise.
+    Only x's own ends the search, so that one with coarser products (TF32) does not end a run that could go on.
     """
     xp = get_xp(direction)
     low, high = start, None  # high: once the first trial was not taken
     best: Point | None = None
     failure: FloatingPointError | None = None
     noise = _noise(start.loss, direction)
+    doubt = noise if rounding is None else 4 * rounding * abs(start.loss)
     for _ in range(MOST_TRIALS):
         x = start.x + t * direction
         if bounds is not None:
             xp.clip(x, *bounds, out=x)
         try:
             loss, gradient, details = f(x)
-            (slope,) = to_floats(_slope(start.x, gradient, direction, t, bounds))
+            slope, first, products = pairs.measure(start.x, start.gradient, direction, (t, x, gradient), bounds)
+            start.slope = start.slope if first is None else first
             if not math.isfinite(slope):
                 raise FloatingPointError("the gradient is not finite")
         except FloatingPointError as error:  # too far: nearer to the start it is finite
             high, failure = Point(t, x, math.inf, start.gradient, 0.0), error
         else:
-            point = Point(t, x, loss, gradient, slope, details)
+            point = Point(t, x, loss, gradient, slope, details, products)
             if point.loss < start.loss and (best is None or point.loss < best.loss):
                 best = point
-            if point.loss > start.loss + DECREASE * t * start.slope + noise or point.loss > low.loss + noise:
+            if point.loss > start.loss + DECREASE * t * start.slope + doubt or point.loss > low.loss + doubt:
                 high = point
             elif abs(slope) <= -CURVATURE * start.slope or (high is None and slope < 0):
                 return point
@@ -283,35 +219,6 @@ def _between(low: Point, high: Point) -> float:
     t = low.t - low.slope * width**2 / (2 * bend) if 0 < bend < math.inf else low.t + width / 2
     margin = 0.1 * width
     return min(max(t, low.t + margin), high.t - margin)
-
-
-def _slope(x: Array, gradient: Array, direction: Array, t: float, bounds: Bounds) -> Array:
-    """The derivative of f along ``clip(x + t d)``: what lies beyond a bound does not move."""
-    dot = get_xp(x).vdot
-    if bounds is None:
-        return dot(gradient, direction)
-    moved = x + t * direction
-    inside = (moved > bounds[0]) & (moved < bounds[1])
-    if not t:  # at the start, what lies on a bound moves if it moves inwards
-        inside |= ((x <= bounds[0]) & (direction > 0)) | ((x >= bounds[1]) & (direction < 0))
-    return dot(gradient, direction * inside)
-
-
-def _curvatures(pairs: list[tuple[Array, Array]], free: Array | None) -> list[tuple[Curvature | None, float]]:
-    """Of each pair within the free variables: ``(<s, y>, <y, y>)`` if the curvature along s is safely positive, and the
-    length of s."""
-    products = []
-    for s, y in pairs:
-        dot = get_xp(s, y).vdot
-        s, y = _within(s, free), _within(y, free)
-        products += [dot(s, y), dot(y, y), dot(s, s)]
-    numbers = iter(to_floats(*products))
-    each = zip(numbers, numbers, numbers, strict=True)
-    return [((sy, yy) if yy > 0 and sy > 1e-10 * (ss * yy) ** 0.5 else None, ss**0.5) for sy, yy, ss in each]
-
-
-def _within(v: Array, free: Array | None) -> Array:
-    return v if free is None else v * free
 
 
 def _noise(loss: float, x: Array) -> float:

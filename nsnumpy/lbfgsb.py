@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from .backend import Array, to_host
-from .lbfgs import Bounds, Function, largest_element
+from .lbfgs import Function, largest_element
+from .pairs import Bounds
 from .workers import limit_openmp
 
 _MANY = 10**9  # iterations and evaluations: who asks for the steps counts them

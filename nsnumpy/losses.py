@@ -31,7 +31,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from .backend import Array, get_xp
+from .backend import Array, get_xp, matmul
 from .positions import LEAST, Weights
 from .workers import Scratch
 
@@ -70,7 +70,7 @@ def gram_matrix(F: Array) -> Array:
     G : array ``(N, N)``, symmetric
     """
     F = F.reshape(-1, F.shape[-1])
-    return F.T @ F
+    return matmul(F.T, F)
 
 
 def style_loss(F: Array, A: Array) -> tuple[Array, Array]:
@@ -98,7 +98,7 @@ def style_loss(F: Array, A: Array) -> tuple[Array, Array]:
         raise ValueError(f"a Gram matrix of shape {(N, N)} expected, {A.shape} given; F.shape={F.shape}")
     positions = F.reshape(-1, N)
     value, K = gram_loss(gram_matrix(F), A, len(positions))
-    return value, (positions @ K).reshape(F.shape)
+    return value, matmul(positions, K).reshape(F.shape)
 
 
 def gram_loss(G: Array, A: Array, M: Any) -> tuple[Array, Array]:
@@ -227,18 +227,18 @@ class Gram:
     def statistics(self, F: Array, at: slice) -> Sums:
         """G, m and s; with weights also those of the squared weights. What they are solved by needs no weights."""
         if self.w is None:
-            return F.T @ F, self._sum(F), float(len(F))
+            return matmul(F.T, F), self._sum(F), float(len(F))
         totals = (0.0, 0.0) if at.start else (self.w.total, self.w.squares)  # known: they come with the first block
         sums: Sums = (0.0, 0.0, totals[0], 0.0, 0.0, totals[1])
         for rows, w in self.w.within(at, F.shape[1]):
             here = F[rows]
             if w is None:
-                once = twice = (here.T @ here, self._sum(here), 0.0)
+                once = twice = (matmul(here.T, here), self._sum(here), 0.0)
             else:
                 here = (root := get_xp(F).sqrt(w)) * here
-                G = here.T @ here  # of one matrix with itself, in half the time that two would take
+                G = matmul(here.T, here)  # of one matrix with itself, in half the time that two would take
                 here *= root
-                once, twice = (G, self._sum(here), 0.0), (here.T @ here, self._sum(here, w), 0.0)
+                once, twice = (G, self._sum(here), 0.0), (matmul(here.T, here), self._sum(here, w), 0.0)
             sums = tuple(map(operator.add, sums, (*once, *twice)))
         return sums
 
@@ -263,7 +263,7 @@ class Gram:
             if c is not None:
                 b = weight * c if b is None else b + weight * c
         G, m, s = sums[-3:]
-        square = (K * (G @ K)).sum(dtype="float64")
+        square = (K * matmul(G, K)).sum(dtype="float64")
         if b is not None:
             square = square + 2 * (b * (K @ m)).sum() + s * (b * b).sum()
             b = (scale * b).astype(G.dtype)
@@ -276,7 +276,7 @@ class Gram:
         everywhere: tuple[slice, Array | None] = (slice(None), None)
         for rows, w in [everywhere] if self.w is None else self.w.within(at, F.shape[1]):
             here = F[rows]
-            gradient = get_xp(F).matmul(here, K, out=scratch.empty("term", here.shape, F))
+            gradient = matmul(here, K, out=scratch.empty("term", here.shape, F))
             if b is not None:
                 gradient += b
             if w is not None:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, device_errors, to_floats
+from .backend import Array, device_errors, on_host, to_floats
 from .descent import SGD, Adam, project
-from .lbfgs import LBFGS, MEMORY, Bounds, Function
+from .lbfgs import LBFGS, MEMORY, Function
 from .lbfgsb import LBFGSB, load_scipy
 from .losses import sum_of_squares
+from .pairs import Bounds
 from .workers import one_blas_thread
 
 OPTIMIZERS = ("lbfgs-device", "scipy", "sgd", "adam")
@@ -140,6 +141,7 @@ def minimize(
     lr: float | None = None,
     momentum: float = 0.9,
     memory: int | None = None,
+    rounding: float | None = None,
     resume: Mapping[str, Any] | None = None,
     callback: Callable[[Iterate], object] | None = None,
 ) -> Minimum:
@@ -170,6 +172,9 @@ def minimize(
     memory : int, or None
         How many pairs of steps and gradient changes the L-BFGS methods remember; None is 15, and 10 for scipy's, whose
         pairs are larger.
+    rounding : float, or None
+        How well f is known, relative, where that is less well than x's precision has it, as of products in TF32:
+        "lbfgs-device" does not take it for a rise.
     resume : dict, or None
         An `Iterate`'s state, of the same f and method: go on from there, up to `iterations` counted from the first
         start. All but "scipy" go on as if they had never stopped, with the same numbers; scipy does not give its memory
@@ -196,7 +201,8 @@ def minimize(
     """
     if iterations < 0:
         raise ValueError(f"iterations is 0 or more, not {iterations}")
-    descent = Descent(f, x0, method=method, bounds=bounds, lr=lr, momentum=momentum, memory=memory, resume=resume)
+    options: dict[str, Any] = {"lr": lr, "momentum": momentum, "memory": memory, "rounding": rounding}
+    descent = Descent(f, x0, method=method, bounds=bounds, resume=resume, **options)
     resume = None  # the arrays that the method forgets are not to be held here
     try:
         with device_errors(), contextlib.closing(descent.steps(iterations)) as steps:
@@ -223,7 +229,7 @@ class Descent:
 
     Parameters
     ----------
-    f, x0, method, bounds, lr, momentum, memory, resume : as for `minimize`
+    f, x0, method, bounds, lr, momentum, memory, resume, rounding : as for `minimize`
 
     Attributes
     ----------
@@ -248,6 +254,7 @@ class Descent:
         momentum: float,
         memory: int | None,
         resume: Mapping[str, Any] | None,
+        rounding: float | None = None,
     ) -> None:
         self.method = canonical_optimizer(method)
         if self.method not in OPTIMIZERS:
@@ -261,6 +268,7 @@ class Descent:
         self.f = f
         memory = MEMORY.get(self.method) if memory is None else memory
         options: dict[str, dict[str, Any]] = {"sgd": {"lr": lr, "momentum": momentum}, "adam": {"lr": lr}}
+        options["lbfgs-device"] = {"memory": memory, "rounding": rounding}
         self._options = options.get(self.method, {"memory": memory}) | {"bounds": bounds}
         self.iterations = -1  # the first iterate accepted is number 0
         self.best: Array | None = None
@@ -327,7 +335,10 @@ class Descent:
         at = self._at
         loss = at.loss * at.unit if isinstance(at, LBFGS) else at.loss  # L-BFGS keeps it in units of its own
         self.iterations += 1
-        step = 0.0 if self._last is None else to_floats(sum_of_squares(at.x - self._last))[0] ** 0.5
+        if isinstance(at, LBFGS) and not on_host(at.x):
+            step = at.length  # which it knows, and a GPU need not be waited for
+        else:
+            step = 0.0 if self._last is None else to_floats(sum_of_squares(at.x - self._last))[0] ** 0.5
         self._last = at.x
         if loss < self.lowest:
             self.best, self.lowest = at.x, loss

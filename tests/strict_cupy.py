@@ -17,7 +17,6 @@ Where CuPy allows what the stand-in does not imitate, it raises an error that sa
 from __future__ import annotations
 
 import functools
-import importlib.util
 import inspect
 import operator
 import re
@@ -25,12 +24,13 @@ import time
 import types
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+from strict_cublas import Cublas
 from strict_kernels import COMPILER, MIXED, RawKernel
 
 __all__ = ["COMPILER", "REASON", "freeze", "make"]
@@ -56,6 +56,8 @@ _SCALARS_TOO = {("where", "x"), ("isclose", "a"), ("allclose", "a"), ("shape", "
 _SECOND = {"matmul", "dot", "vdot", "inner", "outer", "kron", "tensordot"}  # whose b is an array as well
 _PRODUCTS = {"matmul", "dot"}
 _DEVICE_RESULTS = {"allclose", "array_equal", "array_equiv", "count_nonzero"}  # NumPy answers with a Python scalar
+_NO_WORK = {"empty", "empty_like", "dtype", "shape", "ndim", "size", "result_type"}
+_MAY_RETURN_IT = {"ascontiguousarray", "astype", "reshape", "ravel"}  # their argument, as it is
 _SPACES = {"lib", "lib.stride_tricks", "linalg", "fft"}
 
 
@@ -67,6 +69,28 @@ class Transfers:
 
     def reset(self) -> None:
         self.to_host = self.to_device = 0
+
+
+class Work:
+    """What a GPU would be told to do: a launch for each operation that writes an array, by the operation's name, and
+    the bytes of every array that it reads or writes, once each.
+
+    It is a model. Some of CuPy's operations are two launches (a sum of many numbers, a mask as an index), and what a
+    cache holds need not be read again.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.launches: Counter[str] = Counter()
+        self.precisions: set[int] = set()  # of the products' factors, in bits
+        self.bytes: Counter[str] = Counter()
+
+    def count(self, name: str, arrays: Iterable[np.ndarray]) -> None:
+        name = name.removeprefix("cupy.")
+        self.launches[name] += 1
+        self.bytes[name] += sum(array.nbytes for array in {id(array): array for array in arrays}.values())
 
 
 def make() -> types.ModuleType:
@@ -190,7 +214,17 @@ def _run(module: _Module, name: str, function: Callable, args: tuple, kwargs: di
         result = function(*args, **kwargs)
     if name.rpartition(".")[2] in _DEVICE_RESULTS:
         result = np.asarray(result)
+    arrays = [array._array for array in known]
+    short = name.rpartition(".")[2]
+    written = short not in _MAY_RETURN_IT and any(result is array for array in arrays)  # the `out` that was given
+    if short not in _NO_WORK and (written or _is_new(result, arrays)):
+        module.work.count(name, [*arrays, *([result] if isinstance(result, (np.ndarray, np.generic)) else [])])
     return _wrap(module, result, known)
+
+
+def _is_new(result: Any, arrays: list[np.ndarray]) -> bool:
+    """Whether it had to be computed, and is no view; None is what methods return that write in place."""
+    return not (isinstance(result, np.ndarray) and any(np.may_share_memory(result, array) for array in arrays))
 
 
 def _check_out(name: str, out: Any) -> None:
@@ -258,6 +292,7 @@ class _Array:
     nbytes = property(lambda self: self._array.nbytes)
     itemsize = property(lambda self: self._array.itemsize)
     strides = property(lambda self: self._array.strides)
+    data = property(lambda self: SimpleNamespace(ptr=self._array.ctypes.data))
     device = property(lambda self: self._module.cuda.Device())
 
     @property
@@ -318,11 +353,17 @@ class _Array:
         return plain if any(k is Ellipsis for k in keys) else (*plain, Ellipsis)
 
     def __getitem__(self, key: Any) -> _Array:
-        return _wrap(self._module, self._array[self._key(key)], [self])
+        result = self._array[self._key(key)]
+        if _is_new(result, [self._array]):
+            self._module.work.count("getitem", [result, result])
+        return _wrap(self._module, result, [self])
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        value = _operand(value)
         with np.errstate(all="ignore"):
-            self._array[self._key(key)] = _operand(value)
+            self._array[self._key(key)] = value
+        written = self._array[self._key(key)]
+        self._module.work.count("setitem", [written, *([value] if isinstance(value, np.ndarray) else [])])
 
 
 def _operand(value: Any) -> Any:
@@ -358,6 +399,7 @@ def _add_operators() -> None:
             with np.errstate(all="ignore"):
                 result = function(*(reversed(values) if swapped else values))
             known = [self, *(other for other in others if isinstance(other, _Array))]
+            self._module.work.count(name, [*(array._array for array in known), result])
             return self if in_place else _wrap(self._module, result, known)
 
         setattr(_Array, f"__{name}__", method)
@@ -437,6 +479,8 @@ class _Namespace(types.ModuleType):
                 stacked = max(given["a"].ndim, given["b"].ndim) > 2
                 odd = [given[k] for k in "ab" if stacked and not given[k].flags.c_contiguous]
                 copies = [_wrap(self._module, array._array.copy(), ()) for array in odd]
+                for copied in copies:
+                    self._module.work.count("copy", [copied._array, copied._array[...]])
                 result = _run(self._module, full, host, args, kwargs)
                 del copies
                 return result
@@ -467,6 +511,7 @@ class _Module(_Namespace):
     Attributes
     ----------
     transfers : Transfers
+    work : Work
     memory_limit : int
         The bytes of the device's memory.
     used, peak : int
@@ -478,29 +523,37 @@ class _Module(_Namespace):
         self.__version__ = _cupy.__version__
         self.ndarray = type("ndarray", (_Array,), {"__slots__": (), "__module__": "cupy", "_module": self})
         self.transfers = Transfers()
+        self.work = Work()
         self.memory_limit = 16_000_000_000
         self.used = self.peak = 0
+        self.memory: dict[int, weakref.ref[np.ndarray]] = {}  # what lives, by its address
         self.random = SimpleNamespace(RandomState=functools.partial(_RandomState, self))
         self.cuda = _cuda(self)
-        self.RawKernel = RawKernel
+        self.RawKernel = functools.partial(RawKernel, work=self.work)
 
     def allocate(self, array: np.ndarray) -> None:
         """Count the memory of a new array, until it and its views are gone."""
-        while isinstance(array.base, np.ndarray):
-            array = array.base
+        array = _owner(array)
         if self.used + array.nbytes > self.memory_limit:
             raise _cupy.cuda.memory.OutOfMemoryError(array.nbytes, self.used, self.memory_limit)
         self.used += array.nbytes
         self.peak = max(self.peak, self.used)
-        weakref.finalize(array, self._release, array.nbytes).atexit = False
+        address = array.ctypes.data
+        self.memory[address] = weakref.ref(array)
+        weakref.finalize(array, self._release, array.nbytes, address).atexit = False
 
-    def _release(self, size: int) -> None:
+    def _release(self, size: int, address: int) -> None:
         self.used -= size
+        if address in self.memory and self.memory[address]() is None:  # and not the next one's already
+            del self.memory[address]
 
     def _to_device(self, name: str, data: Any, convert: Callable[[Any], np.ndarray]) -> Any:
         """The one way from the host; what is on the device already stays there."""
         if isinstance(data, _Array):
-            return _wrap(self, convert(data._array), [data])
+            result = convert(data._array)
+            if result is not data._array:
+                self.work.count(name, [data._array, result])
+            return _wrap(self, result, [data])
         if isinstance(data, (list, tuple)):
             _refuse_arrays(name, data)
         self.transfers.to_device += 1
@@ -528,6 +581,12 @@ class _Module(_Namespace):
             total_bytes=lambda: self.used,
             free_all_blocks=lambda: None,
         )
+
+
+def _owner(array: np.ndarray) -> np.ndarray:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def _refuse_arrays(name: str, data: Any) -> None:
@@ -566,29 +625,6 @@ class _RandomState:
 
 
 # cupy.cuda
-
-# From NVIDIA's cublas_api.h, for machines without the library, where CuPy's own module cannot be imported.
-_MATH_MODES = {
-    "CUBLAS_DEFAULT_MATH": 0,
-    "CUBLAS_TENSOR_OP_MATH": 1,
-    "CUBLAS_PEDANTIC_MATH": 2,
-    "CUBLAS_TF32_TENSOR_OP_MATH": 3,
-    "CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION": 16,
-}
-
-
-def _cublas(functions: dict[str, Callable]) -> SimpleNamespace:
-    """The constants of CuPy's module, and `functions`, as far as it has them."""
-    try:
-        real = _cupy.cuda.cublas
-    except ImportError:  # the library is missing; the names can still be found in the compiled module
-        text = Path(importlib.util.find_spec("cupy_backends.cuda.libs.cublas").origin).read_bytes()
-        names = {name for name in (*_MATH_MODES, *functions) if name.encode() in text}
-        constants = _MATH_MODES
-    else:
-        names = set(dir(real))
-        constants = {name: getattr(real, name) for name in names if name.startswith("CUBLAS_")}
-    return SimpleNamespace(**{name: value for name, value in (constants | functions).items() if name in names})
 
 
 class _Event:
@@ -650,14 +686,6 @@ def _cuda(module: _Module) -> SimpleNamespace:
             return event
 
     Stream.null = Stream()
-    modes: dict[int, int] = {}
-
-    def set_math_mode(handle: int, mode: int) -> None:
-        if handle != Device.cublas_handle:
-            raise RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED: not the device's handle")
-        modes[handle] = int(mode)
-
-    cublas = _cublas({"setMathMode": set_math_mode, "getMathMode": lambda handle: modes.get(handle, 0)})
     properties = {
         "name": b"stand-in",
         "totalGlobalMem": module.memory_limit,
@@ -674,7 +702,7 @@ def _cuda(module: _Module) -> SimpleNamespace:
         get_elapsed_time=_elapsed,
         get_current_stream=lambda device_id=-1: Stream.null,
         is_available=lambda: True,
-        cublas=cublas,
+        cublas=Cublas(module, Device.cublas_handle),
         memory=SimpleNamespace(OutOfMemoryError=_cupy.cuda.memory.OutOfMemoryError),
         runtime=SimpleNamespace(
             getDeviceProperties=lambda device: dict(properties),
@@ -683,5 +711,6 @@ def _cuda(module: _Module) -> SimpleNamespace:
             deviceSynchronize=lambda: None,
             runtimeGetVersion=lambda: 13000,
             driverGetVersion=lambda: 13000,
+            **{name: getattr(_cupy.cuda.runtime, name) for name in ("CUDA_R_32F", "CUDA_R_64F")},
         ),
     )

@@ -153,6 +153,7 @@ class RawKernel:
         *,
         enable_cooperative_groups: bool = False,
         jitify: bool | None = None,
+        work: Any = None,
     ) -> None:
         if not isinstance(code, str) or not isinstance(name, str) or not isinstance(options, tuple):
             raise TypeError("RawKernel(code: str, name: str, options: tuple) expected")
@@ -162,7 +163,7 @@ class RawKernel:
             )
         if translate_cucomplex or enable_cooperative_groups or jitify:
             raise NotImplementedError("the stand-in's RawKernel has no complex numbers, cooperative groups or jitify")
-        self.code, self.name, self.options, self.backend = code, name, options, backend
+        self.code, self.name, self.options, self.backend, self._work = code, name, options, backend, work
         self._definitions = tuple(option for option in options if option.startswith("-D"))
         if name not in _kernels(code, self._definitions):
             raise ValueError(f'RawKernel: no kernel extern "C" __global__ void {name}(...) in the code')
@@ -179,6 +180,8 @@ class RawKernel:
             raise ValueError(f"kernel {self.name}: a block has at most 1024 threads; block={block}")
         with _ONE_AT_A_TIME:
             self._launch(grid, block, args)
+        if self._work is not None:
+            self._work.count(self.name, [argument._array for argument in args if hasattr(argument, "_array")])
 
     def _launch(self, grid: tuple[int, int, int], block: tuple[int, int, int], args: tuple) -> None:
         library, kernels = _compile(self.code, self._definitions)

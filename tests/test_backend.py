@@ -1,3 +1,4 @@
+import contextlib
 import sys
 from types import SimpleNamespace
 
@@ -11,6 +12,8 @@ from nsnumpy.backend import (
     device_namespace,
     free_device_bytes,
     get_xp,
+    matmul,
+    tf32_products,
     to_floats,
     to_host,
 )
@@ -135,3 +138,69 @@ def test_there_and_back(xp):
     moved = asarray(x, xp, "float32")
     assert get_xp(moved) is xp
     assert np.array_equal(to_host(moved), x)
+
+
+# Products
+
+
+def _laid(xp, array, how):
+    """The same matrices, by rows, by columns, or as part of a larger array."""
+    if how == "columns":
+        return asarray(np.ascontiguousarray(array.swapaxes(-1, -2)), xp, array.dtype).swapaxes(-1, -2)
+    if how == "part":
+        larger = np.full((*array.shape[:-2], array.shape[-2] + 1, array.shape[-1] + 3), np.nan, array.dtype)
+        larger[..., :-1, :-3] = array
+        return asarray(larger, xp, array.dtype)[..., :-1, :-3]
+    return asarray(array, xp, array.dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "shapes",
+    [((5, 3), (3, 4)), ((2, 5, 3), (2, 3, 4)), ((2, 5, 3), (3, 4)), ((5, 3), (2, 3, 4)), ((1, 3), (3, 1)),
+     ((5, 1), (1, 4)), ((0, 3), (3, 4)), ((5, 0), (0, 4))],
+)  # fmt: skip
+def test_products_of_matrices_however_they_lie(xp, dtype, shapes):
+    rng = np.random.default_rng(5)
+    a, b = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
+    for how_a in ("rows", "columns", "part"):
+        for how_b in ("rows", "columns", "part"):
+            c = matmul(_laid(xp, a, how_a), _laid(xp, b, how_b))
+            assert c.dtype == dtype
+            assert to_host(c) == pytest.approx(a @ b, rel=1e-5, abs=1e-6 if dtype == "float32" else 1e-14)
+    out = xp.full((a @ b).shape, np.nan, dtype)
+    assert matmul(_laid(xp, a, "rows"), _laid(xp, b, "columns"), out=out) is out
+    assert to_host(out) == pytest.approx(a @ b, rel=1e-5, abs=1e-6)
+
+
+def test_a_product_copies_nothing_and_says_how_precise_it_is(stand_in):
+    rng = np.random.default_rng(5)
+    a, b = (asarray(rng.standard_normal((36, 20, 20)), stand_in, "float32") for _ in range(2))
+    exact = a.get().astype(float) @ b.get().astype(float).swapaxes(1, 2)
+    errors = {}
+    for tf32 in (False, True):
+        stand_in.work.reset()
+        before = stand_in.peak = stand_in.used
+        with tf32_products() if tf32 else contextlib.nullcontext():
+            c = matmul(a, b.swapaxes(1, 2))
+        assert stand_in.work.launches == {"gemm": 1}
+        assert stand_in.peak - before == c.nbytes
+        errors[tf32] = abs(c.get() - exact).max()
+    assert errors[False] < 1e-5 < 1e-4 < errors[True] < 1e-2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a, b: matmul(a, a), r"float32 \(2, 5, 3\), float32 \(2, 5, 3\) given"),
+        (lambda a, b: matmul(a, b[:1]), "that can be multiplied"),
+        (lambda a, b: matmul(a, b.astype("float64")), "that can be multiplied"),
+        (lambda a, b: matmul(a[:, :, ::-1], b), "by rows or by columns"),
+        (lambda a, b: matmul(a, b, out=a), "a product of shape"),
+        (lambda a, b: matmul(a, b, out=a.repeat(4, axis=2)[:, :, ::3]), "a product of shape"),
+    ],
+)
+def test_products_that_a_gpu_would_have_to_copy_for_are_refused(gpu, change, message):
+    a, b = gpu.ones((2, 5, 3), "float32"), gpu.ones((2, 3, 4), "float32")
+    with pytest.raises(ValueError, match=message):
+        change(a, b)

@@ -180,18 +180,18 @@ def test_the_sides_agree_on_a_device(workers, weights, stand_in, monkeypatch):
 
 @pytest.mark.parametrize("tf32", [False, True])
 def test_layers_are_timed_on_a_device_in_the_precision_asked_for(workers, weights, stand_in, monkeypatch, tf32):
-    cublas, handle = stand_in.cuda.cublas, stand_in.cuda.Device().cublas_handle
-    modes, milliseconds = [], workers.milliseconds
+    precisions, milliseconds = [], workers.milliseconds
 
     def timed(*arguments):
-        modes.append(cublas.getMathMode(handle))
-        return milliseconds(*arguments)
+        stand_in.work.reset()
+        took = milliseconds(*arguments)
+        precisions.append(stand_in.work.precisions)
+        return took
 
     monkeypatch.setattr(workers, "milliseconds", timed)
     rows = workers.layers(weights, 32, 1, 1, 1, {"device": "gpu", "tf32": tf32})
-    assert len(modes) == 4 * len(rows)
-    assert set(modes) == {cublas.CUBLAS_TF32_TENSOR_OP_MATH if tf32 else 0}
-    assert cublas.getMathMode(handle) == 0
+    assert len(precisions) == 4 * len(rows)
+    assert set().union(*precisions) == {11 if tf32 else 24}
 
 
 def test_the_table_has_every_size_in_every_precision(gpu, monkeypatch, stand_in, tmp_path):

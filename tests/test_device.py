@@ -5,6 +5,7 @@ The ops, the network, the objective and the use cases run on it in their own tes
 
 import itertools
 import json
+import re
 import sys
 import time
 
@@ -14,10 +15,11 @@ import pytest
 
 import nsnumpy as ns
 from nsnumpy import convolution
-from nsnumpy.backend import DeviceError, asarray, to_host
+from nsnumpy.backend import DeviceError, asarray, matmul, to_host
 from nsnumpy.cli.main import main
 from nsnumpy.files.random_network import random_weights
 from nsnumpy.ops import ZERO
+from nsnumpy.ops.fast import first
 from nsnumpy.ops.fast.device import source
 from nsnumpy.run import budget
 
@@ -74,11 +76,39 @@ def test_lbfgs_fetches_a_few_numbers_an_iteration_however_many_pairs_it_has(stan
         callback=lambda _: counts.append((stand_in.transfers.to_host, objective.evaluations)),
     )
     for (before, evaluations), (after, more) in itertools.pairwise(counts):
-        # per evaluation the loss and the slope; per iteration the gradient's size, the first slope, the new pair's
-        # curvature, that of all pairs together, and the length of the step
-        assert after - before <= 2 * (more - evaluations) + 5
+        # per evaluation the loss, and what the line search wants to know; per iteration the products of all pairs
+        assert after - before == 2 * (more - evaluations) + 1
     assert len(counts) == 17
-    assert stand_in.transfers.to_device == 0
+    assert stand_in.transfers.to_device == 16  # their coefficients in the direction
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), None])
+def test_lbfgs_launches_little_however_many_pairs_it_has(stand_in, objective, picture, bounds):
+    """At most 40 launches and two waits an iteration, without what the evaluation does."""
+    x = asarray(picture(40, 33, 2), stand_in, "float32")
+    work, transfers, others = stand_in.work, stand_in.transfers, [0, 0]
+
+    def now():
+        return work.launches.total(), transfers.to_host
+
+    def evaluate(x):
+        before = now()
+        result = objective(x)
+        others[:] = (n + after - at for n, after, at in zip(others, now(), before, strict=True))
+        return result
+
+    counts = []
+
+    def count(_):
+        counts.append([n - other for n, other in zip(now(), others, strict=True)] + [objective.evaluations])
+
+    ns.minimize(evaluate, x, method="lbfgs-device", iterations=18, bounds=bounds, callback=count)
+    steps = [[b - a for a, b in zip(*pair, strict=True)] for pair in itertools.pairwise(counts)]
+    single = [(launches, waits) for launches, waits, evaluations in steps if evaluations == 1]
+    assert len(single) > 12
+    assert max(launches for launches, _ in single) <= 40
+    assert {waits for _, waits in single} == {2}
+    assert single[1] == single[-1]  # with two pairs, and with fifteen
 
 
 def test_a_run_on_the_device_is_the_run_on_the_host(gpu, weights, picture):
@@ -131,38 +161,58 @@ def test_the_kernels_compile(missing):
     for dtype in ("float32", "float64"):
         for architecture in ("compute_75", "compute_100"):
             options = ("--std=c++14", f"--gpu-architecture={architecture}")
-            assert nvrtc.compile_kernels(compiler, source(dtype), *options) == ""
+            for code in (source(dtype), first.source(dtype, 3)):
+                assert nvrtc.compile_kernels(compiler, code, *options) == ""
     with pytest.raises(RuntimeError, match="error"):
         nvrtc.compile_kernels(compiler, source("float32").replace("int rows", "int lines"))
+    for code in (source("float32"), first.source("float32", 3)):  # and with all of their numbers in registers
+        log = nvrtc.compile_kernels(compiler, code, "--gpu-architecture=sm_90", "--ptxas-options=-v")
+        assert set(re.findall(r"\d+ bytes (?:stack frame|spill \w+)", log)) == {
+            "0 bytes stack frame", "0 bytes spill stores", "0 bytes spill loads"
+        }  # fmt: skip
 
 
-@pytest.mark.parametrize("before", ["CUBLAS_DEFAULT_MATH", "CUBLAS_PEDANTIC_MATH"])
-def test_tf32_is_set_during_both_passes_and_set_back(stand_in, tiny_weights, picture, monkeypatch, before):
-    cublas, handle = stand_in.cuda.cublas, stand_in.cuda.Device().cublas_handle
-    before, matmul, modes = getattr(cublas, before), stand_in.matmul, []
+@pytest.mark.parametrize("border", [("zero", "zero"), ("reflect", "wrap")])
+def test_the_first_layer_is_three_launches(stand_in, tiny_vgg, picture, border):
+    way, x = tiny_vgg(stand_in, dtype="float32").layers["conv1_1"], asarray(picture(40, 33), stand_in, "float32")
+    stand_in.work.reset()
+    y, kept = way.forward(x, False, border)
+    assert stand_in.work.launches == {"first": 1}
+    way.backward(y, kept, False, border)
+    assert stand_in.work.launches == {"first": 2, "first_adjoint": 1}
+    way.backward(None, kept, False, border, lambda F, at, out, scratch: None)
+    assert stand_in.work.launches == {"first": 3, "first_adjoint": 2}
 
-    def watched(*arguments, **options):
-        modes.append(cublas.getMathMode(handle))
-        return matmul(*arguments, **options)
 
-    monkeypatch.setattr(stand_in, "matmul", watched)
-    cublas.setMathMode(handle, before)
-    for tf32, expected in ((False, before), (True, cublas.CUBLAS_TF32_TENSOR_OP_MATH)):
+def test_an_evaluation_makes_its_products_by_one_function(stand_in, objective, picture):
+    """And none by CuPy's own, which may reduce the precision."""
+    x = asarray(picture(40, 33, 2), stand_in, "float32")
+    stand_in.work.reset()
+    objective(x)
+    assert stand_in.work.launches["gemm"] > 30
+    assert not stand_in.work.launches.keys() & {"matmul", "dot", "vdot", "inner", "tensordot"}
+
+
+def test_tf32_holds_during_both_passes_and_no_longer(stand_in, tiny_weights, picture):
+    def bits_after():
+        matmul(x[0], x[0].T)
+        precisions = set(stand_in.work.precisions)
+        stand_in.work.reset()
+        return precisions
+
+    x = asarray(picture(20, 24), stand_in, "float32")
+    for tf32, bits in ((False, 24), (True, 11)):
         vgg = ns.VGG(tiny_weights, xp=stand_in, tf32=tf32)
-        x = asarray(picture(20, 24), stand_in, "float32")
-        features, trace = vgg.forward(x, ["conv2_1"])
-        assert set(modes) == {expected}
-        assert cublas.getMathMode(handle) == before
-        modes.clear()
+        stand_in.work.reset()
+        features, trace = vgg.forward(x, ["conv2_1"], keep=True)
+        assert stand_in.work.precisions == {bits}
+        assert bits_after() == {bits, 24}
         vgg.backward(trace, features)
-        assert set(modes) == {expected}
-        assert cublas.getMathMode(handle) == before
-        modes.clear()
+        assert stand_in.work.precisions == {bits}
+        assert bits_after() == {bits, 24}
         with pytest.raises(ZeroDivisionError):
             vgg.forward(x, ["conv2_1"], lambda *_: 1 / 0)
-        assert cublas.getMathMode(handle) == before
-        modes.clear()
-    cublas.setMathMode(handle, cublas.CUBLAS_DEFAULT_MATH)
+        assert bits_after() == {bits, 24}
     for options in ({"xp": np}, {"xp": stand_in, "dtype": "float64"}):
         with pytest.raises(ValueError, match="tf32 is a GPU's precision: it goes with device gpu and dtype float32"):
             ns.VGG(tiny_weights, tf32=True, **options)
@@ -269,8 +319,7 @@ def test_the_weights_and_the_scratch_memory_are_foretold(stand_in, tmp_path, mon
     ns.transfer("sample:coast", "sample:starry", vgg=vgg, **settings)
     weights = sum(array.nbytes for way in vgg.layers.values() for array in way.arrays)
     assert planned.parts["weights"] == pytest.approx(weights, rel=0.01)
-    largest = max(way.arrays[0].nbytes for way in vgg.layers.values())  # U, of which there is a copy
-    scratch = sum(array.nbytes for array in vgg.workers._scratch()._memory.values()) + largest
+    scratch = sum(array.nbytes for array in vgg.workers._scratch()._memory.values())
     assert planned.parts["scratch"] - (32 << 20) == pytest.approx(scratch, rel=0.12)
 
 
@@ -336,14 +385,10 @@ def test_a_gpu_that_fails_is_told_in_a_line(stand_in, weights, tmp_path, monkeyp
     class CUBLASError(RuntimeError):
         __module__ = "cupy_backends.cuda.libs.cublas"
 
-    matmul = stand_in.matmul
+    def failing(*_):
+        raise CUBLASError("CUBLAS_STATUS_EXECUTION_FAILED")
 
-    def failing(a, b, out=None):
-        if len(a) == 36:
-            raise CUBLASError("CUBLAS_STATUS_EXECUTION_FAILED")
-        return matmul(a, b, out=out)
-
-    monkeypatch.setattr(stand_in, "matmul", failing)
+    monkeypatch.setattr(stand_in.cuda.cublas, "gemmStridedBatchedEx", failing, raising=True)
     assert run("-o", str(tmp_path / "o.png"), "--size", "40", "--weights", str(weights)) == 1
     assert capsys.readouterr().err == "nsnumpy: error: the GPU failed (CUBLAS_STATUS_EXECUTION_FAILED)\n"
 

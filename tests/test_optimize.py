@@ -1,6 +1,7 @@
 import gc
 import itertools
 import threading
+import zlib
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import scipy.optimize
 
 from nsnumpy import minimize
 from nsnumpy.backend import to_floats, to_host
-from nsnumpy.lbfgs import LBFGS, Pairs, _slope
+from nsnumpy.lbfgs import LBFGS
 from nsnumpy.optimize import OPTIMIZERS, Descent, canonical_optimizer
+from nsnumpy.pairs import Pairs, _slope
 
 QUASI_NEWTON = ("lbfgs-device", "scipy")
 
@@ -735,3 +737,32 @@ def test_a_gradient_that_is_not_finite_ends_as_a_loss_that_is_not(method):
     minimum = minimize(f, np.ones(3), iterations=5, method=method, **({"lr": 0.1} if method in ("sgd", "adam") else {}))
     assert np.isfinite(minimum.x).all()
     assert np.isfinite(minimum.loss)
+
+
+def noisy(f, size):
+    """f, whose values are off by up to `size` of themselves, differently at every x."""
+
+    def g(x):
+        loss, gradient = f(x)
+        return loss * (1 + size * np.random.default_rng(zlib.crc32(x.tobytes())).uniform(-1, 1)), gradient
+
+    return g
+
+
+def test_noise_that_is_told_is_no_rise():
+    """A line search that took it for one would halve its steps in vain, and end the run."""
+    f, lowest = box_problem()
+    ran = {}
+    for rounding in (None, 1e-3):
+        calls = []
+
+        def counted(x, calls=calls):
+            calls.append(None)
+            return noisy(lambda x: (f(x)[0] + 2e3, f(x)[1]), 1e-3)(x)  # far above zero, as a picture's loss is
+
+        result = minimize(counted, np.full(120, 0.5), method="lbfgs-device", iterations=40, rounding=rounding)
+        ran[rounding] = result.iterations, len(calls), f(result.x)[0] - lowest
+    (early, many, _), (iterations, few, above) = ran.values()
+    assert early < 20 < iterations
+    assert few / iterations < 1.2 < many / early
+    assert above < 2e-3 * 2e3

@@ -70,6 +70,8 @@ def test_borders(make, workers, shape, border):
     close(winograd_relu_backward(gy, U, signs, shape, workers, border), full)
     close(patches_relu_forward(x, weight, bias, workers, border), y)
     close(patches_relu_backward(gy, x, weight, bias, (), workers, border), full)
+    twice = patches_relu_backward(gy, x, weight, bias, [lambda F, at, out, _: out.__iadd__(out)], workers, border)
+    close(twice, 2 * full)  # in blocks of rows, on a GPU, too
     if min(shape) > 1:
         pooled, signs = winograd_relu_forward(x, U, bias, workers, border, pool=True)
         close(pooled, avgpool_forward(y))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..backend import Array, get_xp
+from ..backend import Array, get_xp, matmul
 from .border import ZERO, Border, pad, pad_adjoint
 
 
@@ -43,7 +43,7 @@ def _correlate(padded: Array, weight: Array) -> Array:
     y = xp.zeros((*padded.shape[:-1], filters), padded.dtype)
     product = None
     for i, j, taps in _shifts(padded.shape):
-        product = xp.matmul(pixels[taps], weight[i, j], out=product)
+        product = matmul(pixels[taps], weight[i, j], out=product)
         rows = y.reshape(-1, filters)[: product.shape[0]]
         rows += product
     return y[..., :-2, :-2, :]
@@ -125,5 +125,5 @@ def conv_backward_weight(gy: Array, x: Array) -> tuple[Array, Array]:
     gweight = xp.empty((3, 3, channels, filters), gy.dtype)
     for i, j, taps in _shifts(padded.shape):
         rows = framed.reshape(-1, filters)[: taps.stop - taps.start]
-        gweight[i, j] = pixels[taps].T @ rows
+        gweight[i, j] = matmul(pixels[taps].T, rows)
     return gweight, gy.reshape(-1, filters).sum(axis=0)

@@ -19,6 +19,7 @@ from ..backend import device_namespace, tf32_products, to_floats
 from ..convolution import POOLS, Layer, Takes, way_of
 from ..lbfgs import MEMORY
 from ..ops import winograd_relu_backward, winograd_relu_forward, winograd_weight
+from ..pairs import STACKED_BYTES
 from ..tiles.grid import window
 from ..workers import DEVICE_BLOCK_BYTES, Workers
 
@@ -125,7 +126,11 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
             taken = math.prod(part) * 3 * network.itemsize
             forward = _forward(walk(asked, part), set(), taken, keep=False)
             evaluation = max(evaluation, 2 * taken + forward)  # and its preprocessed copy
-    scratch = max(_scratch(walk(layers, seen(shape)[0]), workers.threads) for shape in (run.size, run.style) if shape)
+    passes = [passed]
+    if run.style:  # only a forward, whose first layer needs none on a GPU
+        passed_by_style = walk(layers, seen(run.style)[0])
+        passes.append([at for at in passed_by_style if not (on_device and at.way.makes_again)])
+    scratch = max(_scratch(each, workers.threads) for each in passes)
     scratch = scratch * network.itemsize + (_CUBLAS_BYTES if on_device else 0)
     given = 0 if on_device else sum(9 * c * n for c, n in _widths(network)) * network.itemsize
     weights = given + sum(
@@ -140,13 +145,16 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
         "sgd": 6 * network.itemsize,
         "adam": 9 * network.itemsize,
     }
+    numbers = math.prod(run.size) * run.channels
+    pairs_and_gradient = (2 * pairs + 1) * numbers * network.itemsize
+    stacked = min(pairs_and_gradient, STACKED_BYTES) if on_device and run.optimizer == "lbfgs-device" else 0
     return {
         "weights": weights,
         "scratch": scratch,
         "targets": targets,
         "features": evaluation,
         # With tiles the card has what one of them takes, and the host the rest.
-        "optimizer": 0 if on_device and run.tile else vectors[run.optimizer] * math.prod(run.size) * run.channels,
+        "optimizer": 0 if on_device and run.tile else vectors[run.optimizer] * numbers + stacked,
     }
 
 
@@ -277,7 +285,7 @@ def measured_rates(device: str, threads: int, tf32: bool = False) -> Rates:
         seconds = math.inf
         for _ in range(3):
             start = time.perf_counter()
-            with tf32_products(xp) if tf32 else contextlib.nullcontext():
+            with tf32_products() if tf32 else contextlib.nullcontext():
                 for _ in range(repeats):
                     y, signs = winograd_relu_forward(x, U, bias, workers)
                     gx = winograd_relu_backward(y, U, signs, (height, width), workers)

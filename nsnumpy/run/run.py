@@ -188,6 +188,8 @@ class Run:
                     del step  # what the optimizer forgets is not to be held here
         except (KeyboardInterrupt, FloatingPointError, MemoryError) as error:
             self._ending = self._ended_by(error)
+            if self._ending is None:
+                raise
         return self.result()
 
     def steps(self) -> Generator[Progress, None, None]:
@@ -299,6 +301,7 @@ class Run:
             lr=s.lr,
             momentum=s.momentum,
             memory=self.means.pairs,
+            rounding=self.vgg.rounding,
             resume=(taken := self._taken(number, xp)),
         )
         if taken and self._changed:  # since it was kept
@@ -336,13 +339,13 @@ class Run:
     def _where(self) -> str:
         return f" at {self._sizes[len(self._counts)]} pixels" if len(self.scales) > 1 else ""
 
-    def _ended_by(self, error: BaseException) -> Ending:
-        """The ending of a run that an error ends before its time; raises it again if there is no picture."""
+    def _ended_by(self, error: BaseException) -> Ending | None:
+        """The ending of a run that an error ends before its time; None if there is no picture."""
         if self._descent is not None and self._descent.best is not None:
             when = f" ({self._when()})" if isinstance(error, FloatingPointError) else f" {self._when()}"
             return Ending.by(error, when + self._where())
         if self._image is None:
-            raise error
+            return None
         size = self.scales[len(self._counts)]["result"] or "full"
         return Ending.by(error, f", before the first iterate at {size} pixels")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from nsnumpy.backend import Array, get_xp
+from nsnumpy.backend import Array, get_xp, matmul
 
 EPSILON = 1e-5  # added to the variances
 
@@ -109,12 +109,12 @@ def global_average_backward(gy: Array, x_shape: tuple[int, ...]) -> Array:
 # The backward keeps x.
 def linear_forward(x: Array, weight: Array, bias: Array) -> Array:
     """``y = x @ weight + bias``: x ``(B, C)``, weight ``(C, K)``, bias ``(K,)``, y ``(B, K)``."""
-    return x @ weight + bias
+    return matmul(x, weight) + bias
 
 
 def linear_backward(gy: Array, x: Array, weight: Array) -> tuple[Array, Array, Array]:
     """The gradients with respect to x, weight and bias: ``gy @ weight.T``, ``x.T @ gy``, ``sum gy``."""
-    return gy @ weight.T, x.T @ gy, gy.sum(axis=0)
+    return matmul(gy, weight.T), matmul(x.T, gy), gy.sum(axis=0)
 
 
 def softmax_cross_entropy(y: Array, labels: Array) -> tuple[Array, Array]:

@@ -19,7 +19,7 @@ from string import Template
 from types import ModuleType
 from typing import Any
 
-from ...backend import Array, get_xp
+from ...backend import Array, get_xp, matmul
 from ...workers import Scratch
 from ..border import ZERO, Border, pad, pad_adjoint
 from .matrices import AT, BT
@@ -268,7 +268,6 @@ class DeviceTiles:
         self._border = border
         self._frame = int(border != ZERO)
         self._kernels = _kernels(self._xp, like.dtype.name)
-        self._transposed: Array | None = None  # U^T, which cuBLAS would have copied for every piece
 
     def framed(self, x: Array) -> Array:
         """The pictures as `transform` takes them."""
@@ -290,13 +289,10 @@ class DeviceTiles:
 
     def add_transform_adjoint(self, M: Array, U: Array, gx: Array, piece: Piece, scratch: Scratch) -> None:
         """``B (M U^T) B^T``, overlapping tiles added up, into the piece's part of gx, from `empty_gradient`."""
-        xp = self._xp
         part = gx[piece.pictures]
         n, height, width, channels = self._unframed(part)
         V = scratch.empty("V", (36, M.shape[1], channels), M)
-        if self._transposed is None:
-            self._transposed = xp.ascontiguousarray(U.swapaxes(1, 2))
-        xp.matmul(M, self._transposed, out=V)
+        matmul(M, U.swapaxes(1, 2), out=V)
         columns = -(-width // 4) + 2 * self._frame
         count = n * (piece.stop - piece.start + 2) * columns * channels
         size = (height, width, channels)
@@ -319,7 +315,7 @@ class DeviceTiles:
         part = y[piece.pictures]
         n, height, width, filters = part.shape
         M = scratch.empty("M", (36, V.shape[1], filters), V)
-        xp.matmul(V, U, out=M)
+        matmul(V, U, out=M)
         signs = xp.empty(M[0].size if relu else 1, "uint16")
         k = 2 if pool else 1
         columns = V.shape[1] // (n * (piece.stop - piece.start))

@@ -6,16 +6,17 @@ patch are gathered once, as columns, instead of one product for each of the nine
     y (pixels, N) = max(P (pixels, 28) @ K (28, N), 0)        K: the weight, and the bias beneath it; P ends with a 1
 
 The gathering and the product cost so little, and the output of the first layer is so large, that the backward makes it
-again from x, block by block, rather than keep it or its signs.
+again from x, block by block, rather than keep it or its signs. On a GPU all of it is one kernel each way (first.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...backend import Array, get_xp
+from ...backend import Array, get_xp, matmul, on_host
 from ...workers import Scratch, Workers
 from ..border import ZERO, Border, pad, pad_adjoint
+from .first import DeviceFirst, signs_size
 
 
 # The backward keeps x.
@@ -41,7 +42,12 @@ def patches_relu_forward(
     workers = workers or Workers(1)
     *batch, height, width, _ = x.shape
     y = xp.empty((*batch, height, width, len(bias)), x.dtype)
-    images, outputs = pad(x.reshape(-1, *x.shape[-3:]), border), y.reshape(-1, *y.shape[-3:])
+    images, outputs = x.reshape(-1, *x.shape[-3:]), y.reshape(-1, *y.shape[-3:])
+    if not on_host(x):
+        for n in range(len(images)):
+            DeviceFirst(images[n], weight, bias, border).features(outputs[n])
+        return y
+    images = pad(images, border)
     kernel = _kernel(weight, bias)
 
     def block(job: tuple[int, int, int], scratch: Scratch) -> None:
@@ -78,8 +84,11 @@ def patches_relu_backward(
     xp = get_xp(x, weight, bias)
     workers = workers or Workers(1)
     *_, height, width, channels = x.shape
-    images = pad(x.reshape(-1, height, width, channels), border)
+    images = x.reshape(-1, height, width, channels)
     gradients = None if gy is None else gy.reshape(-1, height, width, len(bias))
+    if not on_host(x):
+        return _device_backward(gradients, images, weight, bias, adds, workers, border).reshape(x.shape)
+    images = pad(images, border)
     kernel = _kernel(weight, bias)
 
     def block(job: tuple[int, int, int], scratch: Scratch) -> Array:
@@ -93,7 +102,7 @@ def patches_relu_backward(
             add(F.reshape(-1, len(bias)), at, gF.reshape(-1, len(bias)), scratch)
         xp.multiply(gF, F > 0, out=gF)
         patches = scratch.empty("patches", (len(kernel) - 1, stop - start, width), x)
-        xp.matmul(kernel[:-1], gF.reshape(-1, len(bias)).T, out=patches.reshape(len(patches), -1))
+        matmul(kernel[:-1], gF.reshape(-1, len(bias)).T, out=patches.reshape(len(patches), -1))
         return _scatter(patches.reshape(3, 3, channels, stop - start, width))
 
     jobs = _blocks((len(images), height, width), kernel, workers)
@@ -101,6 +110,44 @@ def patches_relu_backward(
     for (n, start, stop), rows in zip(jobs, workers.map(block, jobs), strict=True):
         gx[n, start : stop + 2] += rows
     return pad_adjoint(gx, border).reshape(x.shape)
+
+
+def _device_backward(
+    gradients: Array | None,
+    images: Array,
+    weight: Array,
+    bias: Array,
+    adds: Sequence[Callable[[Array, slice, Array, Scratch], None]],
+    workers: Workers,
+    border: Border,
+) -> Array:
+    """The same on a GPU, where only what is added to gy needs the features as an array, and blocks of it."""
+    xp = get_xp(images)
+    _, height, width, _ = images.shape
+    filters = len(bias)
+    blocks = workers.blocks(height, 3 * width * filters * images.itemsize) if adds else [(0, height)]
+    whole = len(blocks) == 1
+    gx = (xp.empty if whole else xp.zeros)(images.shape, images.dtype)
+
+    def block(job: tuple[int, tuple[int, int]], scratch: Scratch) -> None:
+        n, (start, stop) = job
+        shape = (stop - start, width, filters)
+        layer = DeviceFirst(images[n], weight, bias, border)
+        gy = None if gradients is None else xp.ascontiguousarray(gradients[n])
+        signs = scratch.empty("signs", (signs_size(stop - start, width, filters),), xp.empty(0, "uint16"))
+        g = gy
+        if adds or gy is None:
+            F, g = (scratch.empty(name, shape, images) for name in ("features", "gradient"))
+            layer.again((start, stop), signs, F, g, gy)
+            at = slice((n * height + start) * width, (n * height + stop) * width)
+            for add in adds:
+                add(F.reshape(-1, filters), at, g.reshape(-1, filters), scratch)
+        else:
+            layer.again((start, stop), signs, None, None, None)
+        layer.add_adjoint(g, signs, (start, stop), gx[n], add=not whole)
+
+    workers.map(block, [(n, rows) for n in range(len(images)) for rows in blocks])
+    return gx
 
 
 def _kernel(weight: Array, bias: Array) -> Array:
@@ -113,9 +160,14 @@ def _blocks(shape: tuple[int, ...], kernel: Array, workers: Workers) -> list[tup
     return [(n, *rows) for n in range(shape[0]) for rows in workers.blocks(shape[1], row)]
 
 
-def patches_scratch(size: tuple[int, ...], channels: int, filters: int, itemsize: int, workers: Workers) -> int:
+def patches_scratch(
+    size: tuple[int, ...], channels: int, filters: int, itemsize: int, workers: Workers, *, on_device: bool
+) -> int:
     """The elements of the scratch that a thread needs, forward and backward, for a picture of (H, W) pixels."""
     height, width = size
+    if on_device:  # features, gradient and what is added to it; signs, which without these are of all rows
+        rows = workers.blocks(height, 3 * width * filters * itemsize).longest
+        return 3 * rows * width * filters + 2 * signs_size(height, width, filters) // itemsize
     columns = 9 * channels + 1
     blocks = workers.blocks(height, width * (columns + 2 * filters) * itemsize)
     rows = blocks.longest
@@ -133,7 +185,7 @@ def _features(padded: Array, kernel: Array, y: Array, scratch: Scratch) -> Array
     for i in range(3):
         for j in range(3):
             taps[i, j] = padded[i : i + rows, j : j + width].transpose(2, 0, 1)
-    xp.matmul(patches.reshape(len(kernel), -1).T, kernel, out=y.reshape(-1, kernel.shape[1]))
+    matmul(patches.reshape(len(kernel), -1).T, kernel, out=y.reshape(-1, kernel.shape[1]))
     return xp.maximum(y, scratch.zeros(y.shape, padded), out=y)  # NumPy is slower with the scalar 0
 
 

@@ -32,7 +32,7 @@ import functools
 import math
 from types import ModuleType
 
-from ...backend import Array, get_xp, on_host
+from ...backend import Array, get_xp, matmul, on_host
 from ...workers import Blocks, Scratch, Workers
 from ..border import ZERO, Border
 from .device import DeviceTiles
@@ -155,7 +155,7 @@ def winograd_backward_weight(
         for piece in pieces:
             M = tiles.outputs_adjoint(gradients, width, piece, None, scratch, pool=False)
             V = tiles.transform(pictures, piece, scratch, "x ")
-            gU += xp.matmul(V.swapaxes(1, 2), M, out=scratch.empty("gU", U.shape, x))
+            gU += matmul(V.swapaxes(1, 2), M, out=scratch.empty("gU", U.shape, x))
             tiles.add_transform_adjoint(M, U, gx, piece, scratch)
         return gU
 
@@ -164,7 +164,8 @@ def winograd_backward_weight(
     gU = sum(workers.map(work, shares), xp.zeros(U.shape, x.dtype))  # in this order, whichever was ready first
     gU = gU.reshape(6, 6, channels, filters)
     g = _weight_transform(xp, x.dtype.name)
-    gweight = xp.tensordot(g, xp.tensordot(g, gU, (0, 1)), (0, 1))
+    by_column = matmul(g.T, gU.swapaxes(0, 1).reshape(6, -1)).reshape(3, 6, -1)
+    gweight = matmul(g.T, by_column.swapaxes(0, 1).reshape(6, -1)).reshape(3, 3, channels, filters)
     return gx.reshape(x.shape), gweight, gy.reshape(-1, filters).sum(axis=0)
 
 
@@ -253,13 +254,13 @@ def winograd_scratch(
 ) -> dict[str, int]:
     """The elements of the scratch that a thread needs under each name, forward and backward, for one picture of (H, W).
 
-    On a GPU: V, M, and the copy of U^T that its products make.
+    On a GPU: V and M.
     """
     T, stripes = winograd_stripes(size, channels + filters, itemsize, workers)
     R = stripes.longest
     C, N = channels, filters
     if on_device:
-        return {"V": 36 * R * T * C, "M": 36 * R * T * N, "U": 36 * C * N}
+        return {"V": 36 * R * T * C, "M": 36 * R * T * N}
     columns = (4 * R + 2) * T * C
     turns = max(6 * columns, 36 * R * T * max(C, N))
     return {

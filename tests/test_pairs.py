@@ -1,0 +1,105 @@
+"""The pairs of L-BFGS, stacked on a GPU: the numbers are those of the CPU."""
+
+import numpy as np
+import pytest
+
+from nsnumpy import pairs as module
+from nsnumpy.backend import asarray, to_host
+from nsnumpy.optimize import minimize
+from nsnumpy.pairs import Pairs, StackedPairs
+
+BOX = (0.0, 1.0)
+
+
+@pytest.fixture(params=[1 << 28, 1500], ids=["one piece", "pieces"])
+def pieces(request, monkeypatch):
+    """The positions in one piece, or in several."""
+    monkeypatch.setattr(module, "STACKED_BYTES", request.param)
+
+
+@pytest.fixture
+def problem(stand_in):
+    """A point, the gradient there, pairs of a quadratic function, and both kinds of `Pairs` with them."""
+    rng = np.random.default_rng(1)
+    x, g = np.clip(rng.normal(0.5, 0.6, (9, 7, 3)), 0, 1), rng.standard_normal((9, 7, 3))
+    host, device = Pairs.beside(x, 4), Pairs.beside(stand_in.asarray(x), 4)
+    assert (type(host), type(device)) == (Pairs, StackedPairs)
+    for n in range(6):
+        s = rng.standard_normal(x.shape)
+        y = np.linspace(1, 9, x.size).reshape(x.shape) * s * (-1 if n == 4 else 1)  # the fifth is not convex
+        assert device.add(stand_in.asarray(s), stand_in.asarray(y)) == pytest.approx(host.add(s, y))
+    assert len(host) == len(device) == 4
+    return x, g, host, device
+
+
+@pytest.mark.parametrize("bounds", [BOX, None])
+@pytest.mark.parametrize("known", [4, 0])
+def test_direction_and_slopes_are_those_of_the_cpu(stand_in, problem, pieces, bounds, known):
+    x, g, host, device = problem
+    if not known:
+        host.clear()
+    there = asarray(x, stand_in, "float64"), asarray(g, stand_in, "float64")
+    (largest, free), (largest_d, free_d) = host.survey(x, g, bounds), device.survey(*there, bounds)
+    if not known:
+        device.clear()  # after the survey, as a line search without success does
+    assert largest_d == largest
+    assert (free_d is None) == (free is None)
+    assert free is None or np.array_equal(to_host(free_d), free)
+    d, slope, square, curved = host.direction(x, g, free, bounds)
+    d_d, slope_d, square_d, curved_d = device.direction(*there, free_d, bounds)
+    assert curved_d == curved == bool(known)
+    assert to_host(d_d) == pytest.approx(d, rel=1e-9, abs=1e-12)
+    assert square_d == pytest.approx(square, rel=1e-9)
+    assert slope <= slope_d + 1e-9
+    t = 0.7
+    x_t = np.clip(x + t * d, *bounds) if bounds else x + t * d
+    rng = np.random.default_rng(2)
+    g_t = g + rng.standard_normal(g.shape)
+    at = (t, asarray(x_t, stand_in, "float64"), asarray(g_t, stand_in, "float64"))
+    slope_t, *_ = host.measure(x, g, d, (t, x_t, g_t), bounds)
+    measured = device.measure(*there, d_d, at, bounds)
+    s, y = x_t - x, g_t - g
+    assert measured[0] == pytest.approx(slope_t, rel=1e-9)
+    assert measured[1] == pytest.approx(slope, rel=1e-9)
+    assert measured[2] == pytest.approx([np.vdot(s, y), np.vdot(y, y), np.vdot(s, s)], rel=1e-9)
+    assert device.add(stand_in.asarray(s), stand_in.asarray(y), measured[2]) == pytest.approx(host.add(s, y))
+    assert len(device) == len(host)
+
+
+def test_what_would_go_beyond_a_bound_is_no_part_of_the_slope(stand_in, problem):
+    """There the first slope is only a bound: the one that is measured is the path's."""
+    x, g, host, device = problem
+    there = asarray(x, stand_in, "float64"), asarray(g, stand_in, "float64")
+    (_, free), (_, free_d) = host.survey(x, g, BOX), device.survey(*there, BOX)
+    _, slope, _, _ = host.direction(x, g, free, BOX)
+    _, slope_d, _, _ = device.direction(*there, free_d, BOX)
+    assert slope < slope_d - 1e-3
+
+
+@pytest.mark.parametrize("bounds", [BOX, None])
+def test_a_run_is_that_of_the_cpu(stand_in, pieces, bounds):
+    rng = np.random.default_rng(3)
+    curvature, target = np.geomspace(1, 50, 120).reshape(8, 5, 3), rng.uniform(-0.5, 1.5, (8, 5, 3))
+
+    def problem(xp):
+        c, a = xp.asarray(curvature), xp.asarray(target)
+
+        def f(x):
+            d = x - a
+            return float(to_host((c * d * d + d**4).sum())), 2 * c * d + 4 * d**3
+
+        return f
+
+    losses = {}
+    for xp in (np, stand_in):
+        losses[xp.__name__] = each = []
+        x = xp.full((8, 5, 3), 0.5)
+        minimize(problem(xp), x, method="lbfgs-device", iterations=25, bounds=bounds, callback=each.append)
+    host, device = losses["numpy"], losses["cupy"]
+    assert [i.loss for i in device] == pytest.approx([i.loss for i in host], rel=1e-8)
+    assert [i.step for i in device] == pytest.approx([i.step for i in host], rel=1e-5, abs=1e-12)
+    resumed = []
+    x = stand_in.full((8, 5, 3), 0.5)
+    minimize(problem(stand_in), x, method="lbfgs-device", iterations=25, bounds=bounds, resume=device[9].state,
+             callback=lambda i: resumed.append(i.loss))  # fmt: skip
+    assert resumed == [i.loss for i in device[10:]]  # later steps have not written to what is kept
