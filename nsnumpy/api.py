@@ -22,6 +22,8 @@ from .study.figure.figure import Figure, content_figure, style_figure, tradeoff_
 from .study.layers import LayerRow, layer_table
 from .study.report.log import LogError, read_log, write_log_report, write_plot
 from .study.report.report import Frames, ReportError, write_report
+from .tiles.cluster import Cluster
+from .tiles.connect import open_cluster
 from .tiles.objective import TiledObjective
 from .use_cases import blend, reconstruct, texture, transfer
 from .vgg import VGG
@@ -29,6 +31,7 @@ from .vgg import VGG
 __all__ = [
     "VGG",
     "Claim",
+    "Cluster",
     "DeviceError",
     "Figure",
     "FigureCell",
@@ -64,6 +67,7 @@ __all__ = [
     "load_image",
     "load_vgg",
     "minimize",
+    "open_cluster",
     "plan",
     "read_log",
     "read_settings",

@@ -9,7 +9,6 @@ layer, once for each size, and goes on with the faster one. See convolution.py.
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -28,7 +27,7 @@ from .architecture import (
     network_steps,
     resolve_layers,
 )
-from .backend import Array, asarray, check_tf32, tf32_products
+from .backend import Array, asarray, check_tf32, device_namespace, tf32_products
 from .convolution import POOLS, way_of
 from .ops import BORDERS, Border
 from .workers import Scratch, Workers, one_blas_thread
@@ -130,9 +129,17 @@ class VGG:
         self._gain, self._offset = (xp.asarray(v, self.dtype) for v in self.preprocessing.affine())
         self._channels = slice(None, None, -1 if self.preprocessing.channel_order == "BGR" else 1)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """With its weights, as they are used: what they are in another process is the same to the last bit."""
+        return self.__dict__ | {"xp": "cpu" if self.xp.__name__ == "numpy" else "gpu"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"xp": device_namespace(state["xp"])}
+
     def with_border(self, border: str | Border) -> VGG:
         """The same network, with which it shares its weights, with another border."""
-        other = copy.copy(self)
+        other = VGG.__new__(VGG)
+        other.__dict__ |= self.__dict__
         other.border = border_of(border)
         return other
 

@@ -245,6 +245,15 @@ class Workers:
     block_bytes : int
         How much scratch memory a block of work may take, roughly.
 
+    Attributes
+    ----------
+    threads
+        As many threads as work is cut up for. The last digits of what is summed over blocks depend on it, and it goes
+        along to another process.
+    at_work : int
+        As many threads as share it in this process: the same, but where the workers came from another process, no more
+        than there are cores.
+
     Raises
     ------
     ValueError
@@ -253,11 +262,15 @@ class Workers:
 
     def __init__(self, threads: int | None = None, block_bytes: int = BLOCK_BYTES) -> None:
         self.threads = usable_cores() if threads is None else check_threads(threads)
+        self.at_work = self.threads
         self.block_bytes = block_bytes
         self._local = threading.local()
         self._helpers: Helpers | None = None
         self._process = os.getpid()
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> Any:
+        return _arrived, (self.threads, self.block_bytes)
 
     def blocks(self, length: int, bytes_each: float, least: int = 1) -> Blocks:
         """0 ... length cut into nearly equal (start, stop), a multiple of the number of threads of them where possible.
@@ -273,9 +286,9 @@ class Workers:
     def map(self, function: Callable[[Job, Scratch], Done], jobs: Sequence[Job]) -> list[Done]:
         """``[function(job, scratch) for job in jobs]``, the jobs shared out among the threads."""
         with one_blas_thread:
-            if self.threads == 1 or len(jobs) == 1:
+            if self.at_work == 1 or len(jobs) == 1:
                 return [function(job, self._scratch()) for job in jobs]
-            count = min(self.threads, len(jobs)) - 1
+            count = min(self.at_work, len(jobs)) - 1
             return _Shared(function, jobs).run(self._waiting_helpers(), count, self._scratch())
 
     @classmethod
@@ -289,9 +302,9 @@ class Workers:
             if self._helpers is None or self._process != os.getpid():  # a forked process has no threads but its own
                 helpers: Helpers = queue.SimpleQueue()
                 with contextlib.suppress(RuntimeError):  # where the system gives no more, fewer will do
-                    for number in range(1, self.threads):
+                    for number in range(1, self.at_work):
                         threading.Thread(target=_serve, args=(helpers,), name=f"nsnumpy-{number}", daemon=True).start()
-                weakref.finalize(self, _dismiss, helpers, self.threads - 1)
+                weakref.finalize(self, _dismiss, helpers, self.at_work - 1)
                 self._process, self._helpers = os.getpid(), helpers
             return self._helpers
 
@@ -299,3 +312,10 @@ class Workers:
         if not hasattr(self._local, "scratch"):
             self._local.scratch = Scratch()
         return self._local.scratch
+
+
+def _arrived(threads: int, block_bytes: int) -> Workers:
+    """Workers that come from another process."""
+    workers = Workers(threads, block_bytes)
+    workers.at_work = min(threads, usable_cores())
+    return workers

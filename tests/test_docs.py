@@ -88,9 +88,10 @@ def test_its_commands_parse(page):
     assert all(parses(arguments, weights=True) for arguments in weights_commands(page))
 
 
+COMMANDS_TO_TRY = ("choosing", "cluster", "conventions", "gpu", "large", "regions", "runs", "weights")
 GUIDES = [
     README,
-    *(page for page in DOCS if page.stem in ("choosing", "conventions", "gpu", "large", "regions", "runs", "weights")),
+    *(page for page in DOCS if page.stem in COMMANDS_TO_TRY),
 ]
 """Pages whose commands are for the reader's own pictures and networks, and for larger ones than a test has time for."""
 
@@ -120,8 +121,8 @@ MADE_SMALL = {
 
 @pytest.mark.parametrize("arguments", [command for page in GUIDES for command in commands(page)], ids=" ".join)
 def test_the_guides_commands_run(arguments, tmp_path, monkeypatch):
-    """All but those for a GPU; with pictures of that name, and the built-in network where another one is made."""
-    if "gpu" in arguments:
+    """All but those for a GPU or a cluster; with pictures of that name, and the built-in network for what is made."""
+    if "gpu" in arguments or "--cluster" in arguments:
         assert parses(arguments)
         return
     monkeypatch.chdir(tmp_path)

@@ -6,6 +6,7 @@ import argparse
 import signal
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from ..architecture import layer_names
@@ -16,6 +17,7 @@ from ..run.settings import Settings
 from ..study.figure.claims import REFUTED, FigureCell
 from ..study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
 from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE
+from .cluster import add_cluster, cluster_in
 from .command import checking, duration, examples, plural, say, tell
 from .options import PROG, add_settings, layer, non_negative, positive
 
@@ -80,6 +82,7 @@ def add_commands(commands: Any) -> None:
         command.add_argument(
             "--jobs", metavar="N", type=positive, default=1, help="cells at a time, each in a process of its own (1)"
         )
+        add_cluster(command, "the cells")
         command.add_argument("--quiet", action="store_true", help="print nothing but errors")
         command.set_defaults(run=_run, kind=kind)
 
@@ -101,11 +104,11 @@ def _ratios(text: str) -> list[float]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm  # not before it is needed: it takes long to load
-
     kind, given = arguments.kind, vars(arguments)
     with checking():
         check_tf32(arguments.tf32, arguments.device, arguments.dtype)
+        if arguments.cluster and arguments.jobs > 1:
+            raise ValueError("--jobs and --cluster: a cluster's workers have a cell each; leave one out")
         folder = check_filled(arguments.output)
     settings = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
     options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads", "jobs")}
@@ -113,6 +116,20 @@ def _run(arguments: argparse.Namespace) -> int:
     pictures = [given[name] for name in _PICTURES[kind]]
     with checking():
         planned = None if arguments.quiet else _plan(arguments, settings)
+    with cluster_in(arguments) as cluster:
+        if cluster:
+            threads = arguments.threads or cluster.threads
+            cells = cluster.client.get_executor(workers=list(cluster.workers), allow_other_workers=True)
+            options |= {"executor": cells, "threads": threads}
+        return _make(arguments, pictures, folder, options | settings, planned)
+
+
+def _make(
+    arguments: argparse.Namespace, pictures: list[Any], folder: Path, options: dict[str, Any], planned: Plan | None
+) -> int:
+    from tqdm import tqdm  # not before it is needed: it takes long to load
+
+    kind = arguments.kind
     stand: list[int] = []
     with tqdm(
         unit="cell",
@@ -132,7 +149,7 @@ def _run(arguments: argparse.Namespace) -> int:
             bar.refresh()
 
         try:
-            figure = _MAKERS[kind](*pictures, folder, callback=report, **options, **settings)
+            figure = _MAKERS[kind](*pictures, folder, callback=report, **options)
         except KeyboardInterrupt:
             if not stand:
                 raise

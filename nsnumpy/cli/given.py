@@ -76,6 +76,6 @@ class Given:
         )
 
     def plan(self, arguments: argparse.Namespace) -> Plan:
-        given: dict[str, Any] = {**self.sources, **self.layer, **self.settings}
+        given: dict[str, Any] = {**self.sources, **self.layer, **self.settings, "shared": bool(arguments.cluster)}
         of_network = {name: getattr(arguments, name) for name in ("pooling", "dtype", "threads", "device", "tf32")}
         return plan(arguments.use_case, weights=self.weights, **of_network, **means_in(arguments), **given)

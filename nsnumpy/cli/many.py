@@ -22,6 +22,7 @@ from ..run.many import Task, key_of, least_side, made_by, paint_each, with_key
 from ..run.plan import Plan, check_sides, plan
 from ..run.results import Result
 from ..run.settings import USE_CASES, settings_of
+from ..tiles.cluster import Cluster
 from .command import checking, one_line, os_error, plural, say, tell
 from .options import PROG, means_in, settings_in
 from .pictures import as_given, named_pictures, pictures_in
@@ -45,6 +46,8 @@ def of_a_folder(arguments: argparse.Namespace) -> bool:
         if getattr(arguments, name, None) is not None:
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option} is of a single photograph, and {arguments.content} is a folder")
+    if arguments.cluster and arguments.jobs > 1:
+        raise ValueError("--jobs and --cluster: a cluster has one photograph's tiles after another's; leave one out")
     if arguments.checkpoint_every != EVERY:
         raise ValueError("--checkpoint-every: no --checkpoint to write is named")
     return True
@@ -59,7 +62,7 @@ class _Work:
     done: int
 
 
-def paint_folder(arguments: argparse.Namespace) -> int:
+def paint_folder(arguments: argparse.Namespace, cluster: Cluster | None = None) -> int:
     """Do what is not done yet, under a progress bar; a photograph that cannot be painted does not end the others."""
     with checking():
         folder = check_filled(at_home(arguments.output))
@@ -76,7 +79,7 @@ def paint_folder(arguments: argparse.Namespace) -> int:
         for note in planned.notes if planned else ():
             say(PROG, f"note: {note}")
     with filled_folder(folder):
-        return _paint(arguments, work, jobs)
+        return _paint(arguments, work, jobs, cluster)
 
 
 def _results(arguments: argparse.Namespace, folder: Path) -> dict[Path, Path]:
@@ -177,6 +180,7 @@ def _plan(arguments: argparse.Namespace, work: _Work) -> Plan | None:
         raise ValueError(thin)
     most = {max(sizes, key=lambda photo: sizes[photo][by]) for by in (0, 1)} if sizes else set()
     given: dict[str, Any] = work.task.network | {"style": work.task.style} | work.task.settings | work.task.means
+    given["shared"] = bool(arguments.cluster)
     with device_errors():
         plans = [plan("transfer", content=photo, weights=work.task.weights, **given) for photo in most]
     return max(plans, key=lambda planned: planned.peak_bytes, default=None)
@@ -202,7 +206,7 @@ def _begun(work: _Work, planned: Plan | None, jobs: int) -> str:
     return f"{total}{done}{takes}{f'; {jobs} at a time' if jobs > 1 else ''}"
 
 
-def _paint(arguments: argparse.Namespace, work: _Work, jobs: int) -> int:
+def _paint(arguments: argparse.Namespace, work: _Work, jobs: int, cluster: Cluster | None) -> int:
     total, failed = len(work.left) + work.done, 0
     stand = f"of {plural(total, 'photograph')}"
     goes_on = f"are done in {arguments.output}, and the same command goes on"
@@ -223,7 +227,7 @@ def _paint(arguments: argparse.Namespace, work: _Work, jobs: int) -> int:
                     if not arguments.quiet:
                         tell(summary_line(str(path), result))
 
-            paint_each(work.task, list(work.left), done, processes=jobs, callback=bar.follow)
+            paint_each(work.task, list(work.left), done, processes=jobs, cluster=cluster, callback=bar.follow)
     except KeyboardInterrupt:
         say(PROG, f"interrupted; {work.done} {stand} {goes_on}")
         return 128 + signal.SIGINT

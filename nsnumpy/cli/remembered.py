@@ -19,7 +19,7 @@ from .standard import STANDARD
 
 _READ = ("content", "init", "weights", "regions", "style_regions")  # each may also be a name
 _WRITTEN = ("output", "log", "report")
-_OF_ONE_COMMAND = ("run", "use_case", "resume", "checkpoint", "like", "jobs", "no_clobber", "force", "quiet")
+_OF_ONE_COMMAND = ("run", "use_case", "resume", "checkpoint", "like", "jobs", "cluster", "no_clobber", "force", "quiet")
 
 
 def leave_open(command: Parser) -> None:

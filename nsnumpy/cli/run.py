@@ -5,36 +5,34 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..backend import DeviceError, device_errors, kernels_folder
-from ..files.checkpoint import EVERY, Checkpoint, Keeper, check_checkpoint, is_checkpoint, read_checkpoint
-from ..files.images import check_fits, check_output
-from ..files.weight_sources import BUILTINS
-from ..files.writing import check_absent, check_distinct, check_folder, locked, uninterrupted
-from ..machine import peak_memory
+from ..backend import device_errors, kernels_folder
+from ..files.checkpoint import EVERY, Checkpoint, Keeper, read_checkpoint
+from ..files.writing import locked, uninterrupted
 from ..run.inputs import Inputs
 from ..run.plan import plan
 from ..run.results import Result
 from ..run.run import Run
-from ..run.settings import INITS, USE_CASES, settings_of
-from ..study.report.log import check_log
-from ..study.report.report import Frames, check_report, write_report
+from ..run.settings import USE_CASES, settings_of
+from ..study.report.report import Frames
+from ..tiles.cluster import Cluster
 from ..vgg import VGG
-from .command import Parser, checking, examples, one_line, os_error, plural, say, tell
+from .cluster import add_cluster, cluster_in
+from .command import Parser, checking, examples, one_line, plural, say, tell
 from .given import Given
 from .many import of_a_folder, paint_folder
 from .options import PROG, add_means, add_settings, check_settings, layer, means_in, positive, settings_in, tiles
-from .pictures import add_styles, named_pictures, open_pictures
+from .outputs import check_files, check_result_fits, preview_of, save_report, save_result
+from .pictures import add_styles, open_pictures
 from .planned import does_not_fit, mend, planned_line, summary_line
-from .regions import add_regions, map_files
+from .regions import add_regions
 from .remembered import filled, leave_open, to_remember
-from .standard import STANDARD, elsewhere, picture_stream, shown, write_picture
+from .standard import picture_stream, shown
 from .watch import watching
 
 _SHOWN = {"content": "CONTENT", "style": "STYLE [STYLE ...]"}
@@ -52,7 +50,6 @@ def add_commands(commands: Any) -> None:
         "nsnumpy transfer photo.jpg painting.jpg -o out.png --checkpoint run.h5 --report run.html",
         "nsnumpy transfer --resume run.h5",
         "nsnumpy transfer photos/ painting.jpg -o painted/ --jobs 2",
-        "nsnumpy transfer photo2.jpg painting.jpg -o out2.png --like out.png",
     )
     command.add_argument("content", metavar="CONTENT", help="the picture to paint, or a folder of them")
     add_styles(command)
@@ -112,6 +109,7 @@ def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
     command.add_argument("-o", "--output", metavar="OUT", required=True, help=output)
     more = add_settings(command, name)
     add_means(more)
+    add_cluster(more)
     if name == "transfer":
         add_regions(more)
     command.add_argument("--save-every", metavar="K", type=positive, help="write OUT-00050.png, ... every K iterations")
@@ -144,21 +142,28 @@ def _make(arguments: argparse.Namespace) -> int:
             arguments = filled(arguments, resume)
             check_settings(arguments)
             folder = of_a_folder(arguments)
-            kept = None if folder else _check_files(arguments)
+            kept = None if folder else check_files(arguments)
             stream = None if folder else held.enter_context(picture_stream(arguments.output))
             for path, doing in ((kept, "is kept there"), (arguments.log, "has its log there")):
                 if path:
                     held.enter_context(locked(path, doing))
-        return paint_folder(arguments) if folder else _make_checked(arguments, kept, resume, stream)
+        cluster = held.enter_context(cluster_in(arguments))
+        if folder:
+            return paint_folder(arguments, cluster)
+        return _make_checked(arguments, kept, resume, stream, cluster)
 
 
 def _make_checked(
-    arguments: argparse.Namespace, kept: Path | None, resume: Checkpoint | None, stream: int | None
+    arguments: argparse.Namespace,
+    kept: Path | None,
+    resume: Checkpoint | None,
+    stream: int | None,
+    cluster: Cluster | None,
 ) -> int:
     output = shown(arguments.output)
     with checking():
         given = Given.read(arguments)
-        _check_fits(arguments, given.size(arguments))
+        check_result_fits(arguments, given.size(arguments))
         fresh = arguments.device == "gpu" and not kernels_folder().exists()
         planned = None if arguments.force and arguments.quiet else given.plan(arguments)
     if planned and not planned.fits and not arguments.force:
@@ -172,6 +177,8 @@ def _make_checked(
             _say(f"note: {note}")
         if fresh:
             _say(f"note: the GPU's kernels were compiled, and are kept in {kernels_folder()} for the next run")
+        if cluster and not planned.tile:
+            _say("note: the picture is one tile, and is made here; --tile N would share it out")
         if resume:
             tell(f"{arguments.resume}: goes on after {plural(resume.iteration, 'iteration')}")
     frames = Frames() if arguments.report else None
@@ -179,7 +186,7 @@ def _make_checked(
         inputs = given.fit(arguments, begins=resume is None)
     for line in () if arguments.quiet else given.told:
         tell(line)
-    made = _run(arguments, given, inputs, kept, resume, frames)
+    made = _run(arguments, given, inputs, kept, resume, frames, cluster)
     if isinstance(made, str):
         _say(f"error: out of memory; {mend(planned or given.plan(arguments), arguments)} ({made})")
         return 1
@@ -189,13 +196,13 @@ def _make_checked(
         return 128 + signal.SIGINT
     with uninterrupted():
         there = next((path for path in (kept, arguments.resume) if path and path.is_file()), None)
-        saved = _save(arguments, result, arguments.output, stream, there)
+        saved = save_result(arguments, result, arguments.output, stream, there)
         if saved and not arguments.quiet:
             tell(summary_line(output, result))
-        if tiled := _preview(arguments):
+        if tiled := preview_of(arguments):
             across, down = arguments.preview
             many = replace(result, image=np.tile(result.image, (down, across, 1)))
-            saved &= (also := _save(arguments, many, str(tiled), None, None))
+            saved &= (also := save_result(arguments, many, str(tiled), None, None))
             if also and not arguments.quiet:
                 tell(f"{tiled}: the tile, {across} x {down}")
         if result.stopped and not (arguments.quiet and saved and not (result.failed or result.interrupted)):
@@ -203,88 +210,8 @@ def _make_checked(
             holds = f"; {output} holds the best picture so far" if saved else ""
             goes_on = f", and --resume {there} goes on" if there and result.interrupted else ""
             _say(f"{result.stopped}{how}{holds}{goes_on}")
-    reported = 0 if frames is None else _report(arguments, given, result, vgg, frames)
+    reported = 0 if frames is None else save_report(arguments, given, result, vgg, frames)
     return 128 + signal.SIGINT if result.interrupted else reported or int(result.failed or not saved)
-
-
-def _save(arguments: argparse.Namespace, result: Result, output: str, stream: int | None, there: Path | None) -> bool:
-    """Write it there, or where it can be; `there` is its checkpoint, if it has one."""
-    depth = arguments.depth or 8
-    try:
-        write_picture(output, stream, result.image, result.settings, depth)
-        return True
-    except OSError as error:
-        wrong = os_error(error)
-    goes_on = f", and --resume {there} makes it again" if there else ""
-    try:
-        other = Path(tempfile.mkdtemp(prefix=f"{PROG}-")) / elsewhere(output)
-        result.save(other, depth)
-        _say(f"error: {wrong}; the picture is {other}{goes_on}")
-    except OSError as error:
-        _say(f"error: {wrong}; nor could it be written elsewhere ({os_error(error)}){goes_on or '; it is lost'}")
-    return False
-
-
-def _check_fits(arguments: argparse.Namespace, shape: tuple[int, int]) -> None:
-    """ValueError if the result is larger than its format can be, or the tile beside itself is."""
-    if arguments.output != STANDARD:
-        check_fits(Path(arguments.output), shape)
-    if tiled := _preview(arguments):
-        across, down = arguments.preview
-        check_fits(tiled, (shape[0] * down, shape[1] * across))
-
-
-def _preview(arguments: argparse.Namespace) -> Path | None:
-    """Where the tile is shown beside itself, if it is; ValueError if it is none."""
-    if not getattr(arguments, "preview", None):
-        return None
-    if not arguments.seamless:
-        raise ValueError("--preview: shows a seamless texture beside itself; give --seamless, too")
-    output = Path(arguments.output)
-    return output.with_stem(f"{output.stem}-{'x'.join(map(str, arguments.preview))}")
-
-
-def _check_output(arguments: argparse.Namespace) -> Path | None:
-    """The file to be written; None for standard output."""
-    if arguments.output != STANDARD:
-        return check_output(arguments.output, arguments.depth or 8)
-    for option, value in (("save-every", arguments.save_every), ("preview", getattr(arguments, "preview", None))):
-        if value:
-            raise ValueError(f"--{option}: names its pictures after OUT, which is standard output; name a file")
-    return None
-
-
-def _check_files(arguments: argparse.Namespace) -> Path | None:
-    """The file to keep the run in, if any; ValueError or OSError if a file cannot be written, or is named twice."""
-    output = _check_output(arguments)
-    kept: Path | None = arguments.checkpoint or arguments.resume
-    if arguments.checkpoint_every != EVERY and not kept:
-        raise ValueError("--checkpoint-every: no --checkpoint to write is named")
-    named = [one for pictures in named_pictures(arguments).values() for one in pictures]
-    masks = [one.region for one in named if one.region] if getattr(arguments, "mask", None) else map_files(arguments)
-    read = [*(one.path for one in named), *masks, arguments.init, arguments.weights]
-    anew = kept is not None and not (arguments.resume and arguments.resume.resolve() == kept.resolve())
-    if anew and arguments.resume:
-        read.append(arguments.resume)
-    written = [path for path in (output, _preview(arguments), arguments.log, arguments.report) if path]
-    check_distinct(
-        [*written, *([kept] if kept else [])],
-        [path for path in read if path not in (None, *INITS, *BUILTINS)],
-        numbered=output if arguments.save_every else None,
-    )
-    if arguments.no_clobber:
-        check_absent(written, numbered=output if arguments.save_every else None)
-    if arguments.log:
-        check_log(arguments.log)
-    if arguments.report:
-        check_report(arguments.report)
-    if kept and anew:
-        check_checkpoint(kept)
-        if is_checkpoint(kept):
-            raise ValueError(f"{kept}: keeps a run already: --resume {kept} goes on with it; or remove it")
-    elif kept:
-        check_folder(kept)
-    return kept
 
 
 def _run(
@@ -294,6 +221,7 @@ def _run(
     kept: Path | None,
     resume: Checkpoint | None,
     frames: Frames | None,
+    cluster: Cluster | None,
 ) -> tuple[Result, VGG] | str:
     """The run's result and its network, or how it ran out of memory; what it held is given back then."""
     try:
@@ -313,6 +241,7 @@ def _run(
                 vgg=vgg,
                 checkpoint=Keeper(kept, arguments.checkpoint_every, to_remember(arguments)) if kept else None,
                 resume=resume,
+                executor=cluster,
                 **means_in(arguments),
                 **given.layer,
                 **given.settings,
@@ -320,25 +249,6 @@ def _run(
             return run.go(report), vgg
     except MemoryError as error:
         return one_line(error) or "no details"
-
-
-def _report(arguments: argparse.Namespace, given: Given, result: Result, vgg: VGG, frames: Frames) -> int:
-    """Write the report, and return the exit status; the picture has been written."""
-    path: Path = arguments.report
-    peak_bytes = peak_memory()
-    try:
-        with device_errors():
-            write_report(path, result, vgg=vgg, frames=frames, peak_bytes=peak_bytes, **given.sources)
-    except KeyboardInterrupt:
-        _say(f"interrupted; {path} was not written")
-        return 128 + signal.SIGINT
-    except (ValueError, OSError, MemoryError, DeviceError) as error:
-        reason = os_error(error) if isinstance(error, OSError) else one_line(error) or "out of memory"
-        _say(f"error: no report: {reason}")
-        return 1
-    if not arguments.quiet:
-        tell(f"{path}: the report, {path.stat().st_size / 1e6:.1f} MB")
-    return 0
 
 
 def _run_plan(arguments: argparse.Namespace) -> int:

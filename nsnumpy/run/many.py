@@ -14,6 +14,7 @@ from ..architecture import Network, minimum_size, network_digest
 from ..files.checkpoint import digest
 from ..files.images import Source, opened, read_settings
 from ..files.weights import WeightFile, load_vgg
+from ..tiles.crew import HasCrew
 from ..vgg import VGG
 from .inputs import Styles, named
 from .plan import check_sides
@@ -86,10 +87,11 @@ def paint_each(
     done: Callable[[Path, Result | None, str], object],
     *,
     processes: int = 1,
+    cluster: HasCrew | None = None,
     callback: Callback | None = None,
 ) -> None:
-    """Paint each photograph, and call `done` as each of them ends; see `do_each`. `callback` hears of each step that is
-    made in this process."""
+    """Paint each photograph, and call `done` as each of them ends; see `do_each`. A cluster has the tiles of one after
+    the other. `callback` hears of each step that is made in this process."""
     if min(processes, len(photos)) > 1:
 
         def told(photo: Path, made: tuple[Result, list[str]] | None, failure: str) -> None:
@@ -100,7 +102,7 @@ def paint_each(
 
         do_each(_paint, photos, told, processes=processes, begin=_begin, given=(task,))
     elif photos:
-        painter = _Painter(task)
+        painter = _Painter(task, cluster)
         do_each(lambda photo: painter.paint(photo, callback), photos, done)
 
 
@@ -113,8 +115,8 @@ def least_side(network: VGG | Network, s: Settings) -> int:
 class _Painter:
     """Does a task; its network is made once, and so are the style's targets, if they are the same for all."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self, task: Task, cluster: HasCrew | None = None) -> None:
+        self._task, self._cluster = task, cluster
         self._vgg = load_vgg(task.weights, **task.network)
         s = settings_of("transfer", **task.settings)
         alike = s.size is not None and s.colors not in ("photo", "luminance")
@@ -124,7 +126,7 @@ class _Painter:
         with failing():
             pictures: dict[str, Styles] = {"content": photo, "style": self._task.style}
             options = self._task.settings | self._task.means
-            run = Run("transfer", pictures, vgg=self._vgg, targets=self._targets, **options)
+            run = Run("transfer", pictures, vgg=self._vgg, targets=self._targets, executor=self._cluster, **options)
             shapes = {given.name: given.source.shape for given in run.inputs.each}
             check_sides(run.s, run.scales[-1], shapes, least_side(self._vgg, run.s))
             result = run.go(callback)

@@ -10,12 +10,15 @@ from typing import Any
 
 from ..architecture import Network
 from ..backend import free_device_bytes
+from ..files.checkpoint import Checkpoint
 from ..files.images import fit_size
 from ..files.weights import WeightFile
 from ..lbfgs import MEMORY
 from ..machine import available_bytes, resident_bytes
 from ..objective import Layers, Objective
 from ..ops import ZERO
+from ..tiles.crew import HasCrew
+from ..tiles.grid import UNIT
 from ..tiles.objective import objective_of
 from ..vgg import VGG
 from .budget import Run, run_memory
@@ -38,6 +41,12 @@ def check_means(tile: Tile, memory_pairs: int | None) -> None:
         raise ValueError(f"tile is auto, off, or a whole number of pixels, 16 or more; got {tile!r}")
     if memory_pairs is not None and not (isinstance(memory_pairs, int) and memory_pairs >= 1):
         raise ValueError(f"memory pairs are a whole number, 1 or more; got {memory_pairs!r}")
+
+
+def shared_tile(size: tuple[int, int]) -> int:
+    """The tile of a picture whose tiles are shared out, where none is said: a quarter of the long side, but 512 to 1024
+    pixels. It does not depend on how many share them, nor do the numbers then."""
+    return min(1024, max(512, max(size) // 4 // UNIT * UNIT))
 
 
 def budget(
@@ -145,14 +154,14 @@ class Means:
         Whether the tiles keep the content's features.
     pairs : int, or None
         How many L-BFGS remembers; None for as many as it has of its own.
-    executor : concurrent.futures.Executor, or None
+    executor : concurrent.futures.Executor, Cluster, or None
         What runs the tiles.
     """
 
     tile: int | None
     keep: bool
     pairs: int | None
-    executor: Executor | None = None
+    executor: Executor | HasCrew | None = None
 
     @property
     def record(self) -> dict[str, int]:
@@ -193,20 +202,22 @@ def means_of(
     layers: tuple[Iterable[str], Iterable[str]],
     tile: Tile,
     memory_pairs: int | None,
-    executor: Executor | None,
-    kept: Mapping[str, Any],
+    executor: Executor | HasCrew | None,
+    kept: Checkpoint | None,
 ) -> Means:
-    """How a run is computed, by what is asked for, what fits, and what was `kept` of it, if it is gone on with."""
+    """How a run is computed, by what is asked for, what fits, and how it was, if it is gone on with from a checkpoint."""
     check_means(tile, memory_pairs)
     if kept and tile == "auto":
-        tile = kept.get("tile") or "off"
+        tile = kept.settings.get("tile") or "off"
     if kept and memory_pairs is None:
-        memory_pairs = kept.get("memory_pairs")
+        memory_pairs = kept.settings.get("memory_pairs")
     device = "cpu" if vgg.xp.__name__ == "numpy" else "gpu"
     shapes = {given.name: given.source.shape for given in inputs.each}
     regions = 0 if inputs.regions is None else len(inputs.regions.masks)
     threads = vgg.workers.threads
     asked = budget(s, shapes, inputs.scales[-1], layers, regions=regions, threads=threads, device=device)
+    if executor is not None and tile == "auto":
+        tile = shared_tile(asked.size)
     network = Network(vgg.architecture, vgg.filters, vgg.pooling, vgg.dtype.itemsize)
     program, available = room_of(vgg, []) if device == "cpu" else (0, free_device_bytes(vgg.xp))
     run = fitted(network, asked, None if available is None else available - program, tile, memory_pairs)

@@ -16,7 +16,7 @@ from ..machine import usable_cores
 from ..workers import check_threads
 from .budget import Run, measured_rates, run_memory, run_seconds
 from .inputs import Scale, Styles, check_masks, enough, pictures_of, scales_of, side_for, side_of
-from .means import Tile, budget, check_means, fitted, room_of
+from .means import Tile, budget, check_means, fitted, room_of, shared_tile
 from .regions import mask_key
 from .settings import Settings, layers_of, settings_of
 
@@ -87,6 +87,7 @@ def plan(
     tf32: bool = False,
     tile: Tile = "auto",
     memory_pairs: int | None = None,
+    shared: bool = False,
     **settings: Any,
 ) -> Plan:
     """What a run would take of its device, before anything is allocated for it.
@@ -99,6 +100,8 @@ def plan(
         Instead of weights, pooling and dtype, a `Network` will do. Of weights in a file only the shapes are read, and
         of pictures in files, too.
     tile, memory_pairs : as `Run` takes them
+    shared : bool
+        Whether an executor or a cluster is to have the tiles.
 
     Returns
     -------
@@ -135,6 +138,8 @@ def plan(
     program, available = room_of(weights, [one.picture for one in given]) if device == "cpu" else (0, None)
     available = available if device == "cpu" else free_device_bytes(xp)
     room = None if available is None else available - program
+    if shared and tile == "auto":
+        tile = shared_tile(run(s, scales[-1]).size)
     asked = fitted(network, run(s, scales[-1]), room, tile, memory_pairs)
     runs = [replace(run(s, scale), tile=asked.tile, keep=asked.keep, pairs=asked.pairs) for scale in scales]
     for coarse in runs[:-1]:

@@ -77,6 +77,10 @@ def do_each(
             done(job, None, _ENDED)
         except concurrent.futures.CancelledError:
             done(job, None, "the executor cancelled it")
+        except Exception as error:
+            if executor is None:
+                raise
+            done(job, None, f"the executor failed ({_line(error)})")
         else:
             done(job, made, "")
 

@@ -19,6 +19,7 @@ from ..files.checkpoint import EVERY, Checkpoint, Keeper, on_device, read_checkp
 from ..files.weights import load_vgg
 from ..objective import Objective
 from ..optimize import Descent, Ending, Iterate
+from ..tiles.crew import HasCrew
 from ..variable import through
 from ..vgg import VGG
 from .inputs import Inputs, Styles
@@ -54,7 +55,7 @@ class Run:
         fresh memory, and a warning.
     tile : "auto", "off", or int
         In tiles of so many pixels a side: the same numbers to rounding, in less memory; "auto" where it would not fit.
-    memory_pairs, executor : int, concurrent.futures.Executor, or None
+    memory_pairs, executor : int, concurrent.futures.Executor or Cluster, or None
         How many pairs L-BFGS remembers, None for its own number, or what fits of it; and what runs the tiles.
     **settings
         Fields of `Settings`: size, iterations, optimizer, init, seed, alpha, beta, tv, content_layers, ...
@@ -98,7 +99,7 @@ class Run:
         resume: str | os.PathLike[str] | Checkpoint | None = None,
         tile: Tile = "auto",
         memory_pairs: int | None = None,
-        executor: Executor | None = None,
+        executor: Executor | HasCrew | None = None,
         **settings: Any,
     ) -> None:
         if use_case != "reconstruct" and layer is not None:
@@ -127,8 +128,7 @@ class Run:
         named = {"layer": layer} if use_case == "reconstruct" else {}
         self.settings = record_of(use_case, self.s, self.inputs, self.iterations, named) | made_with(self.vgg)
         resume = read_checkpoint(resume) if isinstance(resume, str | os.PathLike) else resume
-        kept = resume.settings if resume else {}
-        self.means = means_of(self.vgg, self.s, self.inputs, self._layers, tile, memory_pairs, executor, kept)
+        self.means = means_of(self.vgg, self.s, self.inputs, self._layers, tile, memory_pairs, executor, resume)
         self.settings |= self.means.record
         self._keeper = Keeper(checkpoint, checkpoint_every) if isinstance(checkpoint, str | os.PathLike) else checkpoint
         self._resumed = None if resume is None else self._resume(resume)
@@ -146,8 +146,7 @@ class Run:
         self.history, self._stops = list(checkpoint.history), list(checkpoint.stops)
         for change in checkpoint.settings.get("changes", []):
             self._note(change)
-        state = checkpoint.state
-        best, self._loss, self._counts = state["best"], state["lowest"], list(checkpoint.counts)
+        best, self._loss, self._counts = checkpoint.state["best"], checkpoint.state["lowest"], list(checkpoint.counts)
         self._image = to_image(self.inputs.variable(self.scales[checkpoint.scale], best).picture(best))
         s = self.s if self.s.iterations is not None else replace(self.s, iterations=checkpoint.settings["iterations"])
         if (left := checkpoint.iterations_left(s.iterations_at(self._sizes))) != self.iterations:
@@ -285,10 +284,9 @@ class Run:
     def _begin(self, number: int) -> Descent:
         """At this scale, from the result of the one before, or from where it was kept."""
         s, inputs, scale = self.s, self.inputs, self.scales[number]
-        shape = inputs.shape(scale)
         self._objective = self.means.objective(self.vgg, s, inputs, scale, self._layers, self._targets)
         xp = np if s.optimizer == "scipy" or self._objective.tiled else self.vgg.xp
-        x = self._started(shape)
+        x = self._started(inputs.shape(scale))
         if s.optimizer != "scipy":  # it takes float64
             x = asarray(x, xp, self.vgg.dtype)
         assert s.optimizer is not None  # as in all settings that are complete

@@ -9,7 +9,6 @@ second.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -25,8 +24,9 @@ from ..ops import Border
 from ..positions import Region
 from ..targets import ContentTarget, StyleTarget, style_target
 from ..vgg import VGG
+from .crew import Crew, HasCrew, Part, crew_of
 from .grid import Grid
-from .tile import Asked, added, content_features, measure_tile, stride_of, tile_gradient
+from .tile import Asked, added, content_squares, measure_tile, tile_gradient
 
 BAND = 1 << 20  # numbers of the picture, in what is done by bands of rows
 
@@ -52,11 +52,13 @@ class TiledObjective(Objective):
     tile : int
         How much of either side a tile owns, in pixels; it sees a halo around that. See `Grid`.
     keep : bool
-        Whether the content's features are kept; else each evaluation makes them again.
-    executor : concurrent.futures.Executor, or None
-        What runs the tiles, `ahead` of them at a time; None runs one after the other, here. The numbers are the same
-        for any: what the tiles give is added up in their order.
+        Whether the content's features are kept; else each evaluation makes them again, as processes of an executor
+        always do.
+    executor : concurrent.futures.Executor, Cluster, or None
+        What runs the tiles; None runs one after the other, here. The numbers are the same for any: what the tiles give
+        is added up in their order. Processes of an executor each take as many threads as the network has here.
     ahead : int
+        How many tiles an executor has at a time.
     **given
         As for `Objective`. The content is an array, since a target of the whole picture is what one tile's memory does
         not hold.
@@ -75,7 +77,7 @@ class TiledObjective(Objective):
         *,
         tile: int,
         keep: bool = True,
-        executor: Executor | None = None,
+        executor: Executor | HasCrew | None = None,
         ahead: int = 4,
         content: Array | None = None,
         style: Array | Sequence[Sequence[Any]] | StyleTarget | None = None,
@@ -88,9 +90,9 @@ class TiledObjective(Objective):
         if tile < 1:
             raise ValueError(f"tile is 1 or more pixels, not {tile}")
         self.tile = tile
-        self._submit: Callable[..., Any] | None = None if executor is None else executor.submit
-        self._ahead = ahead
+        self._crew = crew_of(vgg, executor, ahead)
         self._masks: np.ndarray | None = None
+        self._masks_of_tiles: list[Part] = []
         of_content = {} if content is None else layer_weights(content_layers, convention)
         of_style = {} if style is None else layer_weights(style_layers, convention)
         self._grid_layers = list(of_content | of_style)
@@ -98,9 +100,9 @@ class TiledObjective(Objective):
         if content is not None:
             check_size(vgg.architecture, vgg.resolve(self._grid_layers), content.shape)
             grid = self._grid(vgg, content.shape)
-            target = tiled_content(vgg, grid, content, vgg.resolve(of_content), keep)
+            target = tiled_content(self._crew, grid, content, vgg.resolve(of_content), keep)
         if style is not None and not isinstance(style, StyleTarget):
-            style = style_target(vgg, style, of_style, style_statistics, tiled_sums(tile))
+            style = style_target(vgg, style, of_style, style_statistics, tiled_sums(tile, self._crew))
         super().__init__(
             vgg,
             content=target,
@@ -127,22 +129,20 @@ class TiledObjective(Objective):
                 value, square, solutions[label] = term.solve(of_term, scale)
                 solved[label] = value, square
 
-        def jobs() -> Iterator[tuple[Any, ...]]:
-            for tile in grid.tiles:
-                yield self.vgg, asked, tile, tile.of(x), None if self._masks is None else tile.of(self._masks)
-
-        def jobs_back() -> Iterator[tuple[Any, ...]]:
-            for n, job in enumerate(jobs()):
-                yield *job, self._of_tiles[n] if self._of_tiles else None, solutions
-
+        parts = [Part(x, tile, str(self.vgg.dtype)) for tile in grid.tiles]
+        masks = self._of_masks(grid)
+        targets = self._of_tiles or [None] * len(parts)
+        jobs = ((asked, *of_tile) for of_tile in zip(grid.tiles, parts, masks, strict=True))
         if asked.style:
-            solve(added(self._each(measure_tile, jobs())))
+            solve(added(self._crew.each(measure_tile, jobs)))
         for label in asked.content.values():  # what its gradient needs is no sum
             term, scale = solvers[label]
             solutions[label] = term.solve((0.0, 0.0), scale)[2]
         gx = xp.zeros(x.shape, str(self.vgg.dtype))
         of_content: list[dict[str, Sums]] = []
-        for tile, (g, sums) in zip(grid.tiles, self._each(tile_gradient, jobs_back()), strict=True):
+        sent = Part(solutions)
+        jobs_back = ((asked, *of_tile, sent) for of_tile in zip(grid.tiles, parts, masks, targets, strict=True))
+        for tile, (g, sums) in zip(grid.tiles, self._crew.each(tile_gradient, jobs_back), strict=True):
             tile.add(asarray(g, xp, self.vgg.dtype), gx)
             of_content.append(sums)
         solve(added(of_content))
@@ -157,8 +157,15 @@ class TiledObjective(Objective):
         return Grid((shape[0], shape[1]), self.tile, vgg.architecture, vgg.resolve(self._grid_layers), vgg.border)
 
     def _parts(self, regions: Sequence[Region], shape: tuple[int, int]) -> np.ndarray:
-        self._masks = super()._parts(regions, shape)
+        self._masks, self._masks_of_tiles = super()._parts(regions, shape), []
         return self._masks
+
+    def _of_masks(self, grid: Grid) -> Sequence[Part | None]:
+        """Of each tile: they are the same at every evaluation."""
+        if self._masks is None:
+            return [None] * len(grid.tiles)
+        self._masks_of_tiles = self._masks_of_tiles or [Part(self._masks, tile) for tile in grid.tiles]
+        return self._masks_of_tiles
 
     def _weights(self, w: np.ndarray) -> None:
         return None  # the tiles have them
@@ -178,20 +185,6 @@ class TiledObjective(Objective):
                 style[name] = [(label, number) for (label, term, _), number in terms if term is not None]
         content = {name: f"content/{name}" for name in self.content_layers}
         return Asked(content, style, self._statistics, grid.border), solvers
-
-    def _each(self, function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        """What the function gives for each job, in their order."""
-        if self._submit is None:
-            for job in jobs:
-                yield function(*job)
-            return
-        under_way: deque[Any] = deque()
-        for job in jobs:
-            under_way.append(self._submit(function, *job))
-            if len(under_way) >= self._ahead:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
 
     def _add_pixel_terms(self, x: Array, values: dict[str, Any], squares: dict[str, Any], gx: Array) -> None:
         """The total variation, by bands of rows; and the others, of the whole picture."""
@@ -217,7 +210,7 @@ def objective_of(
     tile: int | None = None,
     *,
     keep: bool = True,
-    executor: Executor | None = None,
+    executor: Executor | HasCrew | None = None,
     **given: Any,
 ) -> Objective:
     """The objective of images of this (H, W): a `TiledObjective` where they are larger than a tile, and whole else.
@@ -229,15 +222,14 @@ def objective_of(
     return TiledObjective(vgg, tile=tile, keep=keep, executor=executor, **given)
 
 
-def tiled_content(vgg: VGG, grid: Grid, picture: Array, layers: Sequence[str], keep: bool) -> TiledContent:
+def tiled_content(crew: Crew, grid: Grid, picture: Array, layers: Sequence[str], keep: bool) -> TiledContent:
     """Of a content picture ``(H, W, 3)``."""
-    asked = Asked(dict.fromkeys(layers, ""), {}, "gram", grid.border)
-    squares, of_tiles = dict.fromkeys(layers, 0.0), []
-    for tile in grid.tiles:
-        P = content_features(vgg, asked, tile.of(picture))
-        for name in layers:
-            squares[name] += to_floats(sum_of_squares(P[name][tile.owned(stride_of(vgg, name))]))[0]
-        of_tiles.append(P if keep else tile.of(picture))
+    vgg, asked = crew.vgg, Asked(dict.fromkeys(layers, ""), {}, "gram", grid.border)
+    of_tiles = [crew.target(Part(picture, tile, str(vgg.dtype)), asked, keep) for tile in grid.tiles]
+    jobs = ((asked, tile, target) for tile, target in zip(grid.tiles, of_tiles, strict=True))
+    squares = dict.fromkeys(layers, 0.0)
+    for of_tile in crew.each(content_squares, jobs):
+        squares = {name: squares[name] + of_tile[name] for name in layers}
     extents, nothing = {}, {}
     for name in layers:
         shape = layer_shape(vgg.architecture, vgg.filters, name, picture.shape)
@@ -246,8 +238,8 @@ def tiled_content(vgg: VGG, grid: Grid, picture: Array, layers: Sequence[str], k
     return TiledContent(nothing, picture.shape, extents, of_tiles)
 
 
-def tiled_sums(tile: int) -> Callable[..., dict[str, Sums]]:
-    """`targets.picture_sums`, tile by tile."""
+def tiled_sums(tile: int, crew: Crew | None = None) -> Callable[..., dict[str, Sums]]:
+    """`targets.picture_sums`, tile by tile; the crew is one of the same network, with whatever border."""
 
     def sums_of(
         vgg: VGG, picture: Array, layers: Iterable[str], kind: type[Gram], mask: Array | None = None
@@ -258,12 +250,12 @@ def tiled_sums(tile: int) -> Callable[..., dict[str, Sums]]:
         (statistics,) = (name for name, known in STYLE_STATISTICS.items() if known is kind)
         asked = Asked({}, {name: [(name, None if mask is None else 0)] for name in names}, statistics, grid.border)
         masks = None if mask is None else mask[..., None]
-        of_tiles = (
-            measure_tile(vgg, asked, each, each.of(picture), None if masks is None else each.of(masks))
-            for each in grid.tiles
+        parts = (
+            (Part(picture, each, str(vgg.dtype)), None if masks is None else Part(masks, each)) for each in grid.tiles
         )
+        jobs = ((asked, each, *part) for each, part in zip(grid.tiles, parts, strict=True))
         nothing = (0.0,) * 6
-        return dict.fromkeys(names, nothing) | added(of_tiles)
+        return dict.fromkeys(names, nothing) | added((crew or Crew(vgg)).each(measure_tile, jobs))
 
     return sums_of
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..architecture import minimum_size
-from ..backend import Array, asarray
-from ..losses import STYLE_STATISTICS, Content, LayerTerm, Sums
+from ..backend import Array, asarray, to_floats
+from ..losses import STYLE_STATISTICS, Content, LayerTerm, Sums, sum_of_squares
 from ..ops import Border
 from ..positions import pooled
 from ..targets import measure
@@ -112,6 +112,12 @@ def content_features(vgg: VGG, asked: Asked, picture: Array) -> dict[str, Array]
     """Of what a tile sees of the content picture ``(h, w, 3)``, by layers."""
     network = vgg.with_border(asked.border)
     return network.forward(asarray(picture, vgg.xp, vgg.dtype), asked.content, keep=False)[0]
+
+
+def content_squares(vgg: VGG, asked: Asked, tile: Tile, content: Array | Mapping[str, Array]) -> dict[str, float]:
+    """The sums of squares of the content's features that a tile owns, by layers; `content` as for `tile_gradient`."""
+    P = content if isinstance(content, Mapping) else content_features(vgg, asked, content)
+    return {name: to_floats(sum_of_squares(P[name][tile.owned(stride_of(vgg, name))]))[0] for name in asked.content}
 
 
 def owned(vgg: VGG, tile: Tile, name: str, shape: Sequence[int]) -> np.ndarray:
