@@ -16,7 +16,7 @@ from ..files.weights import WeightFile, read_network
 from ..machine import available_bytes, resident_bytes, usable_cores
 from ..ops import ZERO
 from ..workers import check_threads
-from .budget import Run, measured_rates, run_memory, run_seconds
+from .budget import Rates, Run, measured_rates, run_memory, run_seconds
 from .inputs import Named, Scale, Styles, check_masks, enough, pictures_of, scales_of, side_for, side_of
 from .regions import mask_key
 from .settings import Settings, layers_of, settings_of
@@ -80,6 +80,7 @@ def plan(
     threads: int | None = None,
     device: str = "cpu",
     tf32: bool = False,
+    rates: Rates | None = None,
     **settings: Any,
 ) -> Plan:
     """What a run would take of its device, before anything is allocated for it.
@@ -91,6 +92,8 @@ def plan(
     weights, pooling, dtype, threads, device, tf32 : as `load_vgg` takes them
         Instead of weights, pooling and dtype, a `Network` will do. Of weights in a file only the shapes are read, and
         of pictures in files, too.
+    rates : Rates, or None
+        What `measured_rates` returned of the device; None measures now.
 
     Returns
     -------
@@ -142,7 +145,7 @@ def plan(
     asked = runs[-1]
     for coarse in runs[:-1]:
         run_memory(network, coarse)  # raises where a scale is too small for the network
-    rates = measured_rates(device, asked.threads, tf32)
+    rates = rates or measured_rates(device, asked.threads, tf32)
     each = [run_seconds(network, run, rates) for run in runs]
     counts = s.iterations_at(scales)
     total = sum(seconds * count for seconds, count in zip(each, counts, strict=True))
