@@ -14,7 +14,7 @@ from ..files.writing import check_filled, locked
 from .command import checking, examples, say, tell
 from .options import PROG, natural, positive
 
-PORT = 8765
+PORT, MOST_PORT = 8765, 65535
 _HERE = ("127.0.0.1", "localhost", "::1")
 
 
@@ -56,6 +56,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     with contextlib.ExitStack() as held:
         with checking():
+            if (arguments.port or 0) > MOST_PORT:
+                raise ValueError(f"--port: a number up to {MOST_PORT} expected; {arguments.port} given")
             device_namespace(arguments.device)
             folder = check_filled(at_home(arguments.folder)).absolute()
             folder.mkdir(exist_ok=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from ..run.settings import BY_CONVENTION, CHOICES, INITS, USE_CASES, Settings, s
 from .pictures import Pictures
 
 MOST_STYLES = 8
+MOST = 1e12  # of a number
 WHOLE = ("size", "style_size", "seed")
 WHOLES = ("scales", "iterations")
 NUMBERS = ("lr", "momentum", "alpha", "beta", "tv")
@@ -170,7 +169,7 @@ def _settings(given: object) -> dict[str, Any]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
 
 
 def _written(value: Any) -> str:

@@ -17,9 +17,9 @@ from ..run.plan import Plan
 from ..study.report.log import write_log_report
 from . import pictures as kept
 from . import works
+from .answers import POLICY, Answer, Refused, Request, Stream, json_answer
 from .ask import Ask, networks, settings_table, weights_table
-from .server import POLICY, Answer, Refused, Request, Stream, json_answer
-from .studio import Studio, file_stem, seen
+from .studio import NotNowError, Studio, file_stem, seen
 
 MOST_JSON = 256 << 10
 HEARTBEAT = 10.0  # seconds
@@ -53,6 +53,8 @@ class Page:
                     raise Refused(405, f"{method} is wanted here")
                 try:
                     return answer(self, request, *found.groups())
+                except NotNowError as error:
+                    raise Refused(409, str(error)) from error
                 except (ValueError, TypeError) as error:
                     raise Refused(400, " ".join(str(error).split())) from error
                 except (OSError, MemoryError) as error:
@@ -110,7 +112,9 @@ class Page:
 
     def _bring(self, request: Request) -> Answer:
         name = request.query.get("name", "picture")[:200]
-        return json_answer(asdict(self._studio.pictures.add(name, request.read(kept.MOST_BYTES), "mask" in request.query)))
+        return json_answer(
+            asdict(self._studio.pictures.add(name, request.read(kept.MOST_BYTES), "mask" in request.query))
+        )
 
     def _shown(self, request: Request, id: str) -> Answer:
         size = kept.THUMB if "thumb" in request.query else kept.SHOWN
@@ -122,39 +126,32 @@ class Page:
 
     def _add(self, request: Request) -> Answer:
         ask = Ask.read(_json(request), self._studio.pictures)
-        try:
-            return json_answer(asdict(self._studio.add(ask)), 201)
-        except ValueError as error:
-            raise Refused(409, str(error)) from error
+        return json_answer(asdict(self._studio.add(ask)), 201)
 
     def _tell(self, request: Request, id: str, what: str) -> Answer:
         self._work(id)
         given, wanted = _json(request), TOLD[what]
         if not isinstance(given, dict) or set(given) != set(wanted):
             raise ValueError(f"an object with {', '.join(wanted) or 'nothing'} expected")
-        try:
-            self._studio.tell(id, what, next(iter(given.values()), None))
-        except ValueError as error:
-            raise Refused(409, str(error)) from error
+        self._studio.tell(id, what, next(iter(given.values()), None))
         return json_answer({})
 
     def _remove(self, request: Request, id: str) -> Answer:
         request.read(MOST_JSON)
         self._work(id)
-        try:
-            self._studio.remove(id)
-        except ValueError as error:
-            raise Refused(409, str(error)) from error
+        self._studio.remove(id)
         return json_answer({})
 
     def _one(self, _: Request, id: str) -> Answer:
         work = self._work(id)
-        return json_answer({
+        return json_answer(
+            {
                 **asdict(work),
                 "points": self._studio.points(work),
                 "command": self._studio.command(work),
                 "frames": self._studio.works.frames(work),
-            })
+            }
+        )
 
     def _picture(self, request: Request, id: str) -> Answer:
         work = self._work(id)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hmac
 import ipaddress
-import json
 import secrets
 import socket
 import threading
@@ -19,8 +18,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
+
+from .answers import HEADERS, POLICY, Answer, Refused, Request, Stream, json_answer
 
 MOST_CONNECTIONS = 64
 MOST_STREAMS = 16
@@ -28,74 +29,6 @@ MOST_UPLOADS = 2
 PATIENCE = 30.0  # seconds for a request, or for an answer to be taken
 UPLOAD_PATIENCE = 300.0
 DRAINED = 1 << 20  # bytes that are read of what was refused, so that the refusal arrives
-
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' blob:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
-
-
-class Refused(Exception):  # noqa: N818 - it is an answer
-    """A request that gets this status, and one line that says why."""
-
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
-        self.status, self.why = status, why
-
-
-class Answer(NamedTuple):
-    """What is sent back."""
-
-    body: bytes
-    kind: str = "application/json"
-    headers: tuple[tuple[str, str], ...] = ()
-    status: int = 200
-
-
-class Stream(NamedTuple):
-    """Events, for as long as there are any: a function that is given another, which sends one, and whether it could."""
-
-    follow: Callable[[Callable[[str], bool]], None]
-
-
-def json_answer(value: Any, status: int = 200) -> Answer:
-    return Answer(json.dumps(value).encode(), status=status)
-
-
-class Request(NamedTuple):
-    """A request of somebody who may ask.
-
-    Attributes
-    ----------
-    method, path : str
-    query : dict
-    length : int
-        Of the body.
-    read : function
-        The body, of at most so many bytes; raises `Refused`.
-    """
-
-    method: str
-    path: str
-    query: dict[str, str]
-    length: int
-    read: Callable[[int], bytes]
-
 
 Routes = Callable[[Request], Answer | Stream]
 

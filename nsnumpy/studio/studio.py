@@ -29,6 +29,10 @@ MOST_WAITING = 16
 MOST_WORKS = 5000
 
 
+class NotNowError(ValueError):
+    """What cannot be done as things stand; the message says why."""
+
+
 class Studio:
     """Paints what is asked for, one picture after the other, in a thread of its own.
 
@@ -82,16 +86,18 @@ class Studio:
         return ask.plan(self.pictures, self.works.result_of, rates=self._rates(), **self._device)
 
     def add(self, ask: Ask) -> Work:
-        """Put it at the end of the queue; ValueError if that is full, or the picture cannot be made here."""
+        """Put it at the end of the queue; NotNowError if that is full, or there is no room for the picture."""
         plan = self.plan(ask)
         if not plan.fits:
             largest = f"a size of {plan.largest_size} would fit" if plan.largest_size else "no size would fit"
-            raise ValueError(f"this would take {plan.peak_bytes / 1e9:.1f} GB of memory, more than there is: {largest}")
+            raise NotNowError(
+                f"this would take {plan.peak_bytes / 1e9:.1f} GB of memory, more than there is: {largest}"
+            )
         with self.changed:
             if len(self.waiting) >= MOST_WAITING:
-                raise ValueError(f"{MOST_WAITING} pictures wait already: let some be painted first")
+                raise NotNowError(f"{MOST_WAITING} pictures wait already: let some be painted first")
             if len(self.works.all()) >= MOST_WORKS:
-                raise ValueError(f"there are {MOST_WORKS} pictures in the gallery: remove some first")
+                raise NotNowError(f"there are {MOST_WORKS} pictures in the gallery: remove some first")
             names = [_stem(self.pictures.get(id).name) for id in (ask.photo, *(id for id, *_ in ask.styles))]
             work = self.works.begin(ask.record(), f"{names[0]} \N{MULTIPLICATION SIGN} {' + '.join(names[1:])}")
             work.size, work.iterations = (plan.size[1], plan.size[0]), plan.iterations
@@ -100,31 +106,34 @@ class Studio:
         return work
 
     def tell(self, id: str, what: str, value: Any = None) -> None:
-        """Steer the work that is painted; ValueError if it is another one, or it cannot be done."""
+        """Steer the work that is painted; NotNowError if it is another one, ValueError if the value is wrong."""
         with self.changed:
             painting = self.now
             if painting is None or painting.work.id != id:
-                raise ValueError("this picture is not being painted now")
+                raise NotNowError("this picture is not being painted now")
             if what == "change":
                 value = _weights(value, painting)
-            if what == "back" and value not in painting.frames:
-                raise ValueError("there is no such picture on the film strip any more")
+            if what == "back" and not (isinstance(value, str) and value in painting.frames):
+                raise NotNowError("there is no such picture on the film strip any more")
             painting.tell(what, value)
 
     def remove(self, id: str) -> None:
-        """From queue and gallery; ValueError if it is being painted."""
+        """From queue and gallery; NotNowError if it is being painted."""
         with self.changed:
             work = self.works.get(id)
             if self.now and self.now.work is work:
-                raise ValueError("this picture is being painted: stop it first")
+                raise NotNowError("this picture is being painted: stop it first")
             self.waiting = [other for other in self.waiting if other is not work]
             self.works.remove(work)
             self._show()
 
     def command(self, work: Work) -> str:
-        """The line that makes the same picture, but for what was changed on the way."""
-        ask = Ask.read(work.ask, self.pictures)
-        return ask.command(self.pictures, self.works.result_of, f"{file_stem(work)}.png")
+        """The line that makes the same picture, but for what was changed on the way; "" if a picture is gone."""
+        try:
+            ask = Ask.read(work.ask, self.pictures)
+            return ask.command(self.pictures, self.works.result_of, f"{file_stem(work)}.png")
+        except ValueError:
+            return ""
 
     def points(self, work: Work) -> list[tuple[float, ...]]:
         return points_of(self.works.history(work))

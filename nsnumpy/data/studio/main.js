@@ -294,8 +294,7 @@ function listen() {
   const theme = (name) => {
     if (name === "auto") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = name;
-    $("theme").textContent = name[0].toUpperCase() + name.slice(1);
-    $("theme").setAttribute("aria-label", `Colours of the page: ${name === "auto" ? "as the system" : name}`);
+    $("theme").textContent = `Theme: ${name}`;
     localStorage.setItem("theme", name);
     curve.draw();
   };

@@ -91,7 +91,7 @@ export class Stage {
     const scale = this.scale || this.fitted();
     this.view.style.width = `${Math.max(1, Math.round(this.size[0] * scale))}px`;
     this.view.style.height = `${Math.max(1, Math.round(this.size[1] * scale))}px`;
-    this.zoom.textContent = this.scale ? `${Math.round(this.scale * 100)} %` : "Fit";
+    this.zoom.textContent = `${Math.round(scale * 100)} %`;
     this.fit.setAttribute("aria-pressed", String(!this.scale));
   }
 }
