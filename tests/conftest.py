@@ -38,6 +38,7 @@ def pytest_addoption(parser):
         help="where the tests that take a backend run; cupy needs a GPU (numpy and stand-in)",
     )
     parser.addoption("--require-stand-in", action="store_true", help="fail where the stand-in for CuPy cannot be had")
+    parser.addoption("--axe", metavar="FILE", help="axe.min.js of axe-core, whose rules the studio's page is held to")
     parser.addoption("--require-browser", action="store_true", help="fail where no browser can open a page")
 
 

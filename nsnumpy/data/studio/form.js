@@ -215,7 +215,7 @@ export class Form {
       if (row.name === "network") continue;
       const text = $(`field-${row.name}`).value.trim();
       if (!text || text === row.default) continue;
-      settings[row.name] = row.kind === "choice" ? text : row.kind === "number" ? Number(text) : row.kind === "numbers" ? numbers(text) : layers(text);
+      settings[row.name] = row.kind === "choice" ? text : row.kind === "number" ? numeral(text) : row.kind === "numbers" ? numbers(text) : layers(text);
     }
     return settings;
   }
@@ -285,14 +285,17 @@ export function element(name, properties) {
 const significant = (value) => Number(value.toPrecision(3));
 const rounded = (value) => (value >= 100 ? Math.round(value) : Number(value.toPrecision(2)));
 
+// What is no number stays as it is, for the server to say so.
+const numeral = (text) => (Number.isFinite(Number(text)) ? Number(text) : text);
+
 function numbers(text) {
-  const listed = text.split(/[\s,]+/).filter(Boolean).map(Number);
+  const listed = text.split(/[\s,]+/).filter(Boolean).map(numeral);
   return listed.length > 1 ? listed : listed[0];
 }
 
 function layers(text) {
   const pairs = text.split(",").map((part) => part.split(":"));
-  return Object.fromEntries(pairs.map(([name, weight]) => [name.trim(), weight === undefined ? null : Number(weight)]));
+  return Object.fromEntries(pairs.map(([name, weight]) => [name.trim(), weight === undefined ? null : numeral(weight)]));
 }
 
 function written(value) {

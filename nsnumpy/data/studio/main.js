@@ -88,6 +88,8 @@ async function openWork(id, focus = false) {
   });
 }
 
+// The weights that the sliders say and the picture that is painted does not have.
+const turned = () => Object.fromEntries(Object.entries(form.weights()).filter(([name, w]) => Math.abs(w - now.weights[name]) > 1e-3 * w));
 const workOf = (id) => gallery.works.find((one) => one.id === id);
 const photoOf = (id) => workOf(id)?.ask.photo ?? form.photo;
 const sizeOf = (id) => workOf(id)?.size ?? null;
@@ -110,8 +112,7 @@ function draw() {
       state === "paused" ? "Paused" : null, `iteration ${iteration} of ${iterations}`, `${size} pixels${scale}`,
       loss === null ? null : `loss ${number(loss)}`, left === null || state === "paused" ? null : `about ${seconds(left)} left`,
     ].filter(Boolean).join(" \u00b7 ");
-    const wanted = form.weights();
-    $("steer").hidden = !["beta", "tv"].some((name) => Math.abs(wanted[name] - now.weights[name]) > 1e-3 * wanted[name]);
+    $("steer").hidden = !Object.keys(turned()).length;
   }
   drawStrip();
   drawWork();
@@ -248,7 +249,7 @@ function listen() {
   $("pause").addEventListener("click", () => tried(() => post(work(now.id, now.state === "paused" ? "go" : "pause"))));
   $("stop").addEventListener("click", () => tried(() => post(work(now.id, "stop"))));
   $("watch").addEventListener("click", watch);
-  $("change").addEventListener("click", () => tried(() => post(work(now.id, "change"), { weights: form.weights() }), "From here on it is painted so."));
+  $("change").addEventListener("click", () => tried(() => post(work(now.id, "change"), { weights: turned() }), "From here on it is painted so."));
   $("back").addEventListener("click", () => tried(async () => {
     await post(work(now.id, "back"), { frame: shown.name });
     watch();
