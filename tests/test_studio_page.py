@@ -68,7 +68,8 @@ def over_the_edge(page):
     return page.evaluate(
         """() => [...document.querySelectorAll("body *")]
                  .filter((e) => e.offsetParent && !e.closest(".mat, .strip, .skip"))
-                 .filter((e) => e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 99))"""
+                 .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
+                 .map((e) => e.outerHTML.slice(0, 99))"""
     )
 
 
