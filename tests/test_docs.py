@@ -120,7 +120,8 @@ MADE_SMALL = {
 
 @pytest.mark.parametrize("arguments", [command for page in GUIDES for command in commands(page)], ids=" ".join)
 def test_the_guides_commands_run(arguments, tmp_path, monkeypatch):
-    """All but those for a GPU, and the studio, which does not end; with pictures of that name, and the built-in network where another one is made."""
+    """All but those for a GPU, and the studio, which does not end; with pictures of that name, and the built-in network
+    where another one is made."""
     if "gpu" in arguments or arguments[0] == "studio":
         assert parses(arguments)
         return
