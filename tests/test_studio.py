@@ -119,7 +119,7 @@ def test_it_is_watched_steered_put_back_and_stopped(opened):
     assert points == list(range(len(points)))
     assert events[-1]["now"]["id"] == id
     assert events[-1]["now"]["weights"] == {"alpha": 1.0, "beta": 20.0, "tv": 60.0}
-    opened.until(lambda: opened.ask("GET", f"/api/works/{id}/live")[0] == 200)
+    opened.until(lambda: opened.ask("GET", f"/api/works/{id}/live")[0] == 200 and len(opened.studio.now.frames) > 1)
     opened.post(f"/api/works/{id}/pause", {})
     opened.until(lambda: opened.work(id).state == PAUSED)
     at = opened.work(id).iteration

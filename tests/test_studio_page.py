@@ -101,7 +101,7 @@ def test_a_picture_from_the_first_choice_to_the_gallery(visit, opened, tmp_path,
     page.wait_for_selector("#work:not([hidden])", timeout=60000)
     page.wait_for_selector(f"#caption:has-text('256 {TIMES} 192')")
     assert re.match(rf"256 {TIMES} 192 · 6 iterations in \d+ s · loss [\d.]+$", page.text_content("#work-told"))
-    assert page.locator("#strip li").count() >= 6
+    assert page.locator("#strip li").count() >= 2
     assert page.locator("#curve").get_attribute("aria-label").startswith("The loss over 6 iterations")
     with page.expect_download() as download:
         page.click("#download")
@@ -149,22 +149,23 @@ def test_a_run_is_watched_and_steered(visit, opened, width):
     first = page.get_attribute("#after", "src")
     page.wait_for_selector(f"#after[src*=live]:not([src='{first}'])")
     assert re.search(r"iteration \d+ of 40000 · 128 pixels \(1 of 2 sizes\) · loss", page.text_content("#told"))
+    page.wait_for_selector("#strip li >> nth=2")
     page.click("#pause")
     page.wait_for_selector("#pause:has-text('Go on')")
     painting = opened.studio.now
     assert painting.work.state == PAUSED
 
-    page.wait_for_selector("#strip li >> nth=3")
     slide(page, "#strength", "2")
     page.click("#change")
     page.wait_for_selector("#steer", state="hidden")
     assert painting.run.changes[-1]["beta"] == 180
+    frame = int(page.text_content("#strip button >> nth=1"))
     page.click("#strip button >> nth=1")
     page.wait_for_selector("#after[src*=frames]")
     page.click("#back")
     page.wait_for_selector("#after[src*=live]")
     opened.until(lambda: painting.epoch == 1)
-    assert painting.run.changes[-1] == {"iteration": painting.run.changes[0]["iteration"], "back_to": 1}
+    assert painting.run.changes[-1] == {"iteration": painting.run.changes[0]["iteration"], "back_to": frame}
 
     page.select_option("#size", "384")
     page.wait_for_selector("#plan:has-text('384')")
@@ -182,7 +183,7 @@ def test_a_run_is_watched_and_steered(visit, opened, width):
     page.wait_for_selector("#work:not([hidden])")
     told = page.text_content("#work-told")
     assert re.search(r"stopped after \d+ of 20000 iterations at 128 pixels · beta 180 from iteration \d+ on", told)
-    assert "back to 1" in told
+    assert f"back to {frame}" in told
     opened.studio.remove(painting.work.id)
 
 

@@ -20,8 +20,8 @@ from .works import FRAMES, PAUSED, RUNNING, Work, Works
 
 LIVE = 1024  # pixels of the long side of the picture that is watched
 EVERY = 0.5  # seconds from one such picture to the next
-SHARE = 60  # of the time of a run, at most this part goes into pictures
-KEPT = 20.0  # seconds from one checkpoint to the next
+SHARE = 100  # of the time of a run, at most such a part goes into these pictures, and into the film strip
+KEPT = 30.0  # seconds from one checkpoint to the next
 WEIGHTS = ("alpha", "beta", "tv")
 
 
@@ -91,7 +91,7 @@ class Painting:
         self._told: list[tuple[str, Any]] = []
         self._pixels: np.ndarray | None = None
         self._jpeg: tuple[int, bytes] = (-1, b"")
-        self._due, self._frame_due, self._spacing = 0.0, 0, 1
+        self._due, self._frame_after, self._frame_due, self._spacing = 0.0, 0.0, 0, 1
         self.frames = works.frames(work)
         if self.frames:
             self._spacing = max(1, run.history[-1]["iteration"] // FRAMES if run.history else 1)
@@ -104,12 +104,14 @@ class Painting:
         if self._pace[0] != size:
             self._pace = (size, now, step.iteration)
         raw = shown = None
-        if step.iteration >= self._frame_due:
+        if step.iteration >= self._frame_due and now >= self._frame_after:
             raw, shown = SteeredRun.iterate(step), step.image
             self._keep_frame(f"{step.iteration:06d}-{size}", raw, shown)
+            self._frame_after = now + SHARE * (time.monotonic() - now)
         if now >= self._due and now - self.watched < 5:
+            began = time.monotonic()
             self._look(step.image if shown is None else shown)
-            self._due = now + max(EVERY, SHARE * (time.monotonic() - now))
+            self._due = now + max(EVERY, SHARE * (time.monotonic() - began))
         with self._changed:
             work = self.work
             work.iteration, work.iterations, work.loss = step.iteration, step.iterations, step.loss

@@ -231,6 +231,7 @@ class Studio:
         work.size = (result.image.shape[1], result.image.shape[0])
         self.works.keep(work)
         self.works.path(work, "checkpoint.h5").unlink(missing_ok=True)
+        self.works.end_frames(work)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019 - there is one studio, and it lives as long as the program
     def _network(self, name: str) -> VGG:
