@@ -63,6 +63,26 @@ def test_where_it_has_not_been_it_does_not_go():
     assert run.changes == []
 
 
+def test_it_goes_on_with_other_colours_and_a_checkpoint_knows_of_that(tmp_path):
+    path = tmp_path / "run.h5"
+    run, _ = begun(6, checkpoint=path, checkpoint_every=1)
+    for colors, shape in (("luminance", (48, 64, 1)), ("photo", (48, 64, 3))):
+        shown = run.inputs.finished(run.inputs.enlarged(run.result().image, (48, 64)))
+        run.recolor(colors, shown, run.history[-1]["iteration"])
+        step = next(run.steps())
+        assert (step.iteration, max(step.x.shape)) == (6, 64)
+        assert np.abs(step.image - shown).max() < (1e-6 if colors == "photo" else 0.6)
+        assert run._descent.best.shape[:2] == shape[:2]
+        assert run._descent.best[0, 0].size == shape[2]
+    assert run.changes == [{"iteration": 6, "colors": "luminance"}, {"iteration": 6, "colors": "photo"}]
+    resumed = SteeredRun("transfer", PICTURES, size=64, scales=[32, 64], iterations=[4, 4], resume=path)
+    assert resumed.inputs.colors == resumed.s.colors == "photo"
+    assert rest(resumed) == rest(run) == [(7, 64), (8, 64)]
+    assert np.array_equal(resumed.result().image, run.result().image)
+    with pytest.raises(ValueError, match="unknown colors 'none'"):
+        run.recolor("none", run.result().image, 8)
+
+
 def test_a_checkpoint_knows_of_it(tmp_path):
     path = tmp_path / "run.h5"
     run, kept = begun(3, checkpoint=path, checkpoint_every=1)

@@ -118,14 +118,14 @@ def test_it_is_watched_steered_put_back_and_stopped(opened):
     points = [point[0] for event in events for point in event["points"]]
     assert points == list(range(len(points)))
     assert events[-1]["now"]["id"] == id
-    assert events[-1]["now"]["weights"] == {"alpha": 1.0, "beta": 20.0, "tv": 60.0}
+    assert events[-1]["now"]["weights"] == {"alpha": 1.0, "beta": 20.0, "tv": 60.0, "colors": "painting"}
     opened.until(lambda: opened.ask("GET", f"/api/works/{id}/live")[0] == 200 and len(opened.studio.now.frames) > 1)
     opened.post(f"/api/works/{id}/pause", {})
     opened.until(lambda: opened.work(id).state == PAUSED)
     at = opened.work(id).iteration
     time.sleep(0.1)
     assert opened.work(id).iteration == at
-    opened.post(f"/api/works/{id}/change", {"weights": {"beta": 60, "tv": 10}})
+    opened.post(f"/api/works/{id}/change", {"changes": {"beta": 60, "tv": 10}})
     painting = opened.studio.now
     opened.until(lambda: painting.run.s.beta == 60)
     frame = painting.frames[1]
@@ -133,14 +133,21 @@ def test_it_is_watched_steered_put_back_and_stopped(opened):
     opened.until(lambda: painting.epoch == 1)
     opened.post(f"/api/works/{id}/go", {})
     opened.painting(id, int(frame[:6]) + 2)
-    assert "cannot" not in opened.post(f"/api/works/{id}/change", {"weights": {"beta": -1}}, 400)["error"]
-    opened.post(f"/api/works/{id}/change", {"weights": {"size": 1}}, 400)
+    opened.post(f"/api/works/{id}/change", {"changes": {"colors": "luminance", "tv": 30}})
+    opened.until(lambda: painting.run.s.colors == "luminance")
+    opened.painting(id, opened.work(id).iteration + 2)
+    assert "cannot" not in opened.post(f"/api/works/{id}/change", {"changes": {"beta": -1}}, 400)["error"]
+    opened.post(f"/api/works/{id}/change", {"changes": {"size": 1}}, 400)
     opened.post(f"/api/works/{id}/remove", {}, 409)
     opened.post(f"/api/works/{id}/stop", {})
     work = opened.ended(id)
     assert work.state == KEPT
     assert re.fullmatch(r"stopped after \d+ of 100000 iterations", work.why)
-    assert work.changes == [{"iteration": at, "beta": 60.0, "tv": 10.0}, {"iteration": at, "back_to": int(frame[:6])}]
+    later = work.changes[-1]["iteration"]
+    assert work.changes == [
+        {"iteration": at, "beta": 60.0, "tv": 10.0}, {"iteration": at, "back_to": int(frame[:6])},
+        {"iteration": later, "tv": 30.0}, {"iteration": later, "colors": "luminance"},
+    ]  # fmt: skip
     assert read_settings(opened.studio.works.result_of(id))["changes"] == work.changes
     numbers = [point[0] for point in opened.get(f"/api/works/{id}")["points"]]
     assert numbers == sorted(numbers)
@@ -297,9 +304,9 @@ def test_a_hostile_client_gets_one_clear_status_and_the_run_goes_on(opened, runn
     ):  # fmt: skip
         refused(opened, 400, "POST", "/api/paint", {**ask, name: value})
     for what, value in (
-        ("pause", {"x": 1}), ("change", {}), ("change", {"weights": 3, "x": 1}), ("back", []),
-        ("change", {"weights": 3}), ("change", {"weights": {"beta": "1"}}),
-        ("change", {"weights": {"beta": float("inf")}}),
+        ("pause", {"x": 1}), ("change", {}), ("change", {"changes": 3, "x": 1}), ("back", []),
+        ("change", {"changes": 3}), ("change", {"changes": {"beta": "1"}}), ("change", {"changes": {"colors": 1}}),
+        ("change", {"changes": {"beta": float("inf")}}),
     ):  # fmt: skip
         refused(opened, 400, "POST", f"/api/works/{running}/{what}", value)
     for value in ({"frame": "../x"}, {"frame": ["x"]}, {"frame": None}):

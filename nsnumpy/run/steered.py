@@ -1,7 +1,8 @@
-"""Runs that go back to an earlier picture of theirs."""
+"""Runs that go back to an earlier picture of theirs, or go on with other colours."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from .run import Run
 
 
 class SteeredRun(Run):
-    """A run that can be put back to where it was, between two calls of `steps`.
+    """A run that can be put back to where it was, or be given other colours, between two calls of `steps`.
 
     Parameters
     ----------
@@ -47,14 +48,39 @@ class SteeredRun(Run):
         self.history = [line for line in self.history if (line["iteration"], line["size"]) < before]
         if number < len(self._counts):
             self._counts, self._stops = self._counts[:number], []
+        self._restart(number, picture, iteration)
+
+    def recolor(self, colors: str, picture: np.ndarray, iteration: int) -> None:
+        """Go on with other colours from the last step's picture; the record's changes have a line with "colors".
+
+        Parameters
+        ----------
+        colors : as in `Settings`
+        picture : array ``(H, W, 3)``, RGB in [0, 1]
+            What is shown of the step.
+        iteration : int
+            Its number, counted over all scales.
+
+        Raises
+        ------
+        ValueError
+            If there are no such colours.
+        """
+        replace(self.s, colors=colors)  # raises
+        self._note({"iteration": iteration, "colors": colors})
+        self._restart(len(self._counts), picture, iteration)
+
+    def _restart(self, number: int, picture: np.ndarray, iteration: int) -> None:
+        """At that scale, from a picture that has its size."""
         self._image, self._resumed, self._descent, self._ending = picture.astype(np.float32), None, None, None
         self._begin(number).begin_at(iteration - sum(self._counts))
 
     def _note(self, change: dict[str, Any]) -> None:
         if "back_to" in change:
             self.changes.append(change)
-        else:
-            super()._note(change)
+            return
+        super()._note(change)
+        self.inputs.colors = self.s.colors
 
     @staticmethod
     def iterate(step: Progress) -> np.ndarray:

@@ -156,13 +156,14 @@ class Painting:
 
     def tell(self, what: str, value: Any = None) -> None:
         """Have the run's thread do something before its next step: "pause", "go", "stop", "leave", "change" with
-        weights, "back" with a picture of the film strip."""
+        weights and colours, "back" with a picture of the film strip."""
         with self._changed:
             self._told.append((what, value))
             self._changed.notify_all()
 
     def wait(self, step: Progress) -> tuple[str, Any]:
-        """Do what was told, and wait while it pauses: ("go", None), or what ends the steps: "stop", "leave", "back"."""
+        """Do what was told, and wait while it pauses: ("go", None), or what ends the steps: "stop", "leave", "back",
+        "recolor"."""
         paused = self.work.state == PAUSED
         began = time.perf_counter()
         with self._changed:
@@ -172,8 +173,12 @@ class Painting:
                     if what in ("stop", "leave", "back"):
                         return what, value
                     if what == "change":
-                        self.run.change(**value)
+                        colors = value.pop("colors", None)
+                        if value:
+                            self.run.change(**value)
                         self.work.changes = self.run.changes[:]
+                        if colors:
+                            return "recolor", (colors, step.image, step.iteration)
                     paused = {"pause": True, "go": False}.get(what, paused)
                 self.work.state = PAUSED if paused else RUNNING
                 if not paused:
@@ -198,7 +203,7 @@ class Painting:
             self.frames = self.frames[: self.frames.index(name) + 1]
             self._frame_due, self._due, self._pace = iteration + self._spacing, 0.0, (0, 0.0, 0)
             self.points, self.epoch = points_of(self.run.history), self.epoch + 1
-            self.work.changes, self.left = self.run.changes[:], None
+            self.work.iteration, self.work.changes, self.left = iteration, self.run.changes[:], None
             self._changed.notify_all()
 
     def seen(self) -> dict[str, Any]:
@@ -218,7 +223,7 @@ class Painting:
             "picture": self.picture,
             "frames": self.frames,
             "changes": work.changes,
-            "weights": {name: getattr(s, name) for name in WEIGHTS},
+            "weights": {name: getattr(s, name) for name in (*WEIGHTS, "colors")},
         }
 
 

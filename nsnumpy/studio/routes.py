@@ -24,7 +24,7 @@ from .studio import NotNowError, Studio, file_stem, seen
 MOST_JSON = 256 << 10
 HEARTBEAT = 10.0  # seconds
 KINDS = {"html": "text/html; charset=utf-8", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-TOLD = {"pause": (), "go": (), "stop": (), "change": ("weights",), "back": ("frame",)}
+TOLD = {"pause": (), "go": (), "stop": (), "change": ("changes",), "back": ("frame",)}
 _AGAIN = (("Cache-Control", "private, max-age=86400"),)
 
 

@@ -112,7 +112,7 @@ class Studio:
             if painting is None or painting.work.id != id:
                 raise NotNowError("this picture is not being painted now")
             if what == "change":
-                value = _weights(value, painting)
+                value = _changes(value, painting)
             if what == "back" and not (isinstance(value, str) and value in painting.frames):
                 raise NotNowError("there is no such picture on the film strip any more")
             painting.tell(what, value)
@@ -208,7 +208,8 @@ class Studio:
 
     def _steps(self, run: SteeredRun, painting: Painting, keeper: TimedKeeper) -> str:
         while True:
-            how, value = "go", None
+            how: str = "go"
+            value: Any = None
             with contextlib.closing(run.steps()) as steps:
                 for step in steps:
                     painting.saw(step)
@@ -216,9 +217,12 @@ class Studio:
                     del step  # what the optimizer forgets is not to be held here
                     if how != "go":
                         break
-            if how != "back":
+            if how == "recolor":
+                run.recolor(*value)
+                keeper.hurry()
+            elif how != "back":
                 return how
-            if value in painting.frames:  # they are thinned out as it goes on
+            elif value in painting.frames:  # they are thinned out as it goes on
                 painting.go_back(value)
                 keeper.hurry()
 
@@ -264,10 +268,11 @@ def file_stem(work: Work) -> str:
     return "-".join(filter(None, words.split("-"))) or "picture"
 
 
-def _weights(value: object, painting: Painting) -> dict[str, float]:
-    """ValueError unless they are weights that a run can be given."""
-    if not isinstance(value, Mapping) or not value or set(value) - set(WEIGHTS):
-        raise ValueError(f"an object with some of {', '.join(WEIGHTS)} expected")
+def _changes(value: object, painting: Painting) -> dict[str, Any]:
+    """ValueError unless they are weights and colours that a run can be given."""
+    known = (*WEIGHTS, "colors")
+    if not isinstance(value, Mapping) or not value or set(value) - set(known):
+        raise ValueError(f"an object with some of {', '.join(known)} expected")
     s = replace(painting.run.s, **value)
     return {name: getattr(s, name) for name in value}
 

@@ -88,8 +88,9 @@ async function openWork(id, focus = false) {
   });
 }
 
-// The weights that the sliders say and the picture that is painted does not have.
-const turned = () => Object.fromEntries(Object.entries(form.weights()).filter(([name, w]) => Math.abs(w - now.weights[name]) > 1e-3 * w));
+// What the form says and the picture that is painted does not have.
+const turned = () => Object.fromEntries(Object.entries({ ...form.weights(), colors: $("colors").value }).filter(([name, value]) =>
+  typeof value === "string" ? value !== now.weights[name] : Math.abs(value - now.weights[name]) > 1e-3 * value));
 const workOf = (id) => gallery.works.find((one) => one.id === id);
 const photoOf = (id) => workOf(id)?.ask.photo ?? form.photo;
 const sizeOf = (id) => workOf(id)?.size ?? null;
@@ -168,7 +169,7 @@ function drawWork() {
   if (!one) return;
   $("work-title").textContent = one.title;
   const changes = one.changes.map((change) => change.back_to === undefined
-    ? `${Object.entries(change).filter(([k]) => k !== "iteration").map(([k, v]) => `${k} ${number(v)}`).join(", ")} from iteration ${change.iteration} on`
+    ? `${Object.entries(change).filter(([k]) => k !== "iteration").map(([k, v]) => `${k} ${typeof v === "number" ? number(v) : v}`).join(", ")} from iteration ${change.iteration} on`
     : `from iteration ${change.iteration} back to ${change.back_to}`);
   const told = hasPicture(one)
     ? [`${one.size[0]} \u00d7 ${one.size[1]}`, `${one.iteration} iterations in ${seconds(one.seconds)}`, `loss ${number(one.loss)}`, one.why, ...changes]
@@ -249,7 +250,7 @@ function listen() {
   $("pause").addEventListener("click", () => tried(() => post(work(now.id, now.state === "paused" ? "go" : "pause"))));
   $("stop").addEventListener("click", () => tried(() => post(work(now.id, "stop"))));
   $("watch").addEventListener("click", watch);
-  $("change").addEventListener("click", () => tried(() => post(work(now.id, "change"), { weights: turned() }), "From here on it is painted so."));
+  $("change").addEventListener("click", () => tried(() => post(work(now.id, "change"), { changes: turned() }), "From here on it is painted so."));
   $("back").addEventListener("click", () => tried(async () => {
     await post(work(now.id, "back"), { frame: shown.name });
     watch();
