@@ -63,9 +63,9 @@ class Opened:
     def work(self, id):
         return self.studio.works.get(id)
 
-    def until(self, reached):
+    def until(self, reached, seconds=60):
         """Wait until something is so."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + seconds
         while not reached():
             assert time.monotonic() < end
             time.sleep(0.02)

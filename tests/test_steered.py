@@ -8,9 +8,16 @@ from nsnumpy.run.steered import SteeredRun
 PICTURES = {"content": "sample:coast", "style": "sample:starry"}
 
 
-def begun(until, **options):
-    """A run at 32 and 64 pixels that was left after so many iterations, and its iterates."""
-    run, kept = SteeredRun("transfer", PICTURES, size=64, scales=[32, 64], iterations=[4, 4], **options), {}
+@pytest.fixture
+def make_run(tiny_vgg):
+    """A function that makes a run at 32 and 64 pixels."""
+    options = {"vgg": tiny_vgg(dtype="float32"), "size": 64, "scales": [32, 64], "iterations": [4, 4]}
+    return lambda **more: SteeredRun("transfer", PICTURES, **options, **more)
+
+
+def begun(run, until):
+    """The run, left after so many iterations, and its iterates."""
+    kept = {}
     steps = run.steps()
     for step in steps:
         kept[step.iteration, max(step.x.shape)] = SteeredRun.iterate(step)
@@ -28,8 +35,8 @@ def numbers(run):
     return [(line["iteration"], line["size"]) for line in run.history]
 
 
-def test_it_goes_on_from_there_as_if_nothing_had_come_after():
-    run, kept = begun(3)
+def test_it_goes_on_from_there_as_if_nothing_had_come_after(make_run):
+    run, kept = begun(make_run(), 3)
     run.go_back(kept[1, 32], 1)
     assert rest(run) == [(1, 32), (2, 32), (3, 32), (4, 32), *[(n, 64) for n in range(4, 9)]]
     assert numbers(run) == [*[(n, 32) for n in range(5)], *[(n, 64) for n in range(4, 9)]]
@@ -37,16 +44,16 @@ def test_it_goes_on_from_there_as_if_nothing_had_come_after():
     assert not run.result().stopped
 
 
-def test_it_goes_back_to_a_scale_that_was_done():
-    run, kept = begun(7)
+def test_it_goes_back_to_a_scale_that_was_done(make_run):
+    run, kept = begun(make_run(), 7)
     run.go_back(kept[2, 32], 2)
     assert np.array_equal(SteeredRun.iterate(next(run.steps())), kept[2, 32])
     assert numbers(run) == [(0, 32), (1, 32), (2, 32)]
     assert rest(run) == [(3, 32), (4, 32), *[(n, 64) for n in range(4, 9)]]
 
 
-def test_the_loss_there_is_what_it_was_and_a_start_is_one_too():
-    run, kept = begun(6)
+def test_the_loss_there_is_what_it_was_and_a_start_is_one_too(make_run):
+    run, kept = begun(make_run(), 6)
     before = [line["loss"] for line in run.history if line["iteration"] == 4 and line["size"] == 64]
     run.go_back(kept[4, 64], 4)
     assert next(run.steps()).loss == pytest.approx(before[0], rel=1e-6)
@@ -54,8 +61,8 @@ def test_the_loss_there_is_what_it_was_and_a_start_is_one_too():
     assert rest(run)[0] == (0, 32)
 
 
-def test_where_it_has_not_been_it_does_not_go():
-    run, kept = begun(2)
+def test_where_it_has_not_been_it_does_not_go(make_run):
+    run, kept = begun(make_run(), 2)
     with pytest.raises(ValueError, match="iteration 3: the run had no picture there"):
         run.go_back(kept[2, 32], 3)
     with pytest.raises(ValueError, match="no picture there"):
@@ -63,9 +70,9 @@ def test_where_it_has_not_been_it_does_not_go():
     assert run.changes == []
 
 
-def test_it_goes_on_with_other_colours_and_a_checkpoint_knows_of_that(tmp_path):
+def test_it_goes_on_with_other_colours_and_a_checkpoint_knows_of_that(make_run, tmp_path):
     path = tmp_path / "run.h5"
-    run, _ = begun(6, checkpoint=path, checkpoint_every=1)
+    run, _ = begun(make_run(checkpoint=path, checkpoint_every=1), 6)
     for colors, shape in (("luminance", (48, 64, 1)), ("photo", (48, 64, 3))):
         shown = run.inputs.finished(run.inputs.enlarged(run.result().image, (48, 64)))
         run.recolor(colors, shown, run.history[-1]["iteration"])
@@ -75,7 +82,7 @@ def test_it_goes_on_with_other_colours_and_a_checkpoint_knows_of_that(tmp_path):
         assert run._descent.best.shape[:2] == shape[:2]
         assert run._descent.best[0, 0].size == shape[2]
     assert run.changes == [{"iteration": 6, "colors": "luminance"}, {"iteration": 6, "colors": "photo"}]
-    resumed = SteeredRun("transfer", PICTURES, size=64, scales=[32, 64], iterations=[4, 4], resume=path)
+    resumed = make_run(resume=path)
     assert resumed.inputs.colors == resumed.s.colors == "photo"
     assert rest(resumed) == rest(run) == [(7, 64), (8, 64)]
     assert np.array_equal(resumed.result().image, run.result().image)
@@ -83,16 +90,16 @@ def test_it_goes_on_with_other_colours_and_a_checkpoint_knows_of_that(tmp_path):
         run.recolor("none", run.result().image, 8)
 
 
-def test_a_checkpoint_knows_of_it(tmp_path):
+def test_a_checkpoint_knows_of_it(make_run, tmp_path):
     path = tmp_path / "run.h5"
-    run, kept = begun(3, checkpoint=path, checkpoint_every=1)
+    run, kept = begun(make_run(checkpoint=path, checkpoint_every=1), 3)
     run.go_back(kept[1, 32], 1)
     steps = run.steps()
     for step in steps:
         if step.iteration == 2:
             break
     steps.close()
-    resumed = SteeredRun("transfer", PICTURES, size=64, scales=[32, 64], iterations=[4, 4], resume=path)
+    resumed = make_run(resume=path)
     assert resumed.changes == [{"iteration": 3, "back_to": 1}]
     assert rest(resumed) == rest(run)
     assert np.array_equal(resumed.result().image, run.result().image)

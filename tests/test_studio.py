@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -18,7 +19,9 @@ from opened import ASK, LONG, Opened
 from PIL import Image
 
 from nsnumpy import read_settings
+from nsnumpy.cli import studio as commands
 from nsnumpy.cli.main import main
+from nsnumpy.files.checkpoint import read_checkpoint
 from nsnumpy.studio import pictures as kept
 from nsnumpy.studio import server as serving
 from nsnumpy.studio import studio as studios
@@ -202,14 +205,14 @@ def test_what_was_begun_goes_on_with_the_next_start(tmp_path):
     begun, waiting = first.paint(LONG), first.paint()
     first.painting(begun, 3)
     picture = json.loads(first.ask("POST", "/api/pictures?name=a.jpg", png(kind="JPEG"))[2])["id"]
+    run = first.studio.now.run
     first.close()
     assert (first.work(begun).state, first.work(waiting).state) == (RUNNING, WAITING)
     at = first.work(begun).iteration
     second = Opened(tmp_path)
     try:
         second.painting(begun, at + 1)
-        history = second.studio.now.run.history
-        assert [line["iteration"] for line in history] == list(range(len(history)))  # it did not begin anew
+        assert second.studio.now.run.history[: at + 1] == run.history  # it did not begin anew
         assert second.studio.pictures.get(picture).name == "a.jpg"
         second.post(f"/api/works/{begun}/pause", {})
         second.until(lambda: second.work(begun).state == PAUSED)
@@ -258,8 +261,8 @@ def test_a_hostile_client_gets_one_clear_status_and_the_run_goes_on(opened, runn
     for path in ("/", "/main.js", "/api/works", "/api/start", "/api/events", f"/api/works/{running}/live"):
         refused(opened, 403, "GET", path, Cookie=None)
         refused(opened, 403, "GET", path, Cookie=f"{opened.server.cookie}=wrong")
-        refused(opened, 403, "GET", path, Host=f"evil.example:{port}")
-        refused(opened, 403, "GET", path, Host="127.0.0.1")
+        refused(opened, 403, "GET", path, Host=f"evil.example:{port}", Origin=None)
+        refused(opened, 403, "GET", path, Host="127.0.0.1", Origin=None)
         refused(opened, 403, "GET", path, Origin="https://evil.example")
     refused(opened, 403, "GET", "/?token=wrong", Cookie=None)
     refused(opened, 403, "GET", "/?token=%ff%00", Cookie=None)
@@ -334,7 +337,8 @@ def test_pictures_are_limited_in_bytes_and_pixels(opened, running, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(kept, "MOST_PICTURES", 1)
     refused(opened, 400, "POST", "/api/pictures?name=b.png", png(41, 50))
-    assert not [path for path in opened.studio.pictures._folder.iterdir() if path.is_dir() and not any(path.iterdir())]
+    folders = {path.name for path in opened.studio.pictures._folder.iterdir() if path.is_dir()}
+    assert folders <= {picture.id for picture in opened.studio.pictures.all()}  # nothing of those is left
 
 
 def test_nobody_takes_all_connections_for_long(opened, running, monkeypatch):
@@ -348,7 +352,7 @@ def test_nobody_takes_all_connections_for_long(opened, running, monkeypatch):
                 client.sendall(
                     (b"", b"GET / HTTP/1.1\r\nHost", b"POST /api/plan HTTP/1.1\r\nContent-Length: 99\r\n")[n % 3]
                 )
-        opened.until(lambda: _answers(opened))  # the slow ones were ended
+        opened.until(lambda: _answers(opened), serving._Handler.timeout * 2 / 3)  # the slow ones were ended
     finally:
         for client in slow:
             client.close()
@@ -460,6 +464,47 @@ def test_the_command_opens_it_and_ends_it(tmp_path):
         running.kill()
         running.communicate()
     assert (running.returncode, err) == (0, "")
+
+
+def test_a_browser_is_opened_where_there_is_one(monkeypatch):
+    opened, there = [], threading.Event()
+    monkeypatch.setattr(commands.webbrowser, "open", lambda address: (opened.append(address), there.set()))
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    commands.open_browser("http://one")  # a text browser would take the terminal
+    monkeypatch.setenv("DISPLAY", ":0")
+    commands.open_browser("http://two")
+    assert there.wait(10)
+    assert opened == ["http://two"]
+
+
+@pytest.mark.slow
+def test_one_that_is_killed_goes_on_from_its_checkpoint_with_the_next_start(tmp_path):
+    program = "import sys, nsnumpy.studio.painting as p, nsnumpy.cli.main as c; p.KEPT = 0; c.main(sys.argv[1:])"
+    command = [sys.executable, "-c", program, "studio", "--folder", tmp_path, "--port", "0", "--no-browser"]
+    before = 0
+    for number in range(3):
+        running = subprocess.Popen([*command, "--threads", "1"], stdout=subprocess.PIPE, text=True)
+        try:
+            host, port, token = re.search(r"http://(.+):(\d+)/\?token=(\S+)", running.stdout.readline()).groups()
+            headers = {"Cookie": f"studio-{port}={token}", "Origin": f"http://{host}:{port}"}
+            end, seen = time.monotonic() + 60, [0]
+            with contextlib.closing(http.client.HTTPConnection(host, int(port), timeout=20)) as client:
+                if number == 0:
+                    client.request("POST", "/api/paint", json.dumps(LONG), headers)
+                    client.getresponse().read()
+                while seen[-1] <= before + 3 and time.monotonic() < end:
+                    client.request("GET", "/api/works", headers=headers)
+                    (work,) = json.loads(client.getresponse().read())["works"]
+                    seen.append(work["iteration"])
+        finally:
+            running.kill()  # by a signal that nobody hears
+            running.communicate()
+        assert seen[-1] > before + 3
+        assert number == 0 or min(filter(None, seen)) > before
+        before = read_checkpoint(tmp_path / "works" / work["id"] / "checkpoint.h5").iteration
+        assert before > 0
 
 
 @pytest.mark.parametrize(

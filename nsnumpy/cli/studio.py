@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import sys
+import threading
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -81,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> int:
         tell(f"It keeps its pictures in {folder}; Ctrl-C ends it, and what is under way goes on with the next start")
         try:
             if not arguments.no_browser:
-                webbrowser.open(server.address)
+                open_browser(server.address)
             server.serve_forever()
         except KeyboardInterrupt:
             return 0
@@ -89,6 +92,13 @@ def _run(arguments: argparse.Namespace) -> int:
             server.server_close()
             studio.close()
     return 0
+
+
+def open_browser(address: str) -> None:
+    """Open it in a window, if there are any; whatever the browser takes, the studio need not wait for it."""
+    windows = sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    if windows:
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
 
 def _known(studio: Any, name: str) -> str:

@@ -178,7 +178,7 @@ function drawWork() {
   for (const id of ["download", "larger", "copy", "report", "command"]) $(id).hidden = !hasPicture(one);
   $("download").href = `${work(one.id, "picture")}?download=1`;
   $("report").href = work(one.id, "report");
-  $("command").textContent = one.command + (changes.length ? "\n# but for what was changed on the way" : "");
+  $("command").textContent = one.command + (changes.length ? "\n# but for what was changed on the way" : one.state === "kept" ? "\n# which goes on to the end" : "");
 }
 
 function drawGallery() {
