@@ -128,14 +128,16 @@ def test_it_is_watched_steered_put_back_and_stopped(opened):
     at = opened.work(id).iteration
     time.sleep(0.1)
     assert opened.work(id).iteration == at
-    opened.post(f"/api/works/{id}/change", {"changes": {"beta": 60, "tv": 10}})
     painting = opened.studio.now
+    began = painting.run.began
+    opened.post(f"/api/works/{id}/change", {"changes": {"beta": 60, "tv": 10}})
     opened.until(lambda: painting.run.s.beta == 60)
     frame = painting.frames[1]
     opened.post(f"/api/works/{id}/back", {"frame": frame})
     opened.until(lambda: painting.epoch == 1)
     opened.post(f"/api/works/{id}/go", {})
     opened.painting(id, int(frame[:6]) + 2)
+    assert painting.run.began >= began + 0.1  # a pause is no time of the run
     opened.post(f"/api/works/{id}/change", {"changes": {"colors": "luminance", "tv": 30}})
     opened.until(lambda: painting.run.s.colors == "luminance")
     opened.painting(id, opened.work(id).iteration + 2)

@@ -45,7 +45,10 @@ def add_commands(commands: Any) -> None:
         "--port", metavar="N", type=natural, help=f"the port; 0 for a free one ({PORT}, or a free one)"
     )
     command.add_argument(
-        "--host", metavar="HOST", default=_HERE[0], help=f"the address to hear; others than this machine's: {_HERE[0]}"
+        "--host",
+        metavar="HOST",
+        default=_HERE[0],
+        help=f"the address to hear at; any but {_HERE[0]} lets other machines in ({_HERE[0]})",
     )
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run; gpu needs CuPy (cpu)")
     command.add_argument("--threads", metavar="N", type=positive, help="threads of the CPU (all usable cores)")

@@ -164,34 +164,39 @@ class Painting:
     def wait(self, step: Progress) -> tuple[str, Any]:
         """Do what was told, and wait while it pauses: ("go", None), or what ends the steps: "stop", "leave", "back",
         "recolor"."""
-        paused = self.work.state == PAUSED
         began = time.perf_counter()
+        paused, answer = self._obey(step)
+        if paused:  # which is no time of the run
+            self.run.began += time.perf_counter() - began
+            self._pace = (0, 0.0, 0)
+            self._works.keep(self.work)
+        return answer
+
+    def _obey(self, step: Progress) -> tuple[bool, tuple[str, Any]]:
+        """Whether it paused meanwhile, and what `wait` returns."""
+        paused = waited = self.work.state == PAUSED
         with self._changed:
             while True:
                 while self._told:
                     what, value = self._told.pop(0)
                     if what in ("stop", "leave", "back"):
-                        return what, value
+                        return waited, (what, value)
                     if what == "change":
                         colors = value.pop("colors", None)
                         if value:
                             self.run.change(**value)
                         self.work.changes = self.run.changes[:]
                         if colors:
-                            return "recolor", (colors, step.image, step.iteration)
+                            return waited, ("recolor", (colors, step.image, step.iteration))
                     paused = {"pause": True, "go": False}.get(what, paused)
                 self.work.state = PAUSED if paused else RUNNING
                 if not paused:
-                    break
+                    return waited, ("go", None)
+                waited = True
                 self._look(step.image)
                 self._works.keep(self.work)
                 self._changed.notify_all()
                 self._changed.wait()
-        if (waited := time.perf_counter() - began) > 1e-3:  # a pause is no time of the run
-            self.run.began += waited
-            self._pace = (0, 0.0, 0)
-            self._works.keep(self.work)
-        return "go", None
 
     def go_back(self, name: str) -> None:
         """Put the run back to a picture of the film strip; the later ones are dropped."""
