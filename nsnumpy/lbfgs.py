@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .backend import Array, get_xp, to_floats
-from .pairs import Bounds, Pairs
+from .pairs import Bounds, Pairs, Scratch
 
 MEMORY = {"lbfgs-device": 15, "scipy": 10}  # pairs, by method, unless told otherwise; 10 is its own default
 DECREASE, CURVATURE = 1e-4, 0.9  # c1 and c2 of the Wolfe conditions, as [1] advises for quasi-Newton methods
@@ -91,24 +91,42 @@ class LBFGS:
     rounding: float | None = None
 
     @classmethod
-    def begin(cls, f: Function, x: Array, *, bounds: Bounds, memory: int, rounding: float | None = None) -> LBFGS:
+    def begin(
+        cls,
+        f: Function,
+        x: Array,
+        *,
+        bounds: Bounds,
+        memory: int,
+        rounding: float | None = None,
+        scratch: Scratch = None,
+    ) -> LBFGS:
         """At x, which lies within the bounds; evaluates f there."""
         loss, gradient, *details = f(x)
         unit = largest_element(gradient)
-        pairs, scaled = Pairs.beside(x, memory), loss / unit
+        pairs, scaled = Pairs.beside(x, memory, scratch), loss / unit
         return cls(x, scaled, gradient / unit, unit, pairs, bounds, scaled, details, rounding=rounding)
 
     @classmethod
-    def restore(cls, state: Mapping[str, Any], *, bounds: Bounds, memory: int, rounding: float | None = None) -> LBFGS:
+    def restore(
+        cls,
+        state: Mapping[str, Any],
+        *,
+        bounds: Bounds,
+        memory: int,
+        rounding: float | None = None,
+        scratch: Scratch = None,
+    ) -> LBFGS:
         """As it was when `state` was taken."""
         state = dict(state)
         kept = (state.pop(name) for name in ("steps", "changes", "curvatures"))
-        pairs = Pairs.beside(state["x"], memory).restored(*kept)
+        pairs = Pairs.beside(state["x"], memory, scratch).restored(*kept)
         return cls(**state, pairs=pairs, bounds=bounds, rounding=rounding)
 
     def renewed(self, f: Function) -> LBFGS:
         """At the same x for another f, of which the pairs say nothing."""
-        return LBFGS.begin(f, self.x, bounds=self.bounds, memory=self.pairs.memory, rounding=self.rounding)
+        memory, scratch = self.pairs.memory, self.pairs.scratch
+        return LBFGS.begin(f, self.x, bounds=self.bounds, memory=memory, rounding=self.rounding, scratch=scratch)
 
     def state(self) -> dict[str, Any]:
         """Numbers, arrays and lists of arrays, from which `restore` makes the same again; nothing is copied."""

@@ -12,10 +12,11 @@ import numpy as np
 
 from .backend import Array, device_errors, on_host, to_floats
 from .descent import SGD, Adam, project
+from .ending import Ended, Ending
 from .lbfgs import LBFGS, MEMORY, Function
 from .lbfgsb import LBFGSB, load_scipy
 from .losses import sum_of_squares
-from .pairs import Bounds
+from .pairs import Bounds, Scratch
 from .workers import one_blas_thread
 
 OPTIMIZERS = ("lbfgs-device", "scipy", "sgd", "adam")
@@ -58,58 +59,6 @@ class Iterate:
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a run ended.
-
-    Attributes
-    ----------
-    how : str
-        "finished": every iteration that was asked for ran; "no lower loss": none could be found; "interrupted": by a
-        KeyboardInterrupt (Ctrl-C); "not finite": the loss; "out of memory"; "left": whoever drove it asked for no more.
-    why : str
-        The same for a person to read; empty if it finished.
-    """
-
-    how: str = "finished"
-    why: str = ""
-
-    @classmethod
-    def by(cls, error: BaseException, when: str) -> Ending:
-        """Of a run that a KeyboardInterrupt, a FloatingPointError or a MemoryError ended."""
-        if isinstance(error, KeyboardInterrupt):
-            return cls("interrupted", f"interrupted{when}")
-        if isinstance(error, MemoryError):
-            return cls("out of memory", f"out of memory{when}")
-        return cls("not finite", f"{error}{when}")
-
-
-class Ended:
-    """What can be asked of a result about its `ending`."""
-
-    ending: Ending
-
-    @property
-    def stopped(self) -> str:
-        """Empty if all iterations that were asked for ran; else why not."""
-        return self.ending.why
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether it was a KeyboardInterrupt (Ctrl-C) that stopped it."""
-        return self.ending.how == "interrupted"
-
-    @property
-    def failed(self) -> bool:
-        """Whether it was a loss that is not finite, or want of memory."""
-        return self.ending.how in ("not finite", "out of memory")
-
-    @property
-    def out_of_memory(self) -> bool:
-        """Whether it was the latter."""
-        return self.ending.how == "out of memory"
-
-
-@dataclass(frozen=True)
 class Minimum(Ended):
     """Where a minimisation ended.
 
@@ -142,6 +91,7 @@ def minimize(
     momentum: float = 0.9,
     memory: int | None = None,
     rounding: float | None = None,
+    scratch: Scratch = None,
     resume: Mapping[str, Any] | None = None,
     callback: Callable[[Iterate], object] | None = None,
 ) -> Minimum:
@@ -175,6 +125,8 @@ def minimize(
     rounding : float, or None
         How well f is known, relative, where that is less well than x's precision has it, as of products in TF32:
         "lbfgs-device" does not take it for a rise.
+    scratch : path, or None
+        A folder in which "lbfgs-device", on a CPU, holds its pairs, if they are too many for memory.
     resume : dict, or None
         An `Iterate`'s state, of the same f and method: go on from there, up to `iterations` counted from the first
         start. All but "scipy" go on as if they had never stopped, with the same numbers; scipy does not give its memory
@@ -201,7 +153,13 @@ def minimize(
     """
     if iterations < 0:
         raise ValueError(f"iterations is 0 or more, not {iterations}")
-    options: dict[str, Any] = {"lr": lr, "momentum": momentum, "memory": memory, "rounding": rounding}
+    options: dict[str, Any] = {
+        "lr": lr,
+        "momentum": momentum,
+        "memory": memory,
+        "rounding": rounding,
+        "scratch": scratch,
+    }
     descent = Descent(f, x0, method=method, bounds=bounds, resume=resume, **options)
     resume = None  # the arrays that the method forgets are not to be held here
     try:
@@ -229,7 +187,7 @@ class Descent:
 
     Parameters
     ----------
-    f, x0, method, bounds, lr, momentum, memory, resume, rounding : as for `minimize`
+    f, x0, method, bounds, lr, momentum, memory, resume, rounding, scratch : as for `minimize`
 
     Attributes
     ----------
@@ -255,6 +213,7 @@ class Descent:
         memory: int | None,
         resume: Mapping[str, Any] | None,
         rounding: float | None = None,
+        scratch: Scratch = None,
     ) -> None:
         self.method = canonical_optimizer(method)
         if self.method not in OPTIMIZERS:
@@ -268,7 +227,7 @@ class Descent:
         self.f = f
         memory = MEMORY.get(self.method) if memory is None else memory
         options: dict[str, dict[str, Any]] = {"sgd": {"lr": lr, "momentum": momentum}, "adam": {"lr": lr}}
-        options["lbfgs-device"] = {"memory": memory, "rounding": rounding}
+        options["lbfgs-device"] = {"memory": memory, "rounding": rounding, "scratch": scratch}
         self._options = options.get(self.method, {"memory": memory}) | {"bounds": bounds}
         self.iterations = -1  # the first iterate accepted is number 0
         self.best: Array | None = None

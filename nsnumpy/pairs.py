@@ -12,6 +12,8 @@ References
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,6 +22,8 @@ from .backend import Array, get_xp, matmul, on_host, to_floats, to_host
 
 Bounds = tuple[float, float] | None
 Curvature = tuple[float, float]
+Scratch = str | os.PathLike[str] | None
+"""A folder to hold pairs in; None for memory."""
 STACKED_BYTES = 256 << 20  # of pairs side by side, on a GPU
 _SHARES = 256  # of the positions, whose products are added up in float64: work for all of a GPU
 
@@ -27,8 +31,8 @@ _SHARES = 256  # of the positions, whose products are added up in float64: work 
 class Pairs:
     """The last few steps s and gradient changes y, and the inverse Hessian that they imply."""
 
-    def __init__(self, memory: int) -> None:
-        self.memory = memory
+    def __init__(self, memory: int, scratch: Scratch = None) -> None:
+        self.memory, self.scratch = memory, scratch
         self._pairs: list[tuple[Array, Array]] = []
         self._curvatures: list[Curvature] = []  # each pair's, where all variables are free
 
@@ -36,9 +40,9 @@ class Pairs:
         return len(self._pairs)
 
     @staticmethod
-    def beside(x: Array, memory: int) -> Pairs:
-        """None yet, for an x on this device."""
-        return (Pairs if on_host(x) else StackedPairs)(memory)
+    def beside(x: Array, memory: int, scratch: Scratch = None) -> Pairs:
+        """None yet, for an x on this device; on the host they may be held in files of a folder, scratch."""
+        return Pairs(memory, scratch) if on_host(x) else StackedPairs(memory)
 
     def add(self, s: Array, y: Array, products: Sequence[float] | None = None) -> float:
         """Remember a pair, unless the curvature along s is not safely positive; returns the length of s.
@@ -49,9 +53,12 @@ class Pairs:
         if curvature:
             if len(self._pairs) == self.memory:
                 del self._pairs[0], self._curvatures[0]
-            self._pairs.append((s, y))
+            self._pairs.append((self._held(s), self._held(y)))
             self._curvatures.append(curvature)
         return length
+
+    def _held(self, v: Array) -> Array:
+        return v if self.scratch is None else in_a_file(v, self.scratch)
 
     def clear(self) -> None:
         self._pairs.clear()
@@ -66,7 +73,8 @@ class Pairs:
         self, steps: Sequence[Array], changes: Sequence[Array], curvatures: Sequence[Sequence[float]]
     ) -> Pairs:
         """The same pairs again, in the same order."""
-        self._pairs = list(zip(steps, changes, strict=True))[-self.memory :]
+        pairs = list(zip(steps, changes, strict=True))[-self.memory :]
+        self._pairs = [(self._held(s), self._held(y)) for s, y in pairs]
         self._curvatures = [(sy, yy) for sy, yy in curvatures][-self.memory :]
         return self
 
@@ -75,7 +83,7 @@ class Pairs:
         largest = abs(gradient).max()
         if bounds is None:
             return to_floats(largest)[0], None
-        held = _held(x, gradient, bounds)
+        held = _at_bounds(x, gradient, bounds)
         size, some = to_floats(largest, held.any())
         return size, ~held if some else None
 
@@ -128,7 +136,7 @@ class StackedPairs(Pairs):
     def survey(self, x: Array, gradient: Array, bounds: Bounds) -> tuple[float, Array | None]:
         """As `Pairs.survey`, but for a mask in any case where there are bounds; and all inner products come along."""
         xp = get_xp(x, gradient)
-        free = None if bounds is None else ~_held(x, gradient, bounds)
+        free = None if bounds is None else ~_at_bounds(x, gradient, bounds)
         self._stack: Array | None = None
         G: Array = 0.0
         for _, stack in self._stacks(gradient, free):
@@ -215,7 +223,27 @@ def _two_loops(G: np.ndarray) -> tuple[np.ndarray, bool]:
     return q, len(used) > 0
 
 
-def _held(x: Array, gradient: Array, bounds: tuple[float, float]) -> Array:
+def in_a_file(v: np.ndarray, folder: str | os.PathLike[str]) -> np.ndarray:
+    """A copy of an array in a file without a name in this folder, mapped into memory: it takes none that is needed
+    otherwise, and is gone when the array is, or the process.
+
+    Raises
+    ------
+    MemoryError
+        If there is no room for it.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):  # a map into a file that cannot grow would end the process
+                os.posix_fallocate(file.fileno(), 0, max(v.nbytes, 1))
+            mapped = np.memmap(file, v.dtype, "w+", shape=v.shape)
+    except OSError as error:
+        raise MemoryError(f"{folder}: {error.strerror or error}") from error
+    mapped[...] = v
+    return np.asarray(mapped)
+
+
+def _at_bounds(x: Array, gradient: Array, bounds: tuple[float, float]) -> Array:
     """Which variables lie on a bound, and downhill is beyond it."""
     low, high = bounds
     return ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))

@@ -85,8 +85,9 @@ def test_a_breach_of_these_rules_is_found(monkeypatch, tmp_path):
 def test_the_algorithm_stands_alone_at_the_top():
     top = {name for name in MODULES if "/" not in name} - {"__init__", "__main__", "_version", "api"}
     assert top == {
-        "architecture", "backend", "conventions", "convolution", "descent", "gradcheck", "lbfgs", "lbfgsb", "losses",
-        "machine", "objective", "optimize", "pairs", "positions", "targets", "use_cases", "variable", "vgg", "workers",
+        "architecture", "backend", "conventions", "convolution", "descent", "ending", "gradcheck", "lbfgs", "lbfgsb",
+        "losses", "machine", "objective", "optimize", "pairs", "positions", "targets", "use_cases", "variable", "vgg",
+        "workers",
     }  # fmt: skip
 
 

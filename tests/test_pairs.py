@@ -1,12 +1,16 @@
 """The pairs of L-BFGS, stacked on a GPU: the numbers are those of the CPU."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 
+import nsnumpy as ns
 from nsnumpy import pairs as module
 from nsnumpy.backend import asarray, to_host
 from nsnumpy.optimize import minimize
-from nsnumpy.pairs import Pairs, StackedPairs
+from nsnumpy.pairs import Pairs, StackedPairs, in_a_file
 
 BOX = (0.0, 1.0)
 
@@ -103,3 +107,54 @@ def test_a_run_is_that_of_the_cpu(stand_in, pieces, bounds):
     minimize(problem(stand_in), x, method="lbfgs-device", iterations=25, bounds=bounds, resume=device[9].state,
              callback=lambda i: resumed.append(i.loss))  # fmt: skip
     assert resumed == [i.loss for i in device[10:]]  # later steps have not written to what is kept
+
+
+def valley(x):
+    """Rosenbrock's function of neighbours, and its gradient."""
+    a, b = x[:-1], x[1:]
+    g = np.zeros_like(x)
+    g[:-1] = -40 * a * (b - a * a) - 2 * (1 - a)
+    g[1:] += 20 * (b - a * a)
+    return float((10 * (b - a * a) ** 2 + (1 - a) ** 2).sum()), g
+
+
+def test_pairs_in_a_folder_give_the_same_numbers(tmp_path):
+    x, found, kept = np.linspace(-1, 1, 40), {}, {}
+    for scratch in (None, tmp_path):
+        iterates = []
+        options = {"method": "lbfgs-device", "bounds": (-2.0, 0.9), "memory": 5, "scratch": scratch}
+        minimize(valley, x, iterations=30, callback=iterates.append, **options)
+        found[scratch], kept[scratch] = [iterate.x for iterate in iterates], iterates[10].state
+    assert all(map(np.array_equal, found[None], found[tmp_path]))
+    assert list(tmp_path.iterdir()) == []  # without names, so that nothing stays
+    steps = kept[tmp_path]["state"]["steps"]
+    assert len(steps) == 5
+    assert all(isinstance(step.base, np.memmap) for step in steps)
+    assert not any(isinstance(step.base, np.memmap) for step in kept[None]["state"]["steps"])
+    resumed = minimize(valley, x, iterations=30, resume=kept[None], **options)
+    assert np.array_equal(resumed.x, found[None][-1])
+
+
+def test_a_folder_without_room_ends_the_run_with_what_it_has(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    ended = minimize(valley, np.linspace(-1, 1, 40), method="lbfgs-device", bounds=None, scratch=tmp_path)
+    assert ended.out_of_memory
+    assert ended.iterations == 0
+    assert ended.stopped.startswith("out of memory")
+    with pytest.raises(MemoryError, match="No space left on device"):
+        in_a_file(np.ones(3), tmp_path)
+
+
+def test_a_run_takes_a_folder(tiny_vgg, picture, tmp_path):
+    given = (picture(40, 48, 1), picture(40, 40, 2))
+    options = {"vgg": tiny_vgg(), "size": 48, "iterations": 4}
+    once, again = ns.transfer(*given, **options), ns.transfer(*given, scratch=tmp_path, **options)
+    assert np.array_equal(once.image, again.image)
+    assert once.settings == again.settings
+    plans = [ns.plan("transfer", content=given[0], style=given[1], size=48, scratch=s) for s in (None, tmp_path)]
+    assert plans[1].parts["optimizer"] == 8 / 38 * plans[0].parts["optimizer"]
+    with pytest.raises(ValueError, match="no such folder, to hold L-BFGS's memory in"):
+        ns.transfer(*given, scratch=tmp_path / "none", **options)

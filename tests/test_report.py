@@ -17,10 +17,10 @@ from PIL import Image
 
 from nsnumpy import Frames, Progress, ReportError, load_image, reconstruct, texture, transfer, write_report
 from nsnumpy.cli.main import main
+from nsnumpy.ending import Ending
 from nsnumpy.files.weights import WeightFile, write_weights
 from nsnumpy.losses import STYLE_STATISTICS, gram_matrix
 from nsnumpy.machine import peak_memory
-from nsnumpy.optimize import Ending
 from nsnumpy.study.report.page import result_line
 from nsnumpy.study.report.plots import curves_of, matrix_png, number, scales
 from nsnumpy.study.report.report import check_report

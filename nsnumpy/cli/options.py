@@ -218,11 +218,12 @@ def add_means(more: argparse._ArgumentGroup) -> None:
         type=positive,
         help="steps that L-BFGS remembers (15; scipy 10; fewer where they do not fit)",
     )
+    more.add_argument("--scratch", metavar="DIR", help="folder to hold these in, if memory will not do")
 
 
 def means_in(arguments: argparse.Namespace) -> dict[str, Any]:
     """What a command says of those."""
-    return {name: getattr(arguments, name) for name in ("tile", "memory_pairs")}
+    return {name: getattr(arguments, name) for name in ("tile", "memory_pairs", "scratch")}
 
 
 def _tile(text: str) -> str | int:

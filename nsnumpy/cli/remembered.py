@@ -17,7 +17,7 @@ from .command import Parser
 from .regions import with_region
 from .standard import STANDARD
 
-_READ = ("content", "init", "weights", "regions", "style_regions")  # each may also be a name
+_READ = ("content", "init", "weights", "regions", "style_regions", "scratch")  # each may also be a name
 _WRITTEN = ("output", "log", "report")
 _OF_ONE_COMMAND = ("run", "use_case", "resume", "checkpoint", "like", "jobs", "cluster", "no_clobber", "force", "quiet")
 

@@ -37,7 +37,8 @@ class Run:
     Sizes are (H, W); None where there is no such picture. `style` is the largest of so many `styles`, which have so
     many `regions` of their own. The optimizer's variable has so many `channels`. `framed` is whether a GPU's
     convolutions copy their input with its border. It is computed in tiles of `tile` pixels, None for as a whole, which
-    `keep` the content's features, or make them again. L-BFGS remembers so many `pairs`, None for its own number.
+    `keep` the content's features, or make them again. L-BFGS remembers so many `pairs`, None for its own number; with
+    `scratch` in files.
     """
 
     size: Size
@@ -55,6 +56,7 @@ class Run:
     tile: int | None = None
     keep: bool = True
     pairs: int | None = None
+    scratch: bool = False
 
 
 class Rates(NamedTuple):
@@ -140,7 +142,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     )
     pairs = run.pairs or MEMORY.get(run.optimizer, 0)
     vectors = {
-        "lbfgs-device": (2 * pairs + 8) * network.itemsize,
+        "lbfgs-device": (2 * (0 if run.scratch else pairs) + 8) * network.itemsize,
         # Its workspace and its copies at the end, in float64; on the host, whatever the device.
         "scipy": (4 * pairs + 18) * 8 if run.device == "cpu" else 0,
         "sgd": 6 * network.itemsize,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from ..lbfgs import MEMORY
 from ..machine import available_bytes, resident_bytes
 from ..objective import Layers, Objective
 from ..ops import ZERO
+from ..pairs import Scratch
 from ..tiles.crew import HasCrew
 from ..tiles.grid import UNIT
 from ..tiles.objective import objective_of
@@ -34,13 +36,15 @@ SMALLEST = (512, 256)  # tiles that mostly see what others own
 FEWEST = 3  # pairs that L-BFGS is worth having with
 
 
-def check_means(tile: Tile, memory_pairs: int | None) -> None:
-    """ValueError if there is no such tile, or no such number of pairs."""
+def check_means(tile: Tile, memory_pairs: int | None, scratch: Scratch = None) -> None:
+    """ValueError if there is no such tile, no such number of pairs, or no such folder."""
     whole = isinstance(tile, int) and not isinstance(tile, bool) and tile >= 16
     if not whole and tile not in ("auto", "off"):
         raise ValueError(f"tile is auto, off, or a whole number of pixels, 16 or more; got {tile!r}")
     if memory_pairs is not None and not (isinstance(memory_pairs, int) and memory_pairs >= 1):
         raise ValueError(f"memory pairs are a whole number, 1 or more; got {memory_pairs!r}")
+    if scratch is not None and not os.path.isdir(scratch):
+        raise ValueError(f"{scratch}: no such folder, to hold L-BFGS's memory in; make it, or name another one")
 
 
 def shared_tile(size: tuple[int, int]) -> int:
@@ -156,12 +160,15 @@ class Means:
         How many L-BFGS remembers; None for as many as it has of its own.
     executor : concurrent.futures.Executor, Cluster, or None
         What runs the tiles.
+    scratch : path, or None
+        A folder for what L-BFGS remembers.
     """
 
     tile: int | None
     keep: bool
     pairs: int | None
     executor: Executor | HasCrew | None = None
+    scratch: Scratch = None
 
     @property
     def record(self) -> dict[str, int]:
@@ -195,18 +202,40 @@ class Means:
         )
 
 
+def taken_apart(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those that `means_of` takes, and the others."""
+    means = {name: value for name, value in settings.items() if name in ("tile", "memory_pairs", "scratch", "executor")}
+    return means, {name: value for name, value in settings.items() if name not in means}
+
+
 def means_of(
     vgg: VGG,
     s: Settings,
     inputs: Inputs,
     layers: tuple[Iterable[str], Iterable[str]],
-    tile: Tile,
-    memory_pairs: int | None,
-    executor: Executor | HasCrew | None,
     kept: Checkpoint | None,
+    *,
+    tile: Tile = "auto",
+    memory_pairs: int | None = None,
+    scratch: Scratch = None,
+    executor: Executor | HasCrew | None = None,
 ) -> Means:
-    """How a run is computed, by what is asked for and what fits; from a checkpoint it goes on as it was."""
-    check_means(tile, memory_pairs)
+    """How a run is computed, by what is asked for and what fits; from a checkpoint it goes on as it was.
+
+    Parameters
+    ----------
+    vgg, s, inputs, layers, kept
+        The run's; s is complete.
+    tile : "auto", "off", or int
+        In tiles of so many pixels a side: the same numbers to rounding, in less memory; "auto" where it would not fit.
+    memory_pairs : int, or None
+        How many pairs L-BFGS remembers; None for its own number, or what fits of it.
+    scratch : path, or None
+        A folder for these pairs, where they are too many for memory.
+    executor : concurrent.futures.Executor, Cluster, or None
+        What runs the tiles.
+    """
+    check_means(tile, memory_pairs, scratch)
     if kept and tile == "auto":
         tile = kept.settings.get("tile") or "off"
     if kept and memory_pairs is None:
@@ -216,9 +245,10 @@ def means_of(
     regions = 0 if inputs.regions is None else len(inputs.regions.masks)
     threads = vgg.workers.threads
     asked = budget(s, shapes, inputs.scales[-1], layers, regions=regions, threads=threads, device=device)
+    asked = replace(asked, scratch=scratch is not None)
     if executor is not None and tile == "auto":
         tile = shared_tile(asked.size)
     network = Network(vgg.architecture, vgg.filters, vgg.pooling, vgg.dtype.itemsize)
     program, available = room_of(vgg, []) if device == "cpu" else (0, free_device_bytes(vgg.xp))
     run = fitted(network, asked, None if available is None else available - program, tile, memory_pairs)
-    return Means(run.tile, run.keep, run.pairs, executor)
+    return Means(run.tile, run.keep, run.pairs, executor, scratch)

@@ -13,6 +13,7 @@ from ..files.images import Picture, decoding, fit_size
 from ..files.weight_sources import BUILTIN
 from ..files.weights import WeightFile, read_network
 from ..machine import usable_cores
+from ..pairs import Scratch
 from ..workers import check_threads
 from .budget import Rates, Run, measured_rates, run_memory, run_seconds
 from .inputs import Scale, Styles, check_masks, enough, pictures_of, scales_of, side_for, side_of
@@ -88,6 +89,7 @@ def plan(
     tile: Tile = "auto",
     memory_pairs: int | None = None,
     shared: bool = False,
+    scratch: Scratch = None,
     rates: Rates | None = None,
     **settings: Any,
 ) -> Plan:
@@ -100,7 +102,7 @@ def plan(
     weights, pooling, dtype, threads, device, tf32 : as `load_vgg` takes them
         Instead of weights, pooling and dtype, a `Network` will do. Of weights in a file only the shapes are read, and
         of pictures in files, too.
-    tile, memory_pairs : as `Run` takes them
+    tile, memory_pairs, scratch : as `Run` takes them
     shared : bool
         Whether an executor or a cluster is to have the tiles.
     rates : Rates, or None
@@ -118,7 +120,7 @@ def plan(
         If the device cannot be had.
     """
     check_tf32(tf32, device, dtype)
-    check_means(tile, memory_pairs)
+    check_means(tile, memory_pairs, scratch)
     xp = device_namespace(device)
     if threads is not None:
         check_threads(threads)
@@ -133,7 +135,8 @@ def plan(
     def run(s: Settings, scale: Scale) -> Run:
         regions = len({mask_key(picture.mask) for picture in given if picture.mask is not None})
         of_threads = threads or usable_cores()
-        return budget(s, shapes, scale, layers, regions=regions, threads=of_threads, device=device)
+        of_scale = budget(s, shapes, scale, layers, regions=regions, threads=of_threads, device=device)
+        return replace(of_scale, scratch=scratch is not None)
 
     scales = scales_of(s, shapes)
     least = minimum_size(network.architecture, network.resolve([*layers[0], *layers[1]]))

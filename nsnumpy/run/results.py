@@ -13,9 +13,9 @@ import numpy as np
 
 from .._version import __version__
 from ..backend import Array, to_host
+from ..ending import Ended, Ending
 from ..files.images import picture_name, png_bytes, save_image
 from ..objective import layer_weights
-from ..optimize import Ended, Ending
 from ..vgg import VGG
 from .inputs import Inputs
 from .settings import Settings

@@ -7,7 +7,6 @@ import os
 import time
 import warnings
 from collections.abc import Generator, Mapping
-from concurrent.futures import Executor
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -15,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from ..backend import asarray, device_errors, empty_pool
+from ..ending import Ending
 from ..files.checkpoint import EVERY, Checkpoint, Keeper, on_device, read_checkpoint
 from ..files.weights import load_vgg
 from ..objective import Objective
-from ..optimize import Descent, Ending, Iterate
-from ..tiles.crew import HasCrew
+from ..optimize import Descent, Iterate
 from ..variable import through
 from ..vgg import VGG
 from .inputs import Inputs, Styles
-from .means import Tile, means_of
+from .means import means_of, taken_apart
 from .results import Callback, Progress, Result, made_with, record_of, to_image
 from .settings import BOUNDS, layers_of, settings_of
 from .shared import StyleTargets
@@ -52,12 +51,9 @@ class Run:
         of the file unless given, and not fewer than are done. The optimizers of this package go on as if they had never
         stopped, with the same numbers (on the same machine, with as many threads); scipy's from the same pixels with a
         fresh memory, and a warning.
-    tile : "auto", "off", or int
-        In tiles of so many pixels a side: the same numbers to rounding, in less memory; "auto" where it would not fit.
-    memory_pairs, executor : int, concurrent.futures.Executor or Cluster, or None
-        How many pairs L-BFGS remembers, None for its own number, or what fits of it; and what runs the tiles.
     **settings
-        Fields of `Settings`: size, iterations, optimizer, init, seed, alpha, beta, tv, content_layers, ...
+        Fields of `Settings`: size, iterations, optimizer, init, seed, alpha, beta, tv, content_layers, ...; and how it
+        is computed: tile, memory_pairs, scratch and executor, as for `means.means_of`.
 
     Attributes
     ----------
@@ -96,14 +92,12 @@ class Run:
         checkpoint: str | os.PathLike[str] | Keeper | None = None,
         checkpoint_every: int = EVERY,
         resume: str | os.PathLike[str] | Checkpoint | None = None,
-        tile: Tile = "auto",
-        memory_pairs: int | None = None,
-        executor: Executor | HasCrew | None = None,
         **settings: Any,
     ) -> None:
         if use_case != "reconstruct" and layer is not None:
             raise TypeError(f"{use_case} has no setting 'layer'")
         layer = layer or "conv4_2"
+        means, settings = taken_apart(settings)
         self.s = settings_of(use_case, **settings).completed(use_case)
         self.began = time.perf_counter()
         new = resume is None
@@ -127,7 +121,7 @@ class Run:
         named = {"layer": layer} if use_case == "reconstruct" else {}
         self.settings = record_of(use_case, self.s, self.inputs, self.iterations, named) | made_with(self.vgg)
         resume = read_checkpoint(resume) if isinstance(resume, str | os.PathLike) else resume
-        self.means = means_of(self.vgg, self.s, self.inputs, self._layers, tile, memory_pairs, executor, resume)
+        self.means = means_of(self.vgg, self.s, self.inputs, self._layers, resume, **means)
         self.settings |= self.means.record
         self._keeper = Keeper(checkpoint, checkpoint_every) if isinstance(checkpoint, str | os.PathLike) else checkpoint
         self._resumed = None if resume is None else self._resume(resume)
@@ -298,6 +292,7 @@ class Run:
             lr=s.lr,
             momentum=s.momentum,
             memory=self.means.pairs,
+            scratch=self.means.scratch,
             rounding=self.vgg.rounding,
             resume=(taken := self._taken(number, xp)),
         )

@@ -114,8 +114,8 @@ class Settings:
     )
     scales: Sequence[int] | None = _setting(
         None,
-        "long sides, coarse to fine, each begun with the enlarged result of the one before, the last --size (default: "
-        "its quarter, half, ... from 128 on; --size alone with another --convention, or a picture as --init)",
+        "long sides, coarse to fine, the last --size (its quarter, half, ... from 128 on; --size alone with another "
+        "--convention, or a picture as --init)",
         ("transfer", "texture"),
     )
     style_size: int | None = _setting(

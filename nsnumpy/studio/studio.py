@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import DeviceError
+from ..ending import Ending
 from ..files.checkpoint import CheckpointError, read_checkpoint
 from ..files.weights import load_vgg
 from ..machine import usable_cores
-from ..optimize import Ending
 from ..run.budget import Rates, measured_rates
 from ..run.plan import Plan
 from ..run.results import Result

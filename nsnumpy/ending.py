@@ -1,0 +1,57 @@
+"""How a run ended: one value, and what can be asked of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended.
+
+    Attributes
+    ----------
+    how : str
+        "finished": every iteration that was asked for ran; "no lower loss": none could be found; "interrupted": by a
+        KeyboardInterrupt (Ctrl-C); "not finite": the loss; "out of memory"; "left": whoever drove it asked for no more.
+    why : str
+        The same for a person to read; empty if it finished.
+    """
+
+    how: str = "finished"
+    why: str = ""
+
+    @classmethod
+    def by(cls, error: BaseException, when: str) -> Ending:
+        """Of a run that a KeyboardInterrupt, a FloatingPointError or a MemoryError ended."""
+        if isinstance(error, KeyboardInterrupt):
+            return cls("interrupted", f"interrupted{when}")
+        if isinstance(error, MemoryError):
+            return cls("out of memory", f"out of memory{when}")
+        return cls("not finite", f"{error}{when}")
+
+
+class Ended:
+    """What can be asked of a result about its `ending`."""
+
+    ending: Ending
+
+    @property
+    def stopped(self) -> str:
+        """Empty if all iterations that were asked for ran; else why not."""
+        return self.ending.why
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was a KeyboardInterrupt (Ctrl-C) that stopped it."""
+        return self.ending.how == "interrupted"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was a loss that is not finite, or want of memory."""
+        return self.ending.how in ("not finite", "out of memory")
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it was the latter."""
+        return self.ending.how == "out of memory"
