@@ -192,6 +192,14 @@ def test_the_pool_is_emptied_after_each_scale(stand_in, tiny_vgg, picture):
     assert all(used - before - scratch < 4 * pixels for used in stand_in.emptied)  # of which L-BFGS has 20
 
 
+def test_a_run_knows_how_well_its_loss_is_known(stand_in, tiny_weights, picture):
+    for tf32 in (False, True):
+        vgg = ns.VGG(tiny_weights, xp=stand_in, tf32=tf32)
+        run = ns.Run("texture", {"style": picture(24, 24)}, vgg=vgg, size=24, iterations=1)
+        assert next(run.steps()).iteration == 0
+        assert run._descent._at.rounding == vgg.rounding
+
+
 def test_the_gpu_is_told_in_words(stand_in, tmp_path, monkeypatch):
     monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "kernels"))
     text = device_text(stand_in)

@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ...backend import Array, get_xp, matmul, on_host
-from ...workers import Scratch, Workers
+from ...workers import Blocks, Scratch, Workers
 from ..border import ZERO, Border, pad, pad_adjoint
 from .first import DeviceFirst, signs_size
+
+_DEVICE_BYTES = 256 << 20  # the least for a block on a GPU: 512 x 512 pixels are one
 
 
 # The backward keeps x.
@@ -125,7 +127,7 @@ def _device_backward(
     xp = get_xp(images)
     _, height, width, _ = images.shape
     filters = len(bias)
-    blocks = workers.blocks(height, 3 * width * filters * images.itemsize) if adds else [(0, height)]
+    blocks = list(_device_blocks(height, width, filters, images.itemsize, workers)) if adds else [(0, height)]
     whole = len(blocks) == 1
     gx = (xp.empty if whole else xp.zeros)(images.shape, images.dtype)
 
@@ -150,6 +152,11 @@ def _device_backward(
     return gx
 
 
+def _device_blocks(height: int, width: int, filters: int, itemsize: int, workers: Workers) -> Blocks:
+    """Of rows, for features, gradient and what is added to it; few, since each is two launches."""
+    return Workers(1, max(workers.block_bytes, _DEVICE_BYTES)).blocks(height, 3 * width * filters * itemsize)
+
+
 def _kernel(weight: Array, bias: Array) -> Array:
     return get_xp(weight).concatenate([weight.reshape(-1, len(bias)), bias[None]])
 
@@ -166,7 +173,7 @@ def patches_scratch(
     """The elements of the scratch that a thread needs, forward and backward, for a picture of (H, W) pixels."""
     height, width = size
     if on_device:  # features, gradient and what is added to it; signs, which without these are of all rows
-        rows = workers.blocks(height, 3 * width * filters * itemsize).longest
+        rows = _device_blocks(height, width, filters, itemsize, workers).longest
         return 3 * rows * width * filters + 2 * signs_size(height, width, filters) // itemsize
     columns = 9 * channels + 1
     blocks = workers.blocks(height, width * (columns + 2 * filters) * itemsize)
