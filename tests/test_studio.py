@@ -122,7 +122,7 @@ def test_it_is_watched_steered_put_back_and_stopped(opened):
     assert points == list(range(len(points)))
     assert events[-1]["now"]["id"] == id
     assert events[-1]["now"]["weights"] == {"alpha": 1.0, "beta": 20.0, "tv": 60.0, "colors": "painting"}
-    opened.until(lambda: opened.ask("GET", f"/api/works/{id}/live")[0] == 200 and len(opened.studio.now.frames) > 1)
+    opened.until(lambda: opened.ask("GET", f"/api/works/{id}/live")[0] == 200 and len(opened.studio.now.frames) > 2)
     opened.post(f"/api/works/{id}/pause", {})
     opened.until(lambda: opened.work(id).state == PAUSED)
     at = opened.work(id).iteration
@@ -132,9 +132,11 @@ def test_it_is_watched_steered_put_back_and_stopped(opened):
     began = painting.run.began
     opened.post(f"/api/works/{id}/change", {"changes": {"beta": 60, "tv": 10}})
     opened.until(lambda: painting.run.s.beta == 60)
-    frame = painting.frames[1]
+    frame, later = painting.frames[1], painting.frames[2:]
     opened.post(f"/api/works/{id}/back", {"frame": frame})
     opened.until(lambda: painting.epoch == 1)
+    assert later
+    assert not set(later) & set(opened.studio.works.frames(painting.work))
     opened.post(f"/api/works/{id}/go", {})
     opened.painting(id, int(frame[:6]) + 2)
     assert painting.run.began >= began + 0.1  # a pause is no time of the run
@@ -154,6 +156,8 @@ def test_it_is_watched_steered_put_back_and_stopped(opened):
         {"iteration": later, "tv": 30.0}, {"iteration": later, "colors": "luminance"},
     ]  # fmt: skip
     assert read_settings(opened.studio.works.result_of(id))["changes"] == work.changes
+    frames = opened.studio.works.path(work, "frames")
+    assert {path.suffix for path in frames.iterdir()} == {".jpg"}  # there is nothing to go back with
     numbers = [point[0] for point in opened.get(f"/api/works/{id}")["points"]]
     assert numbers == sorted(numbers)
     opened.post(f"/api/works/{id}/go", {}, 409)  # it has ended

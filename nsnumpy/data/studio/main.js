@@ -39,7 +39,7 @@ const number = (v) => (v >= 1e4 || v < 1e-2 ? v.toExponential(2) : Number(v.toPr
 function showPhoto() {
   shown = { kind: "photo" };
   const id = form.photo, known = form.pictures.find((p) => p.id === id);
-  stage.show(picture(id), { caption: `${form.name(id)}, ${known.width} \u00d7 ${known.height}`, alt: `The photograph, ${form.name(id)}` });
+  if (known) stage.show(picture(id), { caption: `${form.name(id)}, ${known.width} \u00d7 ${known.height}`, alt: `The photograph, ${form.name(id)}` });
 }
 
 // One live picture at a time is asked for; the newest, once the one before is there.
