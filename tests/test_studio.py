@@ -18,7 +18,7 @@ import pytest
 from opened import ASK, LONG, Opened
 from PIL import Image
 
-from nsnumpy import read_settings
+from nsnumpy import Objective, read_settings
 from nsnumpy.cli import studio as commands
 from nsnumpy.cli.main import main
 from nsnumpy.files.checkpoint import read_checkpoint
@@ -184,6 +184,20 @@ def test_what_does_not_fit_or_fails_is_said_and_the_next_one_is_painted(opened, 
     monkeypatch.setattr(studios, "SteeredRun", lambda *_, **__: [].pop())
     failed = opened.ended(opened.paint())
     assert (failed.state, failed.why) == (FAILED, "unexpected IndexError: pop from empty list")
+    monkeypatch.undo()
+    evaluate, calls = Objective.evaluate, []
+
+    def until_there_is_no_room(self, x):
+        calls.append(x.shape)
+        if len(calls) > 3:
+            raise MemoryError
+        return evaluate(self, x)
+
+    monkeypatch.setattr(Objective, "evaluate", until_there_is_no_room)
+    work = opened.ended(opened.paint())  # the best picture so far is kept
+    assert (work.state, work.why.partition(" after")[0]) == (KEPT, "out of memory")
+    assert opened.ask("GET", f"/api/works/{work.id}/picture")[0] == 200
+    assert opened.ended(opened.paint()).state == FAILED  # before there was one
     monkeypatch.undo()
     first = opened.ended(opened.paint())
     assert first.state == DONE

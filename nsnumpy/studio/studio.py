@@ -197,7 +197,12 @@ class Studio:
             self.now = painting
             self._show()
         self.works.keep(work)
-        how = self._steps(run, painting, keeper)
+        try:
+            how = self._steps(run, painting, keeper)
+        except (FloatingPointError, MemoryError):
+            if not run.history:
+                raise
+            how = "failed"  # and the best picture so far is kept, as on the command line
         result = run.result()
         if how == "leave":
             self.works.keep(work)
