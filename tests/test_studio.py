@@ -140,7 +140,7 @@ def test_it_is_watched_steered_put_back_and_stopped(opened):
     opened.post(f"/api/works/{id}/go", {})
     opened.painting(id, int(frame[:6]) + 2)
     assert painting.run.began >= began + 0.1  # a pause is no time of the run
-    opened.post(f"/api/works/{id}/change", {"changes": {"colors": "luminance", "tv": 30}})
+    opened.post(f"/api/works/{id}/change", {"changes": {"colors": "luminance", "tv": 30, "shares": [3]}})
     opened.until(lambda: painting.run.s.colors == "luminance")
     opened.painting(id, opened.work(id).iteration + 2)
     assert "cannot" not in opened.post(f"/api/works/{id}/change", {"changes": {"beta": -1}}, 400)["error"]
@@ -154,6 +154,7 @@ def test_it_is_watched_steered_put_back_and_stopped(opened):
     assert work.changes == [
         {"iteration": at, "beta": 60.0, "tv": 10.0}, {"iteration": at, "back_to": int(frame[:6])},
         {"iteration": later, "tv": 30.0}, {"iteration": later, "colors": "luminance"},
+        {"iteration": later, "style_weights": {"style": 1.0}},
     ]  # fmt: skip
     assert read_settings(opened.studio.works.result_of(id))["changes"] == work.changes
     frames = opened.studio.works.path(work, "frames")
@@ -329,6 +330,8 @@ def test_a_hostile_client_gets_one_clear_status_and_the_run_goes_on(opened, runn
     for what, value in (
         ("pause", {"x": 1}), ("change", {}), ("change", {"changes": 3, "x": 1}), ("back", []),
         ("change", {"changes": 3}), ("change", {"changes": {"beta": "1"}}), ("change", {"changes": {"colors": 1}}),
+        ("change", {"changes": {"shares": [0]}}), ("change", {"changes": {"shares": [1, 2]}}),
+        ("change", {"changes": {"shares": 1}}),
         ("change", {"changes": {"beta": float("inf")}}),
     ):  # fmt: skip
         refused(opened, 400, "POST", f"/api/works/{running}/{what}", value)
