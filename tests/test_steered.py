@@ -12,7 +12,7 @@ PICTURES = {"content": "sample:coast", "style": "sample:starry"}
 def make_run(tiny_vgg):
     """A function that makes a run at 32 and 64 pixels."""
     options = {"vgg": tiny_vgg(dtype="float32"), "size": 64, "scales": [32, 64], "iterations": [4, 4]}
-    return lambda **more: SteeredRun("transfer", PICTURES, **options, **more)
+    return lambda pictures=PICTURES, **more: SteeredRun("transfer", pictures, **options, **more)
 
 
 def begun(run, until):
@@ -75,7 +75,7 @@ def test_it_goes_on_with_other_colours_and_a_checkpoint_knows_of_that(make_run, 
     run, _ = begun(make_run(checkpoint=path, checkpoint_every=1), 6)
     for colors, shape in (("luminance", (48, 64, 1)), ("photo", (48, 64, 3))):
         shown = run.inputs.finished(run.inputs.enlarged(run.result().image, (48, 64)))
-        run.recolor(colors, shown, run.history[-1]["iteration"])
+        run.turn(shown, run.history[-1]["iteration"], colors=colors)
         step = next(run.steps())
         assert (step.iteration, max(step.x.shape)) == (6, 64)
         assert np.abs(step.image - shown).max() < (1e-6 if colors == "photo" else 0.6)
@@ -87,7 +87,25 @@ def test_it_goes_on_with_other_colours_and_a_checkpoint_knows_of_that(make_run, 
     assert rest(resumed) == rest(run) == [(7, 64), (8, 64)]
     assert np.array_equal(resumed.result().image, run.result().image)
     with pytest.raises(ValueError, match="unknown colors 'none'"):
-        run.recolor("none", run.result().image, 8)
+        run.turn(run.result().image, 8, colors="none")
+
+
+def test_it_goes_on_with_other_shares_of_its_styles_and_a_checkpoint_knows_of_that(make_run, tmp_path):
+    path = tmp_path / "run.h5"
+    styles = {"content": "sample:coast", "style": [("sample:starry", 0.5), ("sample:glass", 0.5)]}
+    run, kept = begun(make_run(pictures=styles, checkpoint=path, checkpoint_every=1), 6)
+    run.turn(kept[6, 64], 6, style_weights={"style": 0.9, "style 2": 0.1})
+    loss = next(run.steps()).loss
+    other, _ = begun(make_run(pictures=styles | {"style": [("sample:starry", 0.9), ("sample:glass", 0.1)]}), 6)
+    other.go_back(kept[6, 64], 6)
+    assert next(other.steps()).loss == pytest.approx(loss, rel=1e-6)
+    assert run.changes == [{"iteration": 6, "style_weights": {"style": 0.9, "style 2": 0.1}}]
+    resumed = make_run(pictures=styles, resume=path)
+    assert [one.weight for one in resumed.inputs.each] == [1.0, 0.9, 0.1]
+    assert rest(resumed) == rest(run)
+    assert np.array_equal(resumed.result().image, run.result().image)
+    with pytest.raises(ValueError, match="style 3: not a style picture of this run"):
+        run.turn(kept[6, 64], 8, style_weights={"style 3": 1.0})
 
 
 def test_a_checkpoint_knows_of_it(make_run, tmp_path):

@@ -18,7 +18,7 @@ import pytest
 from opened import ASK, LONG, Opened
 from PIL import Image
 
-from nsnumpy import read_settings
+from nsnumpy import Objective, read_settings
 from nsnumpy.cli import studio as commands
 from nsnumpy.cli.main import main
 from nsnumpy.files.checkpoint import read_checkpoint
@@ -122,7 +122,7 @@ def test_it_is_watched_steered_put_back_and_stopped(opened):
     assert points == list(range(len(points)))
     assert events[-1]["now"]["id"] == id
     assert events[-1]["now"]["weights"] == {"alpha": 1.0, "beta": 20.0, "tv": 60.0, "colors": "painting"}
-    opened.until(lambda: opened.ask("GET", f"/api/works/{id}/live")[0] == 200 and len(opened.studio.now.frames) > 1)
+    opened.until(lambda: opened.ask("GET", f"/api/works/{id}/live")[0] == 200 and len(opened.studio.now.frames) > 2)
     opened.post(f"/api/works/{id}/pause", {})
     opened.until(lambda: opened.work(id).state == PAUSED)
     at = opened.work(id).iteration
@@ -132,13 +132,15 @@ def test_it_is_watched_steered_put_back_and_stopped(opened):
     began = painting.run.began
     opened.post(f"/api/works/{id}/change", {"changes": {"beta": 60, "tv": 10}})
     opened.until(lambda: painting.run.s.beta == 60)
-    frame = painting.frames[1]
+    frame, later = painting.frames[1], painting.frames[2:]
     opened.post(f"/api/works/{id}/back", {"frame": frame})
     opened.until(lambda: painting.epoch == 1)
+    assert later
+    assert not set(later) & set(opened.studio.works.frames(painting.work))
     opened.post(f"/api/works/{id}/go", {})
     opened.painting(id, int(frame[:6]) + 2)
     assert painting.run.began >= began + 0.1  # a pause is no time of the run
-    opened.post(f"/api/works/{id}/change", {"changes": {"colors": "luminance", "tv": 30}})
+    opened.post(f"/api/works/{id}/change", {"changes": {"colors": "luminance", "tv": 30, "shares": [3]}})
     opened.until(lambda: painting.run.s.colors == "luminance")
     opened.painting(id, opened.work(id).iteration + 2)
     assert "cannot" not in opened.post(f"/api/works/{id}/change", {"changes": {"beta": -1}}, 400)["error"]
@@ -152,8 +154,11 @@ def test_it_is_watched_steered_put_back_and_stopped(opened):
     assert work.changes == [
         {"iteration": at, "beta": 60.0, "tv": 10.0}, {"iteration": at, "back_to": int(frame[:6])},
         {"iteration": later, "tv": 30.0}, {"iteration": later, "colors": "luminance"},
+        {"iteration": later, "style_weights": {"style": 1.0}},
     ]  # fmt: skip
     assert read_settings(opened.studio.works.result_of(id))["changes"] == work.changes
+    frames = opened.studio.works.path(work, "frames")
+    assert {path.suffix for path in frames.iterdir()} == {".jpg"}  # there is nothing to go back with
     numbers = [point[0] for point in opened.get(f"/api/works/{id}")["points"]]
     assert numbers == sorted(numbers)
     opened.post(f"/api/works/{id}/go", {}, 409)  # it has ended
@@ -180,6 +185,20 @@ def test_what_does_not_fit_or_fails_is_said_and_the_next_one_is_painted(opened, 
     monkeypatch.setattr(studios, "SteeredRun", lambda *_, **__: [].pop())
     failed = opened.ended(opened.paint())
     assert (failed.state, failed.why) == (FAILED, "unexpected IndexError: pop from empty list")
+    monkeypatch.undo()
+    evaluate, calls = Objective.evaluate, []
+
+    def until_there_is_no_room(self, x):
+        calls.append(x.shape)
+        if len(calls) > 3:
+            raise MemoryError
+        return evaluate(self, x)
+
+    monkeypatch.setattr(Objective, "evaluate", until_there_is_no_room)
+    work = opened.ended(opened.paint())  # the best picture so far is kept
+    assert (work.state, work.why.partition(" after")[0]) == (KEPT, "out of memory")
+    assert opened.ask("GET", f"/api/works/{work.id}/picture")[0] == 200
+    assert opened.ended(opened.paint()).state == FAILED  # before there was one
     monkeypatch.undo()
     first = opened.ended(opened.paint())
     assert first.state == DONE
@@ -311,6 +330,8 @@ def test_a_hostile_client_gets_one_clear_status_and_the_run_goes_on(opened, runn
     for what, value in (
         ("pause", {"x": 1}), ("change", {}), ("change", {"changes": 3, "x": 1}), ("back", []),
         ("change", {"changes": 3}), ("change", {"changes": {"beta": "1"}}), ("change", {"changes": {"colors": 1}}),
+        ("change", {"changes": {"shares": [0]}}), ("change", {"changes": {"shares": [1, 2]}}),
+        ("change", {"changes": {"shares": 1}}),
         ("change", {"changes": {"beta": float("inf")}}),
     ):  # fmt: skip
         refused(opened, 400, "POST", f"/api/works/{running}/{what}", value)

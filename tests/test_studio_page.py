@@ -143,6 +143,7 @@ def test_a_picture_from_the_first_choice_to_the_gallery(visit, opened, tmp_path,
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_run_is_watched_and_steered(visit, opened, width):
     page = visit(width)
+    page.click("#paintings [aria-label=glass]")
     set_small(page, "20000")
     page.click("#paint")
     page.wait_for_selector("#after[src*=live]")
@@ -156,9 +157,12 @@ def test_a_run_is_watched_and_steered(visit, opened, width):
     assert painting.work.state == PAUSED
 
     slide(page, "#strength", "2")
+    slide(page, "#mix input >> nth=0", "75")
+    slide(page, "#mix input >> nth=1", "25")
     page.click("#change")
     page.wait_for_selector("#steer", state="hidden")
-    assert painting.run.changes[-1]["beta"] == 180
+    assert [change.get("beta") for change in painting.run.changes] == [180, None]
+    assert painting.run.changes[1]["style_weights"] == {"style": 0.75, "style 2": 0.25}
     frame = int(page.text_content("#strip button >> nth=1"))
     page.click("#strip button >> nth=1")
     page.wait_for_selector("#after[src*=frames]")

@@ -1,7 +1,8 @@
-"""Runs that go back to an earlier picture of theirs, or go on with other colours."""
+"""Runs that go back to an earlier picture of theirs, or go on with other colours or shares of styles."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,8 @@ from .run import Run
 
 
 class SteeredRun(Run):
-    """A run that can be put back to where it was, or be given other colours, between two calls of `steps`.
+    """A run that can be put back to where it was, or be given other colours or style weights, between two calls of
+    `steps`.
 
     Parameters
     ----------
@@ -50,24 +52,39 @@ class SteeredRun(Run):
             self._counts, self._stops = self._counts[:number], []
         self._restart(number, picture, iteration)
 
-    def recolor(self, colors: str, picture: np.ndarray, iteration: int) -> None:
-        """Go on with other colours from the last step's picture; the record's changes have a line with "colors".
+    def turn(
+        self,
+        picture: np.ndarray,
+        iteration: int,
+        *,
+        colors: str | None = None,
+        style_weights: Mapping[str, float] | None = None,
+    ) -> None:
+        """Go on with other colours, or other weights of the style pictures, from the last step's picture; the record's
+        changes have a line with them.
 
         Parameters
         ----------
-        colors : as in `Settings`
         picture : array ``(H, W, 3)``, RGB in [0, 1]
             What is shown of the step.
         iteration : int
             Its number, counted over all scales.
+        colors : as in `Settings`, or None
+        style_weights : mapping from "style", "style 2", ... to numbers above 0, or None
 
         Raises
         ------
         ValueError
-            If there are no such colours.
+            If there are no such colours, or no such style picture.
         """
-        replace(self.s, colors=colors)  # raises
-        self._note({"iteration": iteration, "colors": colors})
+        weights = dict(style_weights or {})
+        if unknown := weights.keys() - {one.name for one in self.inputs.each if one.name != "content"}:
+            raise ValueError(f"{min(unknown)}: not a style picture of this run")
+        if colors:
+            replace(self.s, colors=colors)  # raises
+            self._note({"iteration": iteration, "colors": colors})
+        if weights:
+            self._note({"iteration": iteration, "style_weights": weights})
         self._restart(len(self._counts), picture, iteration)
 
     def _restart(self, number: int, picture: np.ndarray, iteration: int) -> None:
@@ -78,9 +95,12 @@ class SteeredRun(Run):
     def _note(self, change: dict[str, Any]) -> None:
         if "back_to" in change:
             self.changes.append(change)
-            return
-        super()._note(change)
-        self.inputs.colors = self.s.colors
+        elif weights := change.get("style_weights"):
+            self.changes.append(change)
+            self.inputs.each = [replace(one, weight=weights.get(one.name, one.weight)) for one in self.inputs.each]
+        else:
+            super()._note(change)
+            self.inputs.colors = self.s.colors
 
     @staticmethod
     def iterate(step: Progress) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +96,26 @@ class Ask:
         given = {"photo": self.photo, "styles": styles, "settings": self.settings, "network": self.network}
         return given | ({"begin": self.begin} if self.begin else {})
 
-    def pictures(self, pictures: Pictures) -> dict[str, Any]:
-        """As a run takes them; the weights of one region, or of none, add up to 1."""
+    def shares(self) -> list[float]:
+        """The weights of its styles; those of one region, or of none, add up to 1."""
         sums: dict[str | None, float] = {}
         for _, weight, mask in self.styles:
             sums[mask] = sums.get(mask, 0.0) + weight
+        return [weight / sums[mask] for _, weight, mask in self.styles]
+
+    def with_weights(self, weights: object) -> Ask:
+        """The same with other weights of its styles; ValueError if they are none."""
+        right = isinstance(weights, list) and len(weights) == len(self.styles)
+        if not (right and all(_is_number(weight) and weight > 0 for weight in weights)):  # type: ignore[attr-defined]
+            raise ValueError(f"shares: a list of {len(self.styles)} numbers above 0 expected")
+        each = zip(self.styles, weights, strict=True)  # type: ignore[call-overload]
+        return replace(self, styles=tuple((id, float(weight), mask) for (id, _, mask), weight in each))
+
+    def pictures(self, pictures: Pictures) -> dict[str, Any]:
+        """As a run takes them."""
         styles = [
-            (pictures.source(id), weight / sums[mask], None if mask is None else pictures.source(mask))
-            for id, weight, mask in self.styles
+            (pictures.source(id), share, None if mask is None else pictures.source(mask))
+            for (id, _, mask), share in zip(self.styles, self.shares(), strict=True)
         ]
         alone = len(styles) == 1 and styles[0][2] is None
         return {"content": pictures.source(self.photo), "style": styles[0][0] if alone else styles}

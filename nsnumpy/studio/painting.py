@@ -22,7 +22,7 @@ LIVE = 1024  # pixels of the long side of the picture that is watched
 EVERY = 0.5  # seconds from one such picture to the next
 SHARE = 100  # of the time of a run, at most such a part goes into these pictures, and into the film strip
 KEPT = 30.0  # seconds from one checkpoint to the next
-WEIGHTS = ("alpha", "beta", "tv")
+WEIGHTS, TURNED = ("alpha", "beta", "tv"), ("colors", "style_weights")
 
 
 class Changed(threading.Condition):
@@ -163,7 +163,7 @@ class Painting:
 
     def wait(self, step: Progress) -> tuple[str, Any]:
         """Do what was told, and wait while it pauses: ("go", None), or what ends the steps: "stop", "leave", "back",
-        "recolor"."""
+        "turn"."""
         began = time.perf_counter()
         paused, answer = self._obey(step)
         if paused:  # which is no time of the run
@@ -182,12 +182,12 @@ class Painting:
                     if what in ("stop", "leave", "back"):
                         return waited, (what, value)
                     if what == "change":
-                        colors = value.pop("colors", None)
+                        turned = {name: value.pop(name) for name in TURNED if name in value}
                         if value:
                             self.run.change(**value)
                         self.work.changes = self.run.changes[:]
-                        if colors:
-                            return waited, ("recolor", (colors, step.image, step.iteration))
+                        if turned:
+                            return waited, ("turn", (turned, step.image, step.iteration))
                     paused = {"pause": True, "go": False}.get(what, paused)
                 self.work.state = PAUSED if paused else RUNNING
                 if not paused:
@@ -229,6 +229,7 @@ class Painting:
             "frames": self.frames,
             "changes": work.changes,
             "weights": {name: getattr(s, name) for name in (*WEIGHTS, "colors")},
+            "shares": [one.weight for one in self.run.inputs.each if one.name != "content"],
         }
 
 

@@ -112,7 +112,7 @@ class Studio:
             if painting is None or painting.work.id != id:
                 raise NotNowError("this picture is not being painted now")
             if what == "change":
-                value = _changes(value, painting)
+                value = self._changes(value, painting)
             if what == "back" and not (isinstance(value, str) and value in painting.frames):
                 raise NotNowError("there is no such picture on the film strip any more")
             painting.tell(what, value)
@@ -137,6 +137,21 @@ class Studio:
 
     def points(self, work: Work) -> list[tuple[float, ...]]:
         return points_of(self.works.history(work))
+
+    def _changes(self, value: object, painting: Painting) -> dict[str, Any]:
+        """ValueError unless they are weights, colours and shares of the paintings that a run can be given."""
+        known = (*WEIGHTS, "colors", "shares")
+        if not isinstance(value, Mapping) or not value or set(value) - set(known):
+            raise ValueError(f"an object with some of {', '.join(known)} expected")
+        given = dict(value)
+        shares = given.pop("shares", None)
+        s = replace(painting.run.s, **given)
+        changes = {name: getattr(s, name) for name in given}
+        if shares is not None:
+            styles = Ask.read(painting.work.ask, self.pictures).with_weights(shares).shares()
+            names = [one.name for one in painting.run.inputs.each if one.name != "content"]
+            changes["style_weights"] = dict(zip(names, styles, strict=True))
+        return changes
 
     # The thread that paints
 
@@ -197,7 +212,12 @@ class Studio:
             self.now = painting
             self._show()
         self.works.keep(work)
-        how = self._steps(run, painting, keeper)
+        try:
+            how = self._steps(run, painting, keeper)
+        except (FloatingPointError, MemoryError):
+            if not run.history:
+                raise
+            how = "failed"  # and the best picture so far is kept, as on the command line
         result = run.result()
         if how == "leave":
             self.works.keep(work)
@@ -217,8 +237,9 @@ class Studio:
                     del step  # what the optimizer forgets is not to be held here
                     if how != "go":
                         break
-            if how == "recolor":
-                run.recolor(*value)
+            if how == "turn":
+                turned, picture, iteration = value
+                run.turn(picture, iteration, **turned)
                 keeper.hurry()
             elif how != "back":
                 return how
@@ -266,15 +287,6 @@ def file_stem(work: Work) -> str:
     """Of a download's name."""
     words = "".join(c if c.isascii() and c.isalnum() else "-" for c in work.title.lower())
     return "-".join(filter(None, words.split("-"))) or "picture"
-
-
-def _changes(value: object, painting: Painting) -> dict[str, Any]:
-    """ValueError unless they are weights and colours that a run can be given."""
-    known = (*WEIGHTS, "colors")
-    if not isinstance(value, Mapping) or not value or set(value) - set(known):
-        raise ValueError(f"an object with some of {', '.join(known)} expected")
-    s = replace(painting.run.s, **value)
-    return {name: getattr(s, name) for name in value}
 
 
 def _iteration(run: SteeredRun) -> int:

@@ -139,6 +139,12 @@ export class Form {
     $("mix").replaceChildren(...rows);
   }
 
+  // Those of one region, or of none, add up to 1.
+  shares() {
+    const sum = (mask) => this.styles.filter((s) => s.mask === mask).reduce((sum, s) => sum + s.weight, 0);
+    return this.styles.map((style) => style.weight / sum(style.mask));
+  }
+
   async region(style, name, n) {
     const answer = await this.brush.ask(picture(this.photo), style.mask && picture(style.mask), name);
     if (answer === "none") style.mask = null;

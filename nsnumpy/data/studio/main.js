@@ -39,7 +39,7 @@ const number = (v) => (v >= 1e4 || v < 1e-2 ? v.toExponential(2) : Number(v.toPr
 function showPhoto() {
   shown = { kind: "photo" };
   const id = form.photo, known = form.pictures.find((p) => p.id === id);
-  stage.show(picture(id), { caption: `${form.name(id)}, ${known.width} \u00d7 ${known.height}`, alt: `The photograph, ${form.name(id)}` });
+  if (known) stage.show(picture(id), { caption: `${form.name(id)}, ${known.width} \u00d7 ${known.height}`, alt: `The photograph, ${form.name(id)}` });
 }
 
 // One live picture at a time is asked for; the newest, once the one before is there.
@@ -89,8 +89,19 @@ async function openWork(id, focus = false) {
 }
 
 // What the form says and the picture that is painted does not have.
-const turned = () => Object.fromEntries(Object.entries({ ...form.weights(), colors: $("colors").value }).filter(([name, value]) =>
-  typeof value === "string" ? value !== now.weights[name] : Math.abs(value - now.weights[name]) > 1e-3 * value));
+function turned() {
+  const differ = (a, b) => Math.abs(a - b) > 1e-3 * Math.abs(a);
+  const changes = {}, { beta, tv } = form.weights(), colors = $("colors").value;
+  if (differ(beta, now.weights.beta)) changes.beta = beta;
+  if (differ(tv, now.weights.tv)) changes.tv = tv;
+  if (colors !== now.weights.colors) changes.colors = colors;
+  const styles = workOf(now.id)?.ask.styles ?? [];
+  const same = styles.length === form.styles.length && styles.every((s, n) => s.picture === form.styles[n].picture && s.mask === form.styles[n].mask);
+  if (same && styles.length > 1 && form.shares().some((share, n) => differ(share, now.shares[n])))
+    changes.shares = form.styles.map((style) => style.weight);
+  return changes;
+}
+
 const workOf = (id) => gallery.works.find((one) => one.id === id);
 const photoOf = (id) => workOf(id)?.ask.photo ?? form.photo;
 const sizeOf = (id) => workOf(id)?.size ?? null;
@@ -169,7 +180,7 @@ function drawWork() {
   if (!one) return;
   $("work-title").textContent = one.title;
   const changes = one.changes.map((change) => change.back_to === undefined
-    ? `${Object.entries(change).filter(([k]) => k !== "iteration").map(([k, v]) => `${k} ${typeof v === "number" ? number(v) : v}`).join(", ")} from iteration ${change.iteration} on`
+    ? `${Object.entries(change).filter(([k]) => k !== "iteration").map(([k, v]) => `${k.replace("_", " ")} ${typeof v === "number" ? number(v) : typeof v === "string" ? v : Object.values(v).map(number).join(" : ")}`).join(", ")} from iteration ${change.iteration} on`
     : `from iteration ${change.iteration} back to ${change.back_to}`);
   const told = hasPicture(one)
     ? [`${one.size[0]} \u00d7 ${one.size[1]}`, `${one.iteration} iterations in ${seconds(one.seconds)}`, `loss ${number(one.loss)}`, one.why, ...changes]
