@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +15,7 @@ from ..lbfgs import MEMORY
 from ..machine import available_bytes, resident_bytes
 from ..objective import Layers, Objective
 from ..ops import ZERO
-from ..tiles.crew import HasCrew
+from ..tiles.crew import Sharing as Sharing
 from ..tiles.grid import UNIT
 from ..tiles.objective import objective_of
 from ..vgg import VGG
@@ -160,7 +159,7 @@ class Means:
     tile: int | None
     keep: bool
     pairs: int | None
-    executor: Executor | HasCrew | None = None
+    executor: Sharing | None = None
 
     @property
     def record(self) -> dict[str, int]:
@@ -201,7 +200,7 @@ def means_of(
     layers: tuple[Iterable[str], Iterable[str]],
     tile: Tile,
     memory_pairs: int | None,
-    executor: Executor | HasCrew | None,
+    executor: Sharing | None,
     kept: Mapping[str, Any],
 ) -> Means:
     """How a run is computed, by what is asked for, what fits, and what was `kept` of it, if it is gone on with."""

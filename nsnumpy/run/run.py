@@ -7,7 +7,6 @@ import os
 import time
 import warnings
 from collections.abc import Generator, Mapping
-from concurrent.futures import Executor
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -19,11 +18,10 @@ from ..files.checkpoint import EVERY, Checkpoint, Keeper, on_device, read_checkp
 from ..files.weights import load_vgg
 from ..objective import Objective
 from ..optimize import Descent, Ending, Iterate
-from ..tiles.crew import HasCrew
 from ..variable import through
 from ..vgg import VGG
 from .inputs import Inputs, Styles
-from .means import Tile, means_of
+from .means import Sharing, Tile, means_of
 from .results import Callback, Progress, Result, made_with, record_of, to_image
 from .settings import BOUNDS, layers_of, settings_of
 from .shared import StyleTargets
@@ -99,7 +97,7 @@ class Run:
         resume: str | os.PathLike[str] | Checkpoint | None = None,
         tile: Tile = "auto",
         memory_pairs: int | None = None,
-        executor: Executor | HasCrew | None = None,
+        executor: Sharing | None = None,
         **settings: Any,
     ) -> None:
         if use_case != "reconstruct" and layer is not None:
