@@ -285,6 +285,8 @@ def main() -> None:
     height, width, threads = map(int, numbers)
     options = json.loads(sys.argv[7]) if len(sys.argv) > 7 else {}
     made = options.pop("made", {})
+    if block := options.pop("block_mib", None):
+        ns.workers.DEVICE_BLOCK_BYTES = block << 20
     if task == "layers":
         print(json.dumps({"layers": layers(weights, height, threads, **options, made=made)}))
         return

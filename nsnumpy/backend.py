@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from numbers import Real
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -201,6 +203,36 @@ def check_tf32(tf32: bool, device: str, dtype: str) -> None:
 def free_device_bytes(cupy: ModuleType) -> int:
     """The GPU memory that new arrays can have: what the card has left, and what CuPy's pool holds for reuse."""
     return cupy.cuda.Device().mem_info[0] + cupy.get_default_memory_pool().free_bytes()
+
+
+def cache_bytes(cupy: ModuleType) -> int:
+    """The size of the GPU's second-level cache."""
+    runtime = cupy.cuda.runtime
+    return int(runtime.deviceGetAttribute(runtime.cudaDevAttrL2CacheSize, cupy.cuda.Device().id))
+
+
+def empty_pool(xp: ModuleType) -> None:
+    """Give back the GPU memory that CuPy's pool holds for reuse: what comes next is of other sizes."""
+    if xp is not np:
+        xp.get_default_memory_pool().free_all_blocks()
+
+
+def device_text(cupy: ModuleType) -> str:
+    """The GPU in words: the card, its memory and cache, CuPy's and CUDA's versions, and where kernels are kept."""
+    runtime, card = cupy.cuda.runtime, cupy.cuda.Device()
+    name = runtime.getDeviceProperties(card.id)["name"].decode()
+    driver, own = (f"{n // 1000}.{n % 1000 // 10}" for n in (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
+    size, cache = card.mem_info[1] / 1e9, cache_bytes(cupy) / 1e6
+    kept = f"{'kernels' if kernels_folder().exists() else 'none'} kept in {kernels_folder()}"
+    return (
+        f"{name} (sm_{card.compute_capability}, {size:.0f} GB, cache {cache:.0f} MB), CuPy {cupy.__version__}, "
+        f"CUDA {own}, driver for {driver}; {kept}"
+    )
+
+
+def kernels_folder() -> Path:
+    """Where CuPy keeps the kernels that it has compiled, for the next time."""
+    return Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
 
 
 def on_host(array: Array) -> bool:

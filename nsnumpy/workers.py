@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 from threadpoolctl import OpenBLASController, ThreadpoolController
 
-from .backend import Array, get_xp
+from .backend import Array, cache_bytes, get_xp
 from .machine import usable_cores
 
 Job = TypeVar("Job")
@@ -30,7 +30,7 @@ Done = TypeVar("Done")
 
 BLOCK_BYTES = 8 << 20  # of scratch memory for a block; on several processors 4 to 32 MiB made no difference
 MOST_THREADS = 1024
-DEVICE_BLOCK_BYTES = 256 << 20  # the same on a GPU, which wants its work in few large pieces
+DEVICE_BLOCK_BYTES: int | None = None  # the same on a GPU; None: as `device_block_bytes` has it
 
 
 def check_threads(threads: int) -> int:
@@ -38,6 +38,13 @@ def check_threads(threads: int) -> int:
     if not 1 <= threads <= MOST_THREADS:
         raise ValueError(f"threads is 1 to {MOST_THREADS}, not {threads}")
     return threads
+
+
+def device_block_bytes(xp: ModuleType) -> int:
+    """As much as the GPU's second-level cache holds, so that a kernel finds there what the last one wrote; 256 MiB on
+    cards where that is little, since each piece of work costs a few launches."""
+    cache = cache_bytes(xp)
+    return cache if cache >= 24 << 20 else 256 << 20
 
 
 class Scratch:
@@ -287,7 +294,7 @@ class Workers:
     @classmethod
     def on(cls, xp: ModuleType, threads: int | None = None) -> Workers:
         """The workers for arrays of namespace xp: on a GPU it is one thread that launches large pieces of work."""
-        return cls(threads) if xp is np else cls(1, DEVICE_BLOCK_BYTES)
+        return cls(threads) if xp is np else cls(1, DEVICE_BLOCK_BYTES or device_block_bytes(xp))
 
     def _waiting_helpers(self) -> Helpers:
         """The queue that they wait at to be called."""

@@ -514,6 +514,8 @@ class _Module(_Namespace):
     work : Work
     memory_limit : int
         The bytes of the device's memory.
+    emptied : list of int
+        What lived each time that the pool was emptied.
     used, peak : int
         The bytes of the arrays that live, and the most that there were; `peak` can be set back.
     """
@@ -526,6 +528,7 @@ class _Module(_Namespace):
         self.work = Work()
         self.memory_limit = 16_000_000_000
         self.used = self.peak = 0
+        self.emptied: list[int] = []
         self.memory: dict[int, weakref.ref[np.ndarray]] = {}  # what lives, by its address
         self.random = SimpleNamespace(RandomState=functools.partial(_RandomState, self))
         self.cuda = _cuda(self)
@@ -546,6 +549,9 @@ class _Module(_Namespace):
         self.used -= size
         if address in self.memory and self.memory[address]() is None:  # and not the next one's already
             del self.memory[address]
+
+    def _empty_pool(self) -> None:
+        self.emptied.append(self.used)
 
     def _to_device(self, name: str, data: Any, convert: Callable[[Any], np.ndarray]) -> Any:
         """The one way from the host; what is on the device already stays there."""
@@ -579,7 +585,7 @@ class _Module(_Namespace):
             used_bytes=lambda: self.used,
             free_bytes=lambda: 0,
             total_bytes=lambda: self.used,
-            free_all_blocks=lambda: None,
+            free_all_blocks=self._empty_pool,
         )
 
 
@@ -706,11 +712,17 @@ def _cuda(module: _Module) -> SimpleNamespace:
         memory=SimpleNamespace(OutOfMemoryError=_cupy.cuda.memory.OutOfMemoryError),
         runtime=SimpleNamespace(
             getDeviceProperties=lambda device: dict(properties),
+            deviceGetAttribute=lambda attribute, device: {_cupy.cuda.runtime.cudaDevAttrL2CacheSize: 50 << 20}[
+                attribute
+            ],
             getDeviceCount=lambda: 1,
             getDevice=lambda: 0,
             deviceSynchronize=lambda: None,
             runtimeGetVersion=lambda: 13000,
             driverGetVersion=lambda: 13000,
-            **{name: getattr(_cupy.cuda.runtime, name) for name in ("CUDA_R_32F", "CUDA_R_64F")},
+            **{
+                name: getattr(_cupy.cuda.runtime, name)
+                for name in ("CUDA_R_32F", "CUDA_R_64F", "cudaDevAttrL2CacheSize")
+            },
         ),
     )

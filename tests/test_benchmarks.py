@@ -211,6 +211,7 @@ def test_the_table_has_every_size_in_every_precision(gpu, monkeypatch, stand_in,
         return {"rows": rows, "seconds": seconds * iterations, "evaluations": iterations, "peak_bytes": seconds * 1e9}
 
     monkeypatch.setattr(gpu, "run", run)
+    monkeypatch.setattr(gpu, "parts", lambda *_: {})
     monkeypatch.setattr(gpu, "parity", lambda *_: {name: {"loss": 0.0, "gradient": 0.0} for name in gpu.TOLERANCES})
     path = tmp_path / "gpu.json"
     arguments = {"threads": 1, "device": "gpu", "sizes": [64, 96], "iterations": 7, "rounds": 2}
@@ -257,12 +258,64 @@ def test_the_parity_fails_when_a_loss_is_wrong(gpu):
 def test_a_parity_that_fails_stops_the_script(gpu, monkeypatch, tmp_path):
     wrong = {name: {"loss": 1.0, "gradient": 1.0} for name in gpu.TOLERANCES}
     monkeypatch.setattr(gpu, "environment", lambda threads: {})
+    monkeypatch.setattr(gpu, "parts", lambda *_: {})
     monkeypatch.setattr(gpu, "parity", lambda *_: wrong)
     monkeypatch.setattr(gpu, "layers", lambda *_: pytest.fail("timed all the same"))
     arguments = SimpleNamespace(threads=1, device="cpu", rounds=1, json=tmp_path / "g.json", quick=True)
     with pytest.raises(SystemExit, match="nothing was timed"):
         gpu.measure(Path("w.h5"), arguments)
     assert not arguments.json.exists()
+
+
+def test_parts_are_held_to_their_precision(gpu, stand_in, monkeypatch):
+    errors = {precision: gpu.parts("gpu", precision) for precision in gpu.precisions("gpu")}
+    assert gpu.failing_parts(errors) == []
+    swapped = {"float32": errors["TF32"], "TF32": errors["float32"]}
+    assert [text.partition(":")[0] for text in gpu.failing_parts(swapped)] == [
+        "Gram matrix of 512 filters, float32", "Gram matrix of 64 filters, TF32", "Gram matrix of 512 filters, TF32"
+    ]  # fmt: skip
+    errors["TF32"]["first layer"] = 1e-4  # whose kernel is none of cuBLAS's
+    assert gpu.failing_parts(errors) == ["first layer, TF32: relative error 1.0e-04, less than 5e-05 expected"]
+
+
+def test_blocks_of_each_size_are_timed(gpu, stand_in, monkeypatch):
+    asked = []
+
+    def run(side, task, weights, size, threads, *, made, block_mib, **options):
+        asked.append((size, made["tf32"], block_mib))
+        return {"seconds": [0.3, 0.1, 0.2], "peak_bytes": 5}
+
+    monkeypatch.setattr(gpu, "run", run)
+    rows = gpu.blocks(Path("w.h5"), SimpleNamespace(device="gpu", sizes=[64], threads=1, blocks=[24, 256]))
+    assert asked == [((64, 64), tf32, size) for tf32 in (False, True) for size in (24, 256)]
+    assert {row["milliseconds"] for row in rows} == {200.0}
+
+
+def test_the_first_steps_do_not_stop_at_one_that_fails(tmp_path, monkeypatch):
+    first, path = load("first"), tmp_path / "first.json"
+    steps = (
+        ("one", "python -c 'print(6 * 7)'", 60),
+        ("two", "python -c 'print(1); exit(3)'", 60),
+        ("three", "no-such-program --tool memcheck", 60),
+        ("four", "python -u -c 'import time; print(2, flush=True); time.sleep(60)'", 2),
+    )
+    results = first.first(path, steps)
+    assert json.loads(path.read_text()) == results
+    assert [row["ended"] for row in results] == [
+        "exit status 0", "exit status 3", "not run (No such file or directory: no-such-program)", "stopped after 2 s"
+    ]  # fmt: skip
+    assert [row["output"].strip() for row in results] == ["42", "1", "", "2"]
+    assert first.arguments_of("pytest -n 0 a")[1:] == ["-m", "pytest", "-q", "-n", "0", "a"]
+
+
+def test_the_first_steps_are_those_of_the_page():
+    first = load("first")
+    page = (FOLDER.parent / "docs" / "gpu.md").read_text()
+    block = next(part for part in page.split("```") if "show_config" in part)
+    lines = [line.partition("  #")[0].strip() for line in block.replace("\\\n", "").splitlines()[1:]]
+    shown = [" ".join(line.split()) for line in lines if line]
+    assert shown == [command.replace(first.KERNELS, "$KERNELS") for _, command, _ in first.STEPS]
+    assert f'KERNELS="{first.KERNELS}"' in page
 
 
 def test_a_device_that_is_missing_is_one_line(tmp_path):

@@ -212,6 +212,7 @@ def test_what_is_there_is_replaced_if_nsnumpy_made_it(folder, capsys):
         ("--init nobody.png", "nobody.png: no such file"),
         ("--style-size 16", "pixels, and the deepest layer needs 16: take style size"),
         ("--lr 1", "--lr is of --optimizer sgd and adam"),
+        ("--size 16384", "out/blend.webp: .webp goes up to 16383 pixels a side, and the picture has 16384 x"),
         ("--scales 8,90", "scale 90 is larger than the result, 40: choose that size"),
     ],
 )
@@ -261,3 +262,22 @@ def test_what_does_not_fit_is_said_before(folder, capsys, monkeypatch):
     assert (status, out, os.path.exists("out")) == (1, "", False)
     assert "GB are to be had" in err
     assert err.endswith("; or --force to try all the same\n")
+
+
+@pytest.mark.parametrize(("before", "steps"), [("04.png", 3), ("001.png", 3), ("12.png", 11)])
+def test_the_rest_of_a_longer_blend_would_look_like_part_of_it(folder, capsys, before, steps):
+    os.mkdir("out")
+    Image.new("RGB", (30, 30)).save(f"out/{before}")
+    status, out, err = call(capsys, f"--steps {steps}")
+    assert (status, out, os.listdir("out")) == (2, "", [before])
+    assert err == (
+        f"nsnumpy: error: out/{before}: would look like one of this blend's; choose another folder, or remove it\n"
+    )
+
+
+def test_an_empty_folder_is_not_left(folder, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nsnumpy.cli.blend.load_vgg", interrupt)
+    assert (call(capsys)[0], os.path.exists("out")) == (130, False)

@@ -711,3 +711,28 @@ def test_like_takes_the_settings_of_a_result_for_other_pictures(folder, capsys):
     assert "first.png: made by transfer: its settings are not texture's" in capsys.readouterr().err
     assert main(f"transfer photo.png painting.png -o c.png --like photo.png {QUICK}".split()) == 2
     assert "photo.png: no nsnumpy settings in this file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("none.h5", "no such checkpoint; leave it out to begin anew"),
+        ("folder", "no such checkpoint; leave it out to begin anew"),
+        ("text", "not a checkpoint of nsnumpy"),
+        ("photo.png", "not a checkpoint of nsnumpy"),
+        ("weights.h5", "not a checkpoint of nsnumpy"),
+    ],
+)
+@pytest.mark.parametrize("command", ["", "photo.png photo.png -o out.png "])
+def test_what_is_no_checkpoint_is_told_before_anything_is_read(tmp_path, monkeypatch, capsys, name, wrong, command):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("text").write_text("hello")
+    ns.save_image("photo.png", np.zeros((40, 40, 3)))
+    with h5py.File("weights.h5", "w") as file:
+        file["a"] = [1.0]
+    before = sorted(os.listdir())
+    monkeypatch.setattr("nsnumpy.cli.run.Given.read", lambda *_: pytest.fail("read"))
+    assert main(f"transfer {command}--resume {name}".split()) == 2
+    assert capsys.readouterr().err == f"nsnumpy: error: {name}: {wrong}\n"
+    assert sorted(os.listdir()) == before

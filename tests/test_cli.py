@@ -21,6 +21,7 @@ from nsnumpy import Settings, WeightFile, load_image, read_settings, write_weigh
 from nsnumpy.cli.main import main, parser
 from nsnumpy.cli.remembered import filled
 from nsnumpy.cli.watch import watching
+from nsnumpy.files.rows import write_png
 from nsnumpy.files.writing import locked
 from nsnumpy.losses import STYLE_STATISTICS
 from nsnumpy.variable import VARIABLES
@@ -272,10 +273,10 @@ def test_out_of_memory_is_one_line(folder, capsys, monkeypatch):
 
 
 def test_a_disk_that_is_full_is_one_line(folder, capsys, monkeypatch):
-    def fail(self, file, *arguments, **options):
+    def fail(file, *arguments):
         raise OSError(28, "No space left on device", "out.png")
 
-    monkeypatch.setattr(Image.Image, "save", fail)
+    monkeypatch.setattr("nsnumpy.files.images.write_png", fail)
     status, _, err = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
     assert status == 1
     assert re.fullmatch(
@@ -329,13 +330,11 @@ def test_an_old_log_outlives_a_run_that_never_began(folder, capsys):
 
 
 def test_a_second_ctrl_c_does_not_lose_the_picture(folder, capsys, monkeypatch):
-    right = Image.Image.save
-
-    def save(self, *arguments, **options):
+    def write(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
-        right(self, *arguments, **options)
+        write_png(*arguments)
 
-    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr("nsnumpy.files.images.write_png", write)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     try:
         status, out, _ = call(capsys, f"transfer photo.png painting.jpg -o out.png {QUICK}")
@@ -637,3 +636,91 @@ def test_pictures_and_options_stand_in_any_order(folder):
         assert given.size == 40
         assert given.style in ("painting.jpg", ["painting.jpg"])
         assert vars(given).get("content", "photo.png") == "photo.png"
+
+
+def test_a_log_or_a_report_replaces_nothing_of_another_kind(folder, capsys, monkeypatch):
+    command = f"texture painting.jpg -o out.png {QUICK} --threads 1"
+    theirs = {
+        "notes.txt": b"mine",
+        "run.json": b"{}\n",
+        "photo.jsonl": Path("photo.png").read_bytes(),
+        "page.html": b"<p>",
+    }
+    for name, content in theirs.items():
+        Path(name).write_bytes(content)
+    for option, name, said in (
+        ("log", "notes.txt", "is no log of a run"),
+        ("log", "run.json", "is no log of a run"),
+        ("log", "photo.jsonl", "is no log of a run"),
+        ("report", "page.html", "nsnumpy did not make it"),
+    ):
+        status, out, err = call(capsys, f"{command} --{option} {name}")
+        assert (status, out) == (2, "")
+        assert err == f"nsnumpy: error: {name}: is there, and {said}; choose another name\n"
+        assert Path(name).read_bytes() == theirs[name]
+    Path("empty.jsonl").touch()
+    for name in ("empty.jsonl", "empty.jsonl"):  # the second time it is a log
+        assert call(capsys, f"{command} --log {name}")[0] == 0
+    assert len(Path("empty.jsonl").read_text().splitlines()) == 5
+
+
+def test_a_report_replaces_a_report(folder, capsys):
+    pytest.importorskip("matplotlib")
+    for _ in range(2):
+        status, out, _ = call(capsys, f"texture painting.jpg -o out.png {QUICK} --threads 1 --report run.html")
+        assert status == 0
+        assert "run.html: the report" in out
+
+
+@pytest.mark.filterwarnings("always")
+def test_quiet_is_quiet(folder, capsys, monkeypatch):
+    """No note of a picture, and none of a run that ended early, and well; but an error is told."""
+    Image.fromarray(np.full((40, 52, 3), 128, np.uint8)).save("broken.png", icc_profile=b"none")
+    for command in (
+        f"texture broken.png -o out.png {QUICK}",
+        f"reconstruct photo.png --layer conv1_1 --init content --tv 0 -o out.png {QUICK}",
+        f"transfer photo.png painting.jpg -o out.png {QUICK} --style-size 90",
+    ):
+        status, _, err = call(capsys, command)
+        assert (status, err.count("\n")) == (0, 1), err
+        assert call(capsys, f"{command} --quiet") == (0, "", "")
+    Path("photos").mkdir()
+    Path("broken.png").rename("photos/broken.png")
+    assert call(capsys, f"transfer photos painting.jpg -o painted {QUICK} --quiet") == (0, "", "")
+    blend = f"blend photos/broken.png painting.jpg photo.png -o blend --steps 2 {QUICK} --quiet"
+    assert call(capsys, blend) == (0, "", "")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nsnumpy.files.checkpoint.write_checkpoint", fail)
+    err = call(capsys, f"texture painting.jpg -o out.png {QUICK} --checkpoint run.h5 --quiet")[2]
+    assert err == "nsnumpy: note: run.h5: No space left on device; not a checkpoint for now\n"
+
+
+def test_a_result_of_16_bits(folder, capsys):
+    assert call(capsys, f"texture painting.jpg -o out.png {QUICK} --depth 16")[0] == 0
+    assert Path("out.png").read_bytes()[24] == 16
+    status, _, err = call(capsys, f"texture painting.jpg -o out.webp {QUICK} --depth 16")
+    assert (status, err) == (
+        2, "nsnumpy: error: out.webp: .webp has 8 bits; PNG and TIFF have 16: end the name in .png or .tif\n"
+    )  # fmt: skip
+    assert call(capsys, f"texture painting.jpg -o out.png {QUICK} --depth 12")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            "-o out.webp --size 16384",
+            "out.webp: .webp goes up to 16383 pixels a side, and the picture has 16384 x",
+        ),
+        ("-o out.jpg --size 65501", "out.jpg: .jpg goes up to 65500 pixels a side"),
+        ("-o out.webp --size 4096x1024 --seamless --preview 4x1", "out-4x1.webp: .webp goes up to 16383 pixels a side"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_told_before(folder, capsys, monkeypatch, options, told):
+    monkeypatch.setattr("nsnumpy.cli.run.Given.fit", lambda *_, **__: pytest.fail("begun"))
+    status, out, err = call(capsys, f"texture painting.jpg --weights tiny.h5 {options} --force --quiet")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert told in err

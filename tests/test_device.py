@@ -15,7 +15,7 @@ import pytest
 
 import nsnumpy as ns
 from nsnumpy import convolution
-from nsnumpy.backend import DeviceError, asarray, matmul, to_host
+from nsnumpy.backend import DeviceError, asarray, device_text, matmul, to_host
 from nsnumpy.cli.main import main
 from nsnumpy.files.random_network import random_weights
 from nsnumpy.ops import ZERO
@@ -172,6 +172,35 @@ def test_the_kernels_compile(missing):
         }  # fmt: skip
 
 
+def test_pieces_of_work_are_as_large_as_the_cache(stand_in, monkeypatch):
+    assert convolution.Workers.on(stand_in).block_bytes == 50 << 20
+    monkeypatch.setattr(stand_in.cuda.runtime, "deviceGetAttribute", lambda attribute, device: 6 << 20)
+    assert convolution.Workers.on(stand_in).block_bytes == 256 << 20  # where that is too little
+    monkeypatch.setattr("nsnumpy.workers.DEVICE_BLOCK_BYTES", 1 << 20)
+    assert convolution.Workers.on(stand_in).block_bytes == 1 << 20
+
+
+def test_the_pool_is_emptied_after_each_scale(stand_in, tiny_vgg, picture):
+    """When what the scale held is given up."""
+    vgg = tiny_vgg(stand_in, dtype="float32")
+    stand_in.emptied.clear()
+    before = stand_in.used
+    ns.transfer(picture(40, 48), picture(40, 56, 1), vgg=vgg, size=48, scales=(32, 48), iterations=8)
+    scratch = sum(array.nbytes for array in vgg.workers._scratch()._memory.values())
+    pixels = 40 * 48 * 3 * 4
+    assert len(stand_in.emptied) == 2
+    assert all(used - before - scratch < 4 * pixels for used in stand_in.emptied)  # of which L-BFGS has 20
+
+
+def test_the_gpu_is_told_in_words(stand_in, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "kernels"))
+    text = device_text(stand_in)
+    assert text.startswith("stand-in (sm_90, 16 GB, cache 52 MB), CuPy ")
+    assert text.endswith(f"CUDA 13.0, driver for 13.0; none kept in {tmp_path / 'kernels'}")
+    (tmp_path / "kernels").mkdir()
+    assert f"; kernels kept in {tmp_path}" in device_text(stand_in)
+
+
 @pytest.mark.parametrize("border", [("zero", "zero"), ("reflect", "wrap")])
 def test_the_first_layer_is_three_launches(stand_in, tiny_vgg, picture, border):
     way, x = tiny_vgg(stand_in, dtype="float32").layers["conv1_1"], asarray(picture(40, 33), stand_in, "float32")
@@ -203,6 +232,7 @@ def test_tf32_holds_during_both_passes_and_no_longer(stand_in, tiny_weights, pic
     x = asarray(picture(20, 24), stand_in, "float32")
     for tf32, bits in ((False, 24), (True, 11)):
         vgg = ns.VGG(tiny_weights, xp=stand_in, tf32=tf32)
+        assert vgg.rounding == (2**-11 if tf32 else None)
         stand_in.work.reset()
         features, trace = vgg.forward(x, ["conv2_1"], keep=True)
         assert stand_in.work.precisions == {bits}
@@ -292,7 +322,7 @@ RUNS = [
 
 @pytest.mark.parametrize("options", RUNS)
 def test_the_memory_of_a_run_is_foretold(stand_in, tmp_path, monkeypatch, options):
-    """What arrays take: how CuPy's pool rounds and splits is not in the plan, nor in the stand-in."""
+    """What arrays take: CuPy's pool is not in the stand-in."""
     path = tmp_path / "w.h5"
     ns.write_weights(path, ns.WeightFile(random_weights(WIDTHS, seed=1)))
     network = {"pooling": options.get("pooling", "avg"), "device": "gpu"}
@@ -302,15 +332,15 @@ def test_the_memory_of_a_run_is_foretold(stand_in, tmp_path, monkeypatch, option
     stand_in.peak = before
     ns.transfer("sample:coast", "sample:starry", vgg=ns.load_vgg(path, **network), **settings)
     peak = stand_in.peak - before
-    predicted = sum(planned.parts.values()) - (32 << 20)  # without cuBLAS's own
+    parts = planned.parts
+    predicted = sum(parts.values()) - parts["rounded up"] - (32 << 20)  # without cuBLAS's own
     assert 0.9 < predicted / peak < 1.35, (predicted, peak, planned.parts)
 
 
 @pytest.mark.parametrize("block_bytes", [256 << 20, 1 << 20])
 def test_the_weights_and_the_scratch_memory_are_foretold(stand_in, tmp_path, monkeypatch, block_bytes):
     """In one piece of work, and in several."""
-    for module in ("nsnumpy.workers", "nsnumpy.run.budget"):
-        monkeypatch.setattr(sys.modules[module], "DEVICE_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("nsnumpy.workers.DEVICE_BLOCK_BYTES", block_bytes)
     path = tmp_path / "w.h5"
     ns.write_weights(path, ns.WeightFile(random_weights(WIDTHS, seed=1)))
     settings = {"size": 160, "scales": (), "iterations": 0}
@@ -404,6 +434,16 @@ def test_the_command_line_on_the_device(gpu, weights, tmp_path, capsys):
     assert "program" not in capsys.readouterr().out  # which is in the host's memory
     assert main(["gradcheck", "--device", "gpu"]) == 0
     assert "FAILED" not in capsys.readouterr().out
+
+
+def test_the_first_run_says_that_it_compiled(stand_in, weights, tmp_path, monkeypatch, capsys):
+    out, folder = tmp_path / "o.png", tmp_path / "kernels"
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(folder))
+    for there in (False, True):
+        assert run("-o", str(out), "--size", "40", "--weights", str(weights)) == 0
+        note = f"nsnumpy: note: the GPU's kernels were compiled, and are kept in {folder} for the next run\n"
+        assert (note in capsys.readouterr().err) != there
+        folder.mkdir(exist_ok=True)
 
 
 @pytest.mark.parametrize("options", [["--tf32"], ["--tf32", "--device", "gpu", "--dtype", "float64"]])

@@ -166,7 +166,7 @@ def test_the_pages_are_there_and_say_what_they_should():
     quoted = {block.quoted for block in blocks(by_name["mathematics"])}
     assert quoted > {
         f"nsnumpy/{name}.py"
-        for name in ("losses", "ops/conv", "ops/pool", "ops/relu", "vgg", "objective", "descent", "lbfgs")
+        for name in ("losses", "ops/conv", "ops/pool", "ops/relu", "vgg", "objective", "descent", "pairs")
     }
     assert len(re.findall(r"^## \d+\.", by_name["errata"].read_text(), re.M)) == 7
 

@@ -1,6 +1,7 @@
 """Pictures in every form that users have them, and out again, whole or not at all."""
 
 import io
+import math
 import os
 import struct
 import subprocess
@@ -11,10 +12,11 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, PngImagePlugin, features
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin, features
 
 from nsnumpy import PictureError, load_image, read_settings, sample_names, save_image
 from nsnumpy.files.images import Source, decoding, fit_image, png_bytes
+from nsnumpy.files.rows import write_tiff
 
 rng = np.random.default_rng(3)
 RGB = (rng.random((20, 30, 3)) * 255).astype(np.uint8)
@@ -253,12 +255,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     save_image(path, FLOAT)
     before = path.read_bytes()
 
-    def fail(self, file, *arguments, **options):
-        with open(file, "wb") as f:
-            f.write(b"half a pic")
+    def fail(file, *arguments):
+        file.write(b"half a pic")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", fail)
+    monkeypatch.setattr("nsnumpy.files.images.write_png", fail)
     with pytest.raises(OSError, match="No space left"):
         save_image(path, 1 - FLOAT)
     assert path.read_bytes() == before
@@ -467,3 +468,48 @@ def test_a_pipe_is_read_once(tmp_path):
         process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "pipe"], stdout=subprocess.PIPE, text=True)
         (tmp_path / "pipe").write_bytes((tmp_path / "a.png").read_bytes())
         assert float(process.communicate(timeout=60)[0]) == pytest.approx(expected)
+
+
+def _bomb(tmp_path, monkeypatch, suffix):
+    save_image(tmp_path / f"a{suffix}", FLOAT)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB.shape[0] * RGB.shape[1] // 2 - 1)
+    return tmp_path / f"a{suffix}"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_who_names_a_size_lifts_the_limit_on_pixels(tmp_path, monkeypatch, suffix):
+    path = _bomb(tmp_path, monkeypatch, suffix)
+    with pytest.raises(PictureError, match=r"a\.\w+: too many pixels, 30 x 20 pixels; name the size to take it at"):
+        load_image(path)
+    assert load_image(path, 30).shape == RGB.shape
+    assert load_image(path, 15).shape == (10, 15, 3)
+    assert fit_image(path, (8, 8)).shape == (8, 8, 3)
+    assert Source(path, math.inf).at(None).shape == RGB.shape
+    assert decoding(path)[0] == (20, 30)  # a header costs nothing
+    assert Image.MAX_IMAGE_PIXELS == 299
+
+
+def test_what_memory_has_no_room_for_is_not_decoded(tmp_path, monkeypatch):
+    path = _bomb(tmp_path, monkeypatch, ".png")
+    monkeypatch.setattr("nsnumpy.files.decode.available_bytes", lambda: 1000)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    with pytest.raises(
+        PictureError, match=r"a.png: 30 x 20 pixels take about 0.00 GB of memory to decode, and 0.00 GB"
+    ):
+        load_image(path, 15)
+
+
+def test_the_settings_of_a_large_result_are_read_without_its_pixels(tmp_path, monkeypatch):
+    save_image(tmp_path / "a.png", FLOAT, {"seed": 1})
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    assert read_settings(tmp_path / "a.png") == {"seed": 1}
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_tiled_and_big_tiffs_of_16_bits_are_read(tmp_path, monkeypatch, big):
+    monkeypatch.setattr("nsnumpy.files.rows.TILED", 1)
+    with (tmp_path / "a.tif").open("wb") as file:
+        write_tiff(file, FLOAT, 16, limit=0 if big else 1 << 32)
+    assert load_image(tmp_path / "a.tif") == pytest.approx(FLOAT, abs=1e-6)
+    assert decoding(tmp_path / "a.tif")[0] == (20, 30)

@@ -239,6 +239,7 @@ def test_what_does_not_fit_at_once_is_said_before(folder, capsys, monkeypatch):
         ("--report run.html", "--report is of a single photograph, and photos is a folder"),
         ("--log run.jsonl", "--log is of a single photograph, and photos is a folder"),
         ("--save-every 2", "--save-every is of a single photograph, and photos is a folder"),
+        ("--depth 16", "--depth is of a single photograph, and photos is a folder"),
         ("--init nobody.png", "nobody.png: no such file"),
         ("--init random", "init 'random': choose noise, content, style, or a picture file"),
         ("--style-size 16", "the style would be 16 x 15 pixels, and the deepest layer needs 16: take style size 17 or"),
@@ -362,3 +363,52 @@ def test_a_key_knows_of_the_border(folder, capsys):
 def test_regions_are_of_a_single_photograph(folder, capsys, option):
     assert main(["transfer", "photos", "painting.jpg", "-o", "out", *option.split(), *QUICK.split()]) == 2
     assert f"{option.split()[0]} is of a single photograph, and photos is a folder" in capsys.readouterr().err
+
+
+def test_an_empty_folder_is_not_left(folder, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nsnumpy.cli.many.paint_each", interrupt)
+        status, _, err = call(capsys)
+        assert (status, os.path.exists("out")) == (130, False)
+        assert err.startswith("nsnumpy: interrupted; 0 of 3 photographs are done in out")
+        os.mkdir("out")  # the user's own
+        assert (call(capsys)[0], os.path.exists("out")) == (130, True)
+        os.rmdir("out")
+    for name in NAMES:
+        Path("photos", name).write_bytes(b"no picture")
+    assert (call(capsys)[0], os.path.exists("out")) == (1, False)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_photograph_that_is_too_thin_does_not_end_the_others(folder, capsys, jobs):
+    """It is the largest of them, too; and it is told as for one alone."""
+    save("photos/thin.png", np.full((40, 400, 3), 0.5))
+    status, out, err = call(capsys, f"--jobs {jobs}")
+    assert status == 1
+    assert "; the largest 40 x 37: about" in out
+    assert err == (
+        "nsnumpy: error: photos/thin.png: the result would be 40 x 4 pixels, and the deepest layer needs 16: take size "
+        "155 or more\nnsnumpy: error: 1 of 4 photographs could not be painted\n"
+    )
+    assert sorted(os.listdir("out")) == NAMES
+
+
+def test_photographs_that_are_all_too_thin_are_a_wrong_command(folder, capsys):
+    status, out, err = call(capsys, "--size 8 --style-size 40")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "the result would be 8 x 6 pixels, and the deepest layer needs 16: take size 21 or more" in err
+    assert not os.path.exists("out")
+
+
+def test_a_result_that_its_format_cannot_hold_is_told_before(folder, capsys, monkeypatch):
+    shutil.copy("photos/b.jpg", "photos/d.jpg")
+    save("photos/d.webp", ns.load_image("photos/b.jpg"))
+    monkeypatch.setattr(many, "load_vgg", lambda *_, **__: pytest.fail("loaded"))
+    status, out, err = call(capsys, "--size 16384")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(
+        "nsnumpy: error: out/d.webp: .webp goes up to 16383 pixels a side, and the picture has 16384 x"
+    )

@@ -486,7 +486,7 @@ def test_a_report_that_fails_does_not_lose_the_picture(matplotlib, folder, capsy
         assert load_image("out.png").shape == (30, 40, 3)
         raise error
 
-    monkeypatch.setattr("nsnumpy.cli.run.write_report", fail)
+    monkeypatch.setattr("nsnumpy.cli.outputs.write_report", fail)
     got, out, err = call(capsys, f"{COMMAND} --report run.html")
     assert (got, err) == (status, [f"nsnumpy: {message}"])
     assert out[-1].startswith("out.png: 40 x 30")

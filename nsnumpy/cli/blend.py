@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,12 @@ from .._version import __version__
 from ..backend import device_errors
 from ..files.animation import save_animation
 from ..files.decode import PictureError, at_home
-from ..files.images import FORMATS, opened, picture_name, read_settings, save_image, to_bytes
+from ..files.images import FORMATS, Source, check_fits, opened, picture_name, read_settings, save_image, to_bytes
 from ..files.weight_sources import BUILTINS
-from ..files.weights import load_vgg, read_weights
-from ..files.writing import check_absent, check_distinct, check_filled, held_back, uninterrupted
+from ..files.weights import WeightFile, load_vgg, read_weights
+from ..files.writing import check_absent, check_distinct, check_filled, filled_folder, held_back, uninterrupted
 from ..run.inputs import enough, start_picture
-from ..run.plan import plan
+from ..run.plan import Plan, plan
 from ..run.settings import INITS, USE_CASES, Settings, settings_of
 from ..study.blend import blend_sheet
 from ..use_cases import blend
@@ -71,10 +72,10 @@ def _run(arguments: argparse.Namespace) -> int:
         if folder.suffix.lower() in FORMATS and not folder.is_dir():
             raise ValueError(f"{folder}: a blend is several pictures; name a folder")
         pictures = _check_files(arguments, folder)
-        settings = settings_in(arguments)
-        s = settings_of("transfer", **settings)
+        options = settings_in(arguments)
+        s = settings_of("transfer", **options)
         if start := start_picture(s, USE_CASES["transfer"].pictures):
-            settings["init"] = start
+            options["init"] = start
         given = {
             role: opened(getattr(arguments, role), enough("content" if role == "content" else "style", s))
             for role in _ROLES
@@ -83,12 +84,27 @@ def _run(arguments: argparse.Namespace) -> int:
         network = {name: getattr(arguments, name) for name in _NETWORK}
         styles = [(given[role], 0.5) for role in ("first", "second")]
         with device_errors():
-            options = settings | means_in(arguments)
+            options |= means_in(arguments)
             planned = plan("transfer", content=given["content"], style=styles, weights=weights, **network, **options)
+        check_fits(_both(folder)[1], planned.size)
         if not planned.fits and not arguments.force:
             say(PROG, f"error: {does_not_fit(planned, arguments)}; or --force to try all the same")
             return 1
-        folder.mkdir(exist_ok=True)
+    with filled_folder(folder):
+        return _paint(arguments, folder, pictures, planned, given, weights, options)
+
+
+def _paint(
+    arguments: argparse.Namespace,
+    folder: Path,
+    pictures: list[Path],
+    planned: Plan,
+    given: dict[str, Source],
+    weights: WeightFile,
+    options: dict[str, Any],
+) -> int:
+    """Paint the pictures under a progress bar, and return the exit status."""
+    network = {name: getattr(arguments, name) for name in _NETWORK}
     if not arguments.quiet:
         tell(f"{plural(len(pictures), 'picture')}; the first {planned_line(planned)}")
         for note in planned.notes:
@@ -126,6 +142,9 @@ def _check_files(arguments: argparse.Namespace, folder: Path) -> list[Path]:
     for path in written:
         if os.path.lexists(path) and not _ours(path):
             raise ValueError(f"{path}: is there, and nsnumpy did not make it; choose another folder")
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if re.fullmatch(r"\d{2,}\.png", path.name) and path not in pictures:
+            raise ValueError(f"{path}: would look like one of this blend's; choose another folder, or remove it")
     return pictures
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from ..files.writing import SIGNALS
+from ..files.writing import SIGNALS, NotWrittenWarning
 
 
 class Parser(argparse.ArgumentParser):
@@ -169,8 +169,14 @@ def _run(
                     told.add(note)
                     say(program, f"note: {note}")
 
+            def tell_error(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+                if issubclass(category, NotWrittenWarning):
+                    tell_once(message)
+
             warnings.showwarning = tell_once
             arguments = parser().parse_args(argv)
+            if getattr(arguments, "quiet", False):
+                warnings.showwarning = tell_error
             return arguments.run(arguments)
     except KeyboardInterrupt:
         say(program, interrupted)

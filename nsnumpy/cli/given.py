@@ -46,6 +46,12 @@ class Given:
         layer = {"layer": arguments.layer} if name == "reconstruct" else {}
         return cls(settings_in(arguments), layer, sources, read_weights(arguments.weights), told)
 
+    def size(self, arguments: argparse.Namespace) -> tuple[int, int]:
+        """(H, W) of the result."""
+        s = settings_of(arguments.use_case, **self.settings).completed(arguments.use_case)
+        first = next(iter(self.sources.values()))  # the content, if there is any
+        return s.shape((first[0][0] if isinstance(first, list) else first).shape, s.side)
+
     def fit(self, arguments: argparse.Namespace, *, begins: bool) -> Inputs:
         """What the run takes: the pictures at its sizes, which are known to fit."""
         name = arguments.use_case

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import Any
 
 from ..architecture import POOLINGS
@@ -14,6 +15,7 @@ from ..study.features import MOST, ORDERS, LayerSheet, feature_sheet, gram_sheet
 from ..study.layers import layer_table
 from .command import checking, examples, tell
 from .options import PROG, layer, positive, size
+from .standard import STANDARD, picture_stream, shown, write_picture
 
 _OF_A_PICTURE = ("layer", "output", "gram", "filters", "order")
 
@@ -67,24 +69,27 @@ def add_commands(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.photo is None:
         return _layers(arguments)
-    with checking():
-        if arguments.layer is None or arguments.output is None:
-            raise ValueError(f"PHOTO goes with --layer and -o; `{PROG} look` lists the layers")
-        if isinstance(arguments.size, tuple):
-            raise ValueError("with PHOTO --size is the long side alone; its proportions give the other")
-        if arguments.gram and arguments.filters:
-            raise ValueError("--filters goes without --gram, which is of all filters")
-        output = check_output(arguments.output)
-        check_distinct([output], [path for path in (arguments.photo, arguments.weights) if path not in BUILTINS])
-        vgg = load_vgg(arguments.weights, pooling=arguments.pooling)
-        order = arguments.order or "energy"
-        given: dict[str, Any] = {"vgg": vgg, "size": arguments.size, "order": order}
-        if arguments.gram:
-            sheet = gram_sheet(arguments.photo, arguments.layer, **given)
-        else:
-            sheet = feature_sheet(arguments.photo, arguments.layer, most=arguments.filters or MOST, **given)
-    sheet.save(output)
-    tell(f"{output}: {_gram_told(sheet, order) if arguments.gram else _features_told(sheet)}")
+    with contextlib.ExitStack() as held:
+        with checking():
+            if arguments.layer is None or arguments.output is None:
+                raise ValueError(f"PHOTO goes with --layer and -o; `{PROG} look` lists the layers")
+            if isinstance(arguments.size, tuple):
+                raise ValueError("with PHOTO --size is the long side alone; its proportions give the other")
+            if arguments.gram and arguments.filters:
+                raise ValueError("--filters goes without --gram, which is of all filters")
+            if arguments.output != STANDARD:
+                read = [path for path in (arguments.photo, arguments.weights) if path not in BUILTINS]
+                check_distinct([check_output(arguments.output)], read)
+            stream = held.enter_context(picture_stream(arguments.output))
+            vgg = load_vgg(arguments.weights, pooling=arguments.pooling)
+            order = arguments.order or "energy"
+            given: dict[str, Any] = {"vgg": vgg, "size": arguments.size, "order": order}
+            if arguments.gram:
+                sheet = gram_sheet(arguments.photo, arguments.layer, **given)
+            else:
+                sheet = feature_sheet(arguments.photo, arguments.layer, most=arguments.filters or MOST, **given)
+        write_picture(arguments.output, stream, sheet.image / 255)
+        tell(f"{shown(arguments.output)}: {_gram_told(sheet, order) if arguments.gram else _features_told(sheet)}")
     return 0
 
 

@@ -13,13 +13,13 @@ from typing import Any
 from ..backend import device_errors
 from ..files.checkpoint import EVERY
 from ..files.decode import PictureError, at_home
-from ..files.images import FORMATS, decoding, opened
-from ..files.weights import read_weights
-from ..files.writing import check_filled, held_back
+from ..files.images import FORMATS, MOST_PIXELS, check_fits, decoding, opened
+from ..files.weights import read_network, read_weights
+from ..files.writing import check_filled, filled_folder, held_back
 from ..machine import usable_cores
 from ..run.inputs import enough, start_picture
-from ..run.many import Task, key_of, made_by, paint_each, with_key
-from ..run.plan import Plan, plan
+from ..run.many import Task, key_of, least_side, made_by, paint_each, with_key
+from ..run.plan import Plan, check_sides, plan
 from ..run.results import Result
 from ..run.settings import USE_CASES, settings_of
 from ..tiles.cluster import Cluster
@@ -29,7 +29,7 @@ from .pictures import as_given, named_pictures, pictures_in
 from .planned import does_not_fit, planned_line, summary_line
 from .watch import counting
 
-_OF_ONE = ("regions", "style_regions", "mask", "checkpoint", "resume", "save_every", "log", "report")
+_OF_ONE = ("regions", "style_regions", "mask", "checkpoint", "resume", "save_every", "log", "report", "depth")
 
 
 def of_a_folder(arguments: argparse.Namespace) -> bool:
@@ -68,17 +68,18 @@ def paint_folder(arguments: argparse.Namespace, cluster: Cluster | None = None) 
         folder = check_filled(at_home(arguments.output))
         results = _results(arguments, folder)
         work = _work(arguments, results)
+        _check_fits(work)
         jobs = min(arguments.jobs, len(work.left))
         planned = _plan(arguments, work) if work.left and not (arguments.force and arguments.quiet) else None
         if planned and not arguments.force and (wrong := _too_much(planned, jobs, arguments)):
             say(PROG, f"error: {wrong}; or --force to try all the same")
             return 1
-        folder.mkdir(exist_ok=True)
     if not arguments.quiet:
         tell(_begun(work, planned, jobs))
         for note in planned.notes if planned else ():
             say(PROG, f"note: {note}")
-    return _paint(arguments, work, jobs, cluster)
+    with filled_folder(folder):
+        return _paint(arguments, work, jobs, cluster)
 
 
 def _results(arguments: argparse.Namespace, folder: Path) -> dict[Path, Path]:
@@ -135,6 +136,19 @@ def _work(arguments: argparse.Namespace, results: dict[Path, Path]) -> _Work:
     return _Work(task, left, len(results) - len(left))
 
 
+def _check_fits(work: _Work) -> None:
+    """ValueError if a result would be larger than its format can be."""
+    s = settings_of("transfer", **work.task.settings)
+    if s.side is not None and s.side <= min(MOST_PIXELS.values()):
+        return
+    for photo, (path, _) in work.left.items():
+        try:
+            shape, _ = decoding(photo, enough("content", s))
+        except (PictureError, OSError):  # told when its turn comes
+            continue
+        check_fits(path, s.shape(shape, s.side))
+
+
 def _network(arguments: argparse.Namespace, most: int) -> dict[str, Any]:
     """What `load_vgg` takes; the cores are shared out among the jobs, `most` at most, unless each one's threads are
     said."""
@@ -147,14 +161,23 @@ def _network(arguments: argparse.Namespace, most: int) -> dict[str, Any]:
 
 def _plan(arguments: argparse.Namespace, work: _Work) -> Plan | None:
     """Of the photograph that takes most, to paint or to decode; None if none of them can be read."""
-    s = settings_of("transfer", **work.task.settings)
+    s = settings_of("transfer", **work.task.settings).completed("transfer")
+    least = least_side(read_network(work.task.weights, arguments.pooling, arguments.dtype), s)
     sizes: dict[Path, tuple[int, int]] = {}
+    thin = ""
     for photo in work.left:
         try:
             shape, decoded = decoding(photo, enough("content", s))
-            sizes[photo] = math.prod(s.shape(shape, s.side)), decoded
         except (PictureError, OSError):  # told when its turn comes
             continue
+        try:
+            check_sides(s, {"result": s.side}, {"content": shape}, least)
+        except ValueError as error:  # that, too, unless it is the fate of all of them
+            thin = thin or f"{photo}: {error}"
+            continue
+        sizes[photo] = math.prod(s.shape(shape, s.side)), decoded
+    if thin and not sizes:
+        raise ValueError(thin)
     most = {max(sizes, key=lambda photo: sizes[photo][by]) for by in (0, 1)} if sizes else set()
     given: dict[str, Any] = work.task.network | {"style": work.task.style} | work.task.settings | work.task.means
     given["shared"] = bool(arguments.cluster)

@@ -58,7 +58,7 @@ def named_pictures(arguments: argparse.Namespace) -> dict[str, list[Named]]:
 
 
 def open_pictures(
-    arguments: argparse.Namespace, s: Settings, opening: Callable[[str, int | None], Any] = opened
+    arguments: argparse.Namespace, s: Settings, opening: Callable[[str, float | None], Any] = opened
 ) -> tuple[dict[str, Any], list[str]]:
     """The same, decoded as far as the run has use for, with the regions' masks; and what is to be told of these."""
     pictures: dict[str, Any] = {}

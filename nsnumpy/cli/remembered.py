@@ -15,6 +15,7 @@ from ..files.images import read_settings
 from ..run.settings import Settings
 from .command import Parser
 from .regions import with_region
+from .standard import STANDARD
 
 _READ = ("content", "init", "weights", "regions", "style_regions")  # each may also be a name
 _WRITTEN = ("output", "log", "report")
@@ -66,7 +67,7 @@ def to_remember(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `filled` needs of a command, JSON-serialisable; it may be given in another folder then."""
     kept = {name: value for name, value in vars(arguments).items() if name not in _OF_ONE_COMMAND}
     for name in _WRITTEN:
-        kept[name] = os.path.abspath(at_home(kept[name])) if kept[name] else None
+        kept[name] = os.path.abspath(at_home(kept[name])) if kept[name] not in (None, STANDARD) else kept[name]
     kept |= {name: _anywhere(kept[name]) for name in _READ if kept.get(name)}
     if "style" in kept:
         of_regions = [with_region(arguments, style) for style in kept["style"]]

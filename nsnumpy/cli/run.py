@@ -5,36 +5,34 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..backend import DeviceError, device_errors
-from ..files.checkpoint import EVERY, Checkpoint, Keeper, check_checkpoint, is_checkpoint, read_checkpoint
-from ..files.images import check_output
-from ..files.weight_sources import BUILTINS
-from ..files.writing import check_absent, check_distinct, check_folder, locked, uninterrupted
-from ..machine import peak_memory
+from ..backend import device_errors, kernels_folder
+from ..files.checkpoint import EVERY, Checkpoint, Keeper, read_checkpoint
+from ..files.writing import locked, uninterrupted
 from ..run.inputs import Inputs
 from ..run.plan import plan
 from ..run.results import Result
 from ..run.run import Run
-from ..run.settings import INITS, USE_CASES, settings_of
-from ..study.report.report import Frames, check_report, write_report
+from ..run.settings import USE_CASES, settings_of
+from ..study.report.report import Frames
 from ..tiles.cluster import Cluster
 from ..vgg import VGG
 from .cluster import add_cluster, cluster_in
-from .command import Parser, checking, examples, one_line, os_error, plural, say, tell
+from .command import Parser, checking, examples, one_line, plural, say, tell
 from .given import Given
 from .many import of_a_folder, paint_folder
 from .options import PROG, add_means, add_settings, check_settings, layer, means_in, positive, settings_in, tiles
-from .pictures import add_styles, named_pictures, open_pictures
+from .outputs import check_files, check_result_fits, preview_of, save_report, save_result
+from .pictures import add_styles, open_pictures
 from .planned import does_not_fit, mend, planned_line, summary_line
-from .regions import add_regions, map_files
+from .regions import add_regions
 from .remembered import filled, leave_open, to_remember
+from .standard import picture_stream, shown
 from .watch import watching
 
 _SHOWN = {"content": "CONTENT", "style": "STYLE [STYLE ...]"}
@@ -128,6 +126,7 @@ def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
     )
     more.add_argument("--like", metavar="OUT", help="take the settings of a picture that was made before")
     command.add_argument("--report", metavar="FILE", type=Path, help="write a page about the run to FILE (.html)")
+    more.add_argument("--depth", type=int, choices=(8, 16), help="bits of a value in OUT, if png or tif (8)")
     more.add_argument("--no-clobber", action="store_true", help="replace no file that is there")
     more.add_argument("--force", action="store_true", help="run even if memory will not suffice")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -137,25 +136,35 @@ def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
 
 def _make(arguments: argparse.Namespace) -> int:
     """Run a use case under a progress bar, and write what it makes."""
-    with contextlib.ExitStack() as locks:
+    with contextlib.ExitStack() as held:
         with checking():
             resume = read_checkpoint(arguments.resume) if "resume" in arguments else None
             arguments = filled(arguments, resume)
             check_settings(arguments)
             folder = of_a_folder(arguments)
-            kept = None if folder else _check_files(arguments)
+            kept = None if folder else check_files(arguments)
+            stream = None if folder else held.enter_context(picture_stream(arguments.output))
             for path, doing in ((kept, "is kept there"), (arguments.log, "has its log there")):
                 if path:
-                    locks.enter_context(locked(path, doing))
-        cluster = locks.enter_context(cluster_in(arguments))
-        return paint_folder(arguments, cluster) if folder else _make_checked(arguments, kept, resume, cluster)
+                    held.enter_context(locked(path, doing))
+        cluster = held.enter_context(cluster_in(arguments))
+        if folder:
+            return paint_folder(arguments, cluster)
+        return _make_checked(arguments, kept, resume, stream, cluster)
 
 
 def _make_checked(
-    arguments: argparse.Namespace, kept: Path | None, resume: Checkpoint | None, cluster: Cluster | None
+    arguments: argparse.Namespace,
+    kept: Path | None,
+    resume: Checkpoint | None,
+    stream: int | None,
+    cluster: Cluster | None,
 ) -> int:
+    output = shown(arguments.output)
     with checking():
         given = Given.read(arguments)
+        check_result_fits(arguments, given.size(arguments))
+        fresh = arguments.device == "gpu" and not kernels_folder().exists()
         planned = None if arguments.force and arguments.quiet else given.plan(arguments)
     if planned and not planned.fits and not arguments.force:
         _say(f"error: {does_not_fit(planned, arguments)}; or --force to try all the same")
@@ -166,6 +175,8 @@ def _make_checked(
         tell(planned_line(planned))
         for note in planned.notes:
             _say(f"note: {note}")
+        if fresh:
+            _say(f"note: the GPU's kernels were compiled, and are kept in {kernels_folder()} for the next run")
         if cluster and not planned.tile:
             _say("note: the picture is one tile, and is made here; --tile N would share it out")
         if resume:
@@ -181,86 +192,26 @@ def _make_checked(
         return 1
     result, vgg = made
     if result.interrupted and result.history[-1]["iteration"] == 0:
-        _say(f"{result.stopped}; there is nothing to keep yet, and {arguments.output} was not written")
+        _say(f"{result.stopped}; there is nothing to keep yet, and {output} was not written")
         return 128 + signal.SIGINT
     with uninterrupted():
         there = next((path for path in (kept, arguments.resume) if path and path.is_file()), None)
-        saved = _save(result, Path(arguments.output), there)
+        saved = save_result(arguments, result, arguments.output, stream, there)
         if saved and not arguments.quiet:
-            tell(summary_line(arguments.output, result))
-        if tiled := _preview(arguments):
+            tell(summary_line(output, result))
+        if tiled := preview_of(arguments):
             across, down = arguments.preview
-            shown = _save(replace(result, image=np.tile(result.image, (down, across, 1))), tiled, None)
-            saved &= shown
-            if shown and not arguments.quiet:
+            many = replace(result, image=np.tile(result.image, (down, across, 1)))
+            saved &= (also := save_result(arguments, many, str(tiled), None, None))
+            if also and not arguments.quiet:
                 tell(f"{tiled}: the tile, {across} x {down}")
-        if result.stopped:
+        if result.stopped and not (arguments.quiet and saved and not (result.failed or result.interrupted)):
             how = f": {mend(planned or given.plan(arguments), arguments)}" if result.out_of_memory else ""
-            holds = f"; {arguments.output} holds the best picture so far" if saved else ""
+            holds = f"; {output} holds the best picture so far" if saved else ""
             goes_on = f", and --resume {there} goes on" if there and result.interrupted else ""
             _say(f"{result.stopped}{how}{holds}{goes_on}")
-    reported = 0 if frames is None else _report(arguments, given, result, vgg, frames)
+    reported = 0 if frames is None else save_report(arguments, given, result, vgg, frames)
     return 128 + signal.SIGINT if result.interrupted else reported or int(result.failed or not saved)
-
-
-def _save(result: Result, output: Path, there: Path | None) -> bool:
-    """Write it there, or where it can be; `there` is its checkpoint, if it has one."""
-    try:
-        result.save(output)
-        return True
-    except OSError as error:
-        wrong = os_error(error)
-    goes_on = f", and --resume {there} makes it again" if there else ""
-    try:
-        elsewhere = Path(tempfile.mkdtemp(prefix=f"{PROG}-")) / output.name
-        result.save(elsewhere)
-        _say(f"error: {wrong}; the picture is {elsewhere}{goes_on}")
-    except OSError as error:
-        _say(f"error: {wrong}; nor could it be written elsewhere ({os_error(error)}){goes_on or '; it is lost'}")
-    return False
-
-
-def _preview(arguments: argparse.Namespace) -> Path | None:
-    """Where the tile is shown beside itself, if it is; ValueError if it is none."""
-    if not getattr(arguments, "preview", None):
-        return None
-    if not arguments.seamless:
-        raise ValueError("--preview: shows a seamless texture beside itself; give --seamless, too")
-    output = Path(arguments.output)
-    return output.with_stem(f"{output.stem}-{'x'.join(map(str, arguments.preview))}")
-
-
-def _check_files(arguments: argparse.Namespace) -> Path | None:
-    """The file to keep the run in, if any; ValueError or OSError if a file cannot be written, or is named twice."""
-    output = check_output(arguments.output)
-    kept: Path | None = arguments.checkpoint or arguments.resume
-    if arguments.checkpoint_every != EVERY and not kept:
-        raise ValueError("--checkpoint-every: no --checkpoint to write is named")
-    if arguments.log:
-        check_folder(arguments.log)
-    if arguments.report:
-        check_report(arguments.report)
-    named = [one for pictures in named_pictures(arguments).values() for one in pictures]
-    masks = [one.region for one in named if one.region] if getattr(arguments, "mask", None) else map_files(arguments)
-    read = [*(one.path for one in named), *masks, arguments.init, arguments.weights]
-    anew = kept is not None and not (arguments.resume and arguments.resume.resolve() == kept.resolve())
-    if anew and arguments.resume:
-        read.append(arguments.resume)
-    written = [path for path in (output, _preview(arguments), arguments.log, arguments.report) if path]
-    check_distinct(
-        [*written, *([kept] if kept else [])],
-        [path for path in read if path not in (None, *INITS, *BUILTINS)],
-        numbered=output if arguments.save_every else None,
-    )
-    if arguments.no_clobber:
-        check_absent(written, numbered=output if arguments.save_every else None)
-    if kept and anew:
-        check_checkpoint(kept)
-        if is_checkpoint(kept):
-            raise ValueError(f"{kept}: keeps a run already: --resume {kept} goes on with it; or remove it")
-    elif kept:
-        check_folder(kept)
-    return kept
 
 
 def _run(
@@ -298,25 +249,6 @@ def _run(
             return run.go(report), vgg
     except MemoryError as error:
         return one_line(error) or "no details"
-
-
-def _report(arguments: argparse.Namespace, given: Given, result: Result, vgg: VGG, frames: Frames) -> int:
-    """Write the report, and return the exit status; the picture has been written."""
-    path: Path = arguments.report
-    peak_bytes = peak_memory()
-    try:
-        with device_errors():
-            write_report(path, result, vgg=vgg, frames=frames, peak_bytes=peak_bytes, **given.sources)
-    except KeyboardInterrupt:
-        _say(f"interrupted; {path} was not written")
-        return 128 + signal.SIGINT
-    except (ValueError, OSError, MemoryError, DeviceError) as error:
-        reason = os_error(error) if isinstance(error, OSError) else one_line(error) or "out of memory"
-        _say(f"error: no report: {reason}")
-        return 1
-    if not arguments.quiet:
-        tell(f"{path}: the report, {path.stat().st_size / 1e6:.1f} MB")
-    return 0
 
 
 def _run_plan(arguments: argparse.Namespace) -> int:

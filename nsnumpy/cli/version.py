@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from threadpoolctl import threadpool_info
 
 from .._version import __version__
-from ..backend import DeviceError, device_namespace
+from ..backend import DeviceError, device_namespace, device_text
 from ..files.weight_sources import cache_folder
 from ..machine import usable_cores
 from .command import one_line, tell
@@ -54,9 +54,7 @@ def _version(package: str) -> str:
 
 def _gpu() -> str:
     try:
-        cupy = device_namespace("gpu")
-        name = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
-        return f"{name}, CuPy {cupy.__version__}"
+        return device_text(device_namespace("gpu"))
     except DeviceError as error:
         return f"none ({one_line(error)})"
     except Exception as error:  # whatever a broken CuPy raises

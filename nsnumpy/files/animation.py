@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .images import embedded
+from .texts import comment
 from .writing import atomic_path
 
 
@@ -46,5 +46,5 @@ def save_animation(
             quality=90,
             method=4,
             kmax=1,  # each picture stands for itself: what is left of the one before would be seen as a flicker
-            **embedded("WEBP", json.dumps(settings)),
+            exif=comment(json.dumps(settings)),
         )

@@ -21,8 +21,8 @@ import numpy as np
 
 from ..backend import Array, asarray, to_host
 from ..optimize import canonical_optimizer
-from .hdf5 import open_hdf5, own_dataset, written_hdf5
-from .writing import check_folder
+from .hdf5 import SIGNATURE, open_hdf5, own_dataset, written_hdf5
+from .writing import NotWrittenWarning, check_folder
 
 FORMAT, VERSION = "nsnumpy checkpoint", 1
 EVERY = 10
@@ -146,7 +146,8 @@ class Keeper:
         except OSError as error:
             if not self._warned:
                 self._warned = True
-                warnings.warn(f"{self.path}: {error.strerror or error}; not a checkpoint for now", stacklevel=2)
+                note = f"{self.path}: {error.strerror or error}; not a checkpoint for now"
+                warnings.warn(note, NotWrittenWarning, stacklevel=2)
 
 
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -189,6 +190,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; leave it out to begin anew")
     try:
+        with path.open("rb") as file:
+            if file.read(len(SIGNATURE)) != SIGNATURE:
+                raise CheckpointError(f"{path}: not a checkpoint of nsnumpy")
         with open_hdf5(path) as h5:
             if h5.attrs.get("format") != FORMAT:
                 raise CheckpointError(f"{path}: not a checkpoint of nsnumpy")

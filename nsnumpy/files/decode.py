@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 import stat
-import struct
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +14,10 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError, features
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError, features
+
+from ..machine import available_bytes
+from .chunks import coding, has_late_metadata, unread_tiff
 
 SAMPLE_PREFIX = "sample:"
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", *(("AVIF",) if features.check("avif") else ()))
@@ -22,8 +25,10 @@ READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", *(("AVIF",) if f
 HEIF_SUFFIXES = (".heic", ".heif")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 PIXEL_BYTES = 4  # that Pillow keeps of an RGB image
+_ROWS = 64  # of a grey picture that are converted at a time
 _ORIENTATION_TAG = 0x0112  # of EXIF
 _PHOTOMETRIC_TAG = 0x0106  # of TIFF
+_SRGB_CODE = 1, 13  # of PNG's cICP
 _ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -33,6 +38,7 @@ _ORIENTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_limit = threading.Lock()  # while Pillow's is changed
 
 
 class PictureError(ValueError):
@@ -71,16 +77,17 @@ def reading(name: object) -> Iterator[None]:
 
 
 def decode(
-    picture: str | os.PathLike[str] | Image.Image | np.ndarray, enough: int | None = None, ground: str = "white"
+    picture: str | os.PathLike[str] | Image.Image | np.ndarray, enough: float | None = None, ground: str = "white"
 ) -> tuple[Image.Image, tuple[int, int]]:
     """Any accepted picture as an 8-bit RGB image, upright, in sRGB; and the (H, W) that it has in full.
 
     Parameters
     ----------
     picture : path, "-" for standard input, "sample:NAME", image, or array
-    enough : int, or None
+    enough : number, or None
         A JPEG file is decoded at a half, a quarter or an eighth where its long side is at least that even so: that
-        takes a fraction of the time and the memory.
+        takes a fraction of the time and the memory. With None there is Pillow's limit on pixels, since nobody has
+        named a size; with `math.inf` all of them are decoded that memory has room for.
     ground : str
         The colour that shows through where it is transparent.
 
@@ -105,13 +112,18 @@ def decode(
     if not isinstance(picture, str | os.PathLike):
         raise TypeError(f"a path, a PIL image or an array expected, {type(picture).__name__} given")
     with opening(picture) as image:
+        if image.format == "PNG" and image.fp:  # of which Pillow decodes the pixels, in search of EXIF behind them
+            check_pixels(image, picture, enough)
+            image.info["cicp"] = coding(image.fp)
         shape = _upright_shape(image, image.getexif())
-        frames = getattr(image, "n_frames", 1)
         reduce(image, enough)
-        image.load()
+        check_pixels(image, picture, enough)
+        with unlimited():
+            frames = getattr(image, "n_frames", 1)
+            image.load()
         if frames > 1:
             warnings.warn(f"{picture}: the first of its {frames} pictures is taken", stacklevel=2)
-            image = image.copy()  # which does not look into the file again
+            return _normalise(image.copy(), picture, ground), shape  # which does not look into the file again
         return _normalise(image, picture, ground), shape
 
 
@@ -120,16 +132,51 @@ def _in_full(image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
 
 
 @contextmanager
-def opening(picture: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """The file, not decoded yet; errors as `decode`."""
+def opening(picture: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
+    """The file, not decoded yet, however large: see `check_pixels`; errors as `decode`."""
     path, formats = at_home(picture), READABLE
-    with reading(picture), warnings.catch_warnings():
-        # Large pictures are welcome; bombs still raise.
-        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    with reading(picture):
         if path.suffix.lower() in HEIF_SUFFIXES:
             formats = (*READABLE, _heif(picture))
-        with Image.open(_once(path), formats=formats) as image:
+        file = _once(path)
+        try:
+            with unlimited():
+                opened = Image.open(file, formats=formats)
+        except UnidentifiedImageError:
+            if what := unread_tiff(file):
+                raise PictureError(
+                    f"{picture}: a TIFF of {what}, which is not read; save it with 8 or 16 bits a value"
+                ) from None
+            raise
+        with opened as image:
             yield image
+
+
+@contextmanager
+def unlimited() -> Iterator[None]:
+    """Pillow opens pictures of any size meanwhile."""
+    with _limit:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def check_pixels(image: Image.Image, name: object, enough: float | None) -> None:
+    """PictureError if a picture has more pixels than Pillow's limit, and nobody named the size that it is wanted at, or
+    memory has no room for them."""
+    if Image.MAX_IMAGE_PIXELS is None or image.width * image.height <= 2 * Image.MAX_IMAGE_PIXELS:
+        return
+    sides = f"{image.width} x {image.height} pixels"
+    if enough is None:
+        raise PictureError(f"{name}: too many pixels, {sides}; name the size to take it at, or scale it down first")
+    takes, room = 2 * PIXEL_BYTES * image.width * image.height, available_bytes()
+    if room is not None and takes > room:
+        raise PictureError(
+            f"{name}: {sides} take about {takes / 1e9:.2f} GB of memory to decode, and {room / 1e9:.2f} GB are to be "
+            "had: scale it down first"
+        )
 
 
 def _heif(name: object) -> str:
@@ -152,7 +199,7 @@ def _once(path: Path) -> Path | io.BytesIO:
     return path
 
 
-def reduce(image: Image.Image, enough: int | None) -> None:
+def reduce(image: Image.Image, enough: float | None) -> None:
     """Let a JPEG file be decoded at a fraction of its size, if that is `enough`; its short side stays 64 at least."""
     if image.format == "JPEG" and enough is not None:
         width, height = image.size
@@ -167,14 +214,16 @@ def at_home(path: str | os.PathLike[str]) -> Path:
     return path.expanduser() if path.parts[:1] == ("~",) else path
 
 
-def header(picture: str | os.PathLike[str], enough: int | None = None) -> tuple[tuple[int, int], int]:
+def header(picture: str | os.PathLike[str], enough: float | None = None) -> tuple[tuple[int, int], int]:
     """Of a picture file, from its header alone: (H, W) upright, and the bytes that to `decode` it takes at most."""
     if isinstance(picture, str) and picture.startswith(SAMPLE_PREFIX):
         shape = _open_sample(picture.removeprefix(SAMPLE_PREFIX)).size[::-1]
         return shape, PIXEL_BYTES * shape[0] * shape[1]
     with opening(picture) as image:
         # Of a PNG Pillow's own would decode all pixels in search of what may stand behind them.
-        early = image.format == "PNG" and not _has_late_metadata(picture)
+        early = image.format == "PNG" and not has_late_metadata(at_home(picture))
+        if image.format == "PNG" and not early:
+            check_pixels(image, picture, enough)
         exif = Image.Image.getexif(image) if early else image.getexif()
         shape = _upright_shape(image, exif)
         copies = 1 if image.mode == "RGB" and exif.get(_ORIENTATION_TAG, 1) == 1 else 2
@@ -187,20 +236,6 @@ def _upright_shape(image: Image.Image, exif: Image.Exif) -> tuple[int, int]:
     tags = getattr(image, "tag_v2", {})
     width, height = (tags[256], tags[257]) if image.format == "TIFF" else image.size
     return (width, height) if exif.get(_ORIENTATION_TAG) in (5, 6, 7, 8) else (height, width)
-
-
-def _has_late_metadata(path: str | os.PathLike[str]) -> bool:
-    """Whether a PNG file has texts or EXIF after its pixels."""
-    with at_home(path).open("rb") as file:
-        file.seek(8)
-        begun = False
-        while len(header := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", header)
-            if begun and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
-                return True
-            begun = begun or kind == b"IDAT"
-            file.seek(length + 4, os.SEEK_CUR)
-    return False
 
 
 def _open_sample(name: str) -> Image.Image:
@@ -218,6 +253,13 @@ def _normalise(image: Image.Image, name: object, ground: str) -> Image.Image:
         image = image.transpose(turn)
     info, alpha = image.info, _alpha(image)
     image = _opaque(image, name, negative)
+    if code := info.get("cicp"):
+        if code == _SRGB_CODE:  # which is worth more than what else is said of its colours
+            info = {}
+        else:
+            instead = "its colour profile is taken" if info.get("icc_profile") else "taken as sRGB"
+            said = f"its colours are those of cICP {code[0]}, {code[1]}, which are not converted; {instead}"
+            warnings.warn(f"{name}: {said}", stacklevel=3)
     if info.get("icc_profile"):
         image = _to_srgb(image, info["icc_profile"], name)
     elif image.mode == "CMYK":
@@ -242,21 +284,20 @@ def _alpha(image: Image.Image) -> Image.Image | None:
 def _opaque(image: Image.Image, name: object, negative: bool) -> Image.Image:
     """The colours alone, in 8 bits: mode "L", "CMYK" or "RGB"; `negative` if 0 is white where Pillow does not mind."""
     # Pillow keeps grey pictures of more than 8 bits in modes whose plain conversion clips instead of scaling.
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.float64) / 257  # 65535 to 255
-    elif image.mode == "F":
-        values = np.asarray(image).astype(np.float64) * 255
-    elif image.mode in ("1", "LA", "La"):
+    if image.mode in ("1", "LA", "La"):
         return image.convert("L")
-    elif image.mode in ("P", "PA", "RGBa"):
+    if image.mode in ("P", "PA", "RGBa"):
         return image.convert("RGBA").convert("RGB")
-    else:
+    if image.mode != "F" and not image.mode.startswith("I"):
         return image if image.mode in ("L", "CMYK", "RGB") else image.convert("RGB")
-    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255.5):
-        raise PictureError(f"{name}: grey values outside the 16-bit range or, in a float picture, outside [0, 1]")
-    if negative:
-        values = 255 - values
-    return Image.fromarray(np.rint(values).astype(np.uint8))
+    grey, factor = np.asarray(image), 255 if image.mode == "F" else 1 / 257  # 65535 to 255
+    made = np.empty(grey.shape, np.uint8)
+    for top in range(0, len(grey), _ROWS):
+        values = grey[top : top + _ROWS].astype(np.float64) * factor
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255.5):
+            raise PictureError(f"{name}: grey values outside the 16-bit range or, in a float picture, outside [0, 1]")
+        made[top : top + _ROWS] = np.rint(255 - values if negative else values)
+    return Image.fromarray(made)
 
 
 def _from_gamma(image: Image.Image, gamma: float) -> Image.Image:

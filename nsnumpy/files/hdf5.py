@@ -13,6 +13,8 @@ from .writing import atomic_path
 if TYPE_CHECKING:
     import h5py
 
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
 
 def open_hdf5(path: str | os.PathLike[str]) -> h5py.File:
     """The file, to read; OSError or RuntimeError if it is none."""

@@ -5,25 +5,25 @@ from __future__ import annotations
 import copy
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps
 
-from .decode import PIXEL_BYTES, SAMPLE_PREFIX, PictureError, decode, header, opening
+from .decode import PIXEL_BYTES, SAMPLE_PREFIX, PictureError, check_pixels, decode, header, opening, unlimited
+from .rows import bands, quantised, write_png, write_tiff
+from .texts import SETTINGS_KEY, comment, text_in
 from .writing import atomic_path, check_folder
 
-SETTINGS_KEY = "nsnumpy"
-_ASCII = b"ASCII\0\0\0"  # as EXIF wants a comment begun
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
-    "PNG": {"optimize": True},
+MOST_PIXELS = {"JPEG": 65500, "WEBP": 16383}  # of a side: what libjpeg and the format itself allow
+_LOSSY: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95, "method": 4},
-    "TIFF": {"compression": "tiff_deflate"},
 }
 _Held = dict[int | tuple[int, int] | None, np.ndarray]
 
@@ -38,8 +38,9 @@ class Source:
     ----------
     picture : path, "sample:NAME", PIL.Image.Image, or array
         An array is ``(H, W, 3)`` float in [0, 1], or uint8 ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)`` (RGBA).
-    enough : int, or None
-        A large JPEG file need not be decoded to more than so many pixels of its long side.
+    enough : number, or None
+        A large JPEG file need not be decoded to more than so many pixels of its long side; `math.inf` is all of them.
+        None, too, but no more of them than Pillow's limit.
 
     Attributes
     ----------
@@ -56,7 +57,7 @@ class Source:
         If the file cannot be read.
     """
 
-    def __init__(self, picture: str | os.PathLike[str] | Image.Image | np.ndarray, enough: int | None = None) -> None:
+    def __init__(self, picture: str | os.PathLike[str] | Image.Image | np.ndarray, enough: float | None = None) -> None:
         self.name = picture_name(picture)
         self._whole: np.ndarray | Image.Image
         self.shape: tuple[int, int]
@@ -120,7 +121,7 @@ Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Source
 """A path (or "sample:NAME"), a `PIL.Image.Image`, an array, or a `Source` of one of these."""
 
 
-def opened(picture: Picture, enough: int | None = None) -> Source:
+def opened(picture: Picture, enough: float | None = None) -> Source:
     """The picture, decoded now unless it was; `enough` as for `Source`."""
     return picture if isinstance(picture, Source) else Source(picture, enough)
 
@@ -152,10 +153,10 @@ def load_image(picture: Picture, size: int | None = None) -> np.ndarray:
     PictureError, OSError
         As `Source`.
     """
-    return opened(picture).at(size)
+    return opened(picture, None if size is None else math.inf).at(size)
 
 
-def decoding(picture: Picture, enough: int | None = None) -> tuple[tuple[int, int], int]:
+def decoding(picture: Picture, enough: float | None = None) -> tuple[tuple[int, int], int]:
     """(H, W) of a picture as it was given, and the bytes that to decode it takes, `enough` of it.
 
     Of a file, its header alone is read. Errors as `Source`.
@@ -189,7 +190,7 @@ def fit_image(picture: Picture, shape: tuple[int, int]) -> np.ndarray:
     PictureError, OSError
         As `Source`.
     """
-    return opened(picture).fit(shape)
+    return opened(picture, math.inf).fit(shape)
 
 
 def fit_tile(image: np.ndarray, shape: tuple[int, int], wraps: tuple[bool, bool]) -> np.ndarray:
@@ -210,8 +211,13 @@ def fit_tile(image: np.ndarray, shape: tuple[int, int], wraps: tuple[bool, bool]
     return scaled[height // many[0] * (many[0] // 2) :, width // many[1] * (many[1] // 2) :][: shape[0], : shape[1]]
 
 
-def save_image(path: str | os.PathLike[str], image: np.ndarray, settings: Mapping[str, Any] | None = None) -> None:
-    """Write an image as 8-bit RGB, in the format that the suffix names; all of it, or nothing.
+def save_image(
+    path: str | os.PathLike[str], image: np.ndarray, settings: Mapping[str, Any] | None = None, depth: int = 8
+) -> None:
+    """Write an image as RGB, in the format that the suffix names; all of it, or nothing.
+
+    PNG and TIFF are written by rows, a large TIFF in tiles, and one over 4 GB as a BigTIFF: that takes no memory to
+    speak of beside the image. JPEG and WebP take 4 bytes a pixel, and what their encoders need.
 
     Parameters
     ----------
@@ -220,71 +226,64 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray, settings: Mappin
     settings : mapping, or None
         JSON-serialisable; embedded in the file, where `read_settings` finds them: in a PNG as text, in a TIFF as its
         description, in JPEG and WebP as the comment of their EXIF data.
+    depth : 8 or 16
+        Bits of a value; 16 in PNG and TIFF alone.
 
     Raises
     ------
     PictureError
-        If the suffix is not one of these.
+        If the suffix is not one of these, or the format has not so many bits or pixels.
     OSError
         If the folder does not exist, or the file cannot be written.
     """
-    path = check_output(path)
-    kind = FORMATS[path.suffix.lower()]
-    options: dict[str, Any] = dict(_SAVE_OPTIONS[kind])
-    if settings is not None:
-        options |= embedded(kind, json.dumps(settings))
+    path = check_output(path, depth)
+    check_fits(path, image.shape[:2])
+    kind, text = FORMATS[path.suffix.lower()], None if settings is None else json.dumps(settings)
     with atomic_path(path) as temporary:
-        _from_array(image).save(temporary, kind, **options)
-
-
-def embedded(kind: str, text: str) -> dict[str, Any]:
-    """What `Image.save` needs to be told to keep a text, which is ASCII, in a file."""
-    if kind == "PNG":
-        info = PngImagePlugin.PngInfo()
-        info.add_itxt(SETTINGS_KEY, text)
-        return {"pnginfo": info}
-    marked = f"{SETTINGS_KEY}: {text}"
-    if kind == "TIFF":
-        return {"tiffinfo": {ExifTags.Base.ImageDescription: marked}}
-    exif = Image.Exif()
-    exif[ExifTags.IFD.Exif] = {ExifTags.Base.UserComment: _ASCII + marked.encode("ascii")}
-    return {"exif": exif}
-
-
-def _text_in(image: Image.Image) -> str | None:
-    """What `embedded` kept."""
-    if SETTINGS_KEY in image.info:
-        return image.info[SETTINGS_KEY]
-    marked = getattr(image, "tag_v2", {}).get(ExifTags.Base.ImageDescription)
-    comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
-    if isinstance(comment, bytes):
-        marked = comment.removeprefix(_ASCII).decode("ascii", errors="replace")
-    prefix = f"{SETTINGS_KEY}: "
-    return marked.removeprefix(prefix) if isinstance(marked, str) and marked.startswith(prefix) else None
+        if kind in _LOSSY:
+            exif = {} if text is None else {"exif": comment(text)}
+            _from_array(image).save(temporary, kind, **_LOSSY[kind], **exif)
+            return
+        with temporary.open("wb") as file:
+            (write_png if kind == "PNG" else write_tiff)(file, image, depth, text)
 
 
 def png_bytes(image: np.ndarray) -> bytes:
     """An image ``(H, W, 3)``, RGB, as the bytes of a PNG file; values outside [0, 1] are clipped."""
     written = io.BytesIO()
-    _from_array(image).save(written, "PNG")
+    write_png(written, image)
     return written.getvalue()
 
 
-def check_output(path: str | os.PathLike[str]) -> Path:
+def check_output(path: str | os.PathLike[str], depth: int = 8) -> Path:
     """`path` as a Path if a picture can be written there, so that one knows before the work.
 
     Raises
     ------
     PictureError
-        If the suffix names no format.
+        If the suffix names no format, or one that has not so many bits.
     OSError
         If the folder does not exist or cannot be written to.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise PictureError(f"{path}: cannot tell the format; end the name in one of {', '.join(FORMATS)}")
+    if depth not in (8, 16):
+        raise PictureError(f"depth is 8 or 16 bits, not {depth}")
+    if depth == 16 and FORMATS[path.suffix.lower()] in _LOSSY:
+        raise PictureError(f"{path}: {path.suffix} has 8 bits; PNG and TIFF have 16: end the name in .png or .tif")
     check_folder(path)
     return path
+
+
+def check_fits(path: Path, shape: tuple[int, int]) -> None:
+    """PictureError if the format of a name that `check_output` knows has not so many (rows, columns)."""
+    most = MOST_PIXELS.get(FORMATS[path.suffix.lower()])
+    if most is not None and max(shape) > most:
+        raise PictureError(
+            f"{path}: {path.suffix} goes up to {most} pixels a side, and the picture has {shape[1]} x {shape[0]}: "
+            "end the name in .png or .tif"
+        )
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -296,8 +295,11 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
         If the file is not a picture or carries no settings.
     """
     with opening(path) as image:
-        image.load()
-        text = _text_in(image)
+        if SETTINGS_KEY not in image.info:  # as it is in a PNG that another program wrote anew, at its end perhaps
+            check_pixels(image, path, None)
+            with unlimited():
+                image.load()
+        text = text_in(image)
     try:
         return json.loads(text or "")
     except (TypeError, ValueError) as error:
@@ -339,13 +341,19 @@ def _check_array(image: np.ndarray) -> np.ndarray:
 
 
 def _to_array(image: Image.Image) -> np.ndarray:
-    return np.asarray(image, dtype=np.float32) / 255
+    values = np.asarray(image, dtype=np.float32)
+    values /= 255  # in place: no second copy
+    return values
 
 
 def _from_array(image: np.ndarray) -> Image.Image:
-    return Image.fromarray(to_bytes(image))
+    made, top = Image.new("RGB", (image.shape[1], image.shape[0])), 0
+    for band in bands(image, 8):  # for no copy of the whole but this one
+        made.paste(Image.fromarray(band), (0, top))
+        top += len(band)
+    return made
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:
     """An image in 8 bits, as it is written: ``(H, W, 3)`` uint8; values outside [0, 1] are clipped."""
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return quantised(image)

@@ -28,6 +28,10 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 """Those that end a run."""
 
 
+class NotWrittenWarning(UserWarning):
+    """A file on the way could not be written; the run goes on, which is worth more."""
+
+
 def check_folder(path: Path) -> None:
     """OSError if no file could be written at `path`: so that one knows before the work."""
     path = _followed(path)
@@ -47,13 +51,28 @@ def check_folder(path: Path) -> None:
 
 
 def check_filled(folder: str | os.PathLike[str]) -> Path:
-    """`folder` as a Path if files can be written into it, or it can be made; OSError if not."""
+    """`folder` as a Path if files can be written into it, or it can be made; OSError or ValueError if not."""
     folder = Path(folder)
+    if str(folder) == "-":
+        raise ValueError("-: standard output takes a single picture; name a folder")
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "is a file; name a folder", str(folder))
     with _named_after(folder):
         check_folder(folder / "picture.png" if folder.exists() else folder)
     return folder
+
+
+@contextmanager
+def filled_folder(folder: Path) -> Iterator[None]:
+    """The folder is there meanwhile; one that was made for it does not stay empty."""
+    new = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        if new:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def check_distinct(

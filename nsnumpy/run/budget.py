@@ -21,8 +21,9 @@ from ..lbfgs import MEMORY
 from ..ops import winograd_relu_backward, winograd_relu_forward, winograd_weight
 from ..pairs import STACKED_BYTES
 from ..tiles.grid import window
-from ..workers import DEVICE_BLOCK_BYTES, Workers
+from ..workers import Workers
 
+_UNIT, _PAGE = 512, 2 << 20  # CuPy's pool asks for whole units, and CUDA gives large ones in whole pages
 _CUBLAS_BYTES = 32 << 20  # its workspace on the largest cards, by its documentation; 4 MiB on others
 
 Size = tuple[int, int]
@@ -73,7 +74,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     parts : dict from str to int, in bytes
         "weights": transformed, and on the CPU as given, too. "scratch": what the threads work in. "targets": content
         features, Gram matrices and regions. "features": what passes through the network, and what its backward keeps,
-        at the worst moment. "optimizer": its vectors.
+        at the worst moment. "optimizer": its vectors. On a GPU, "rounded up": what its allocator takes beyond these.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
             except ValueError as error:
                 raise ValueError(f"{name} picture: {error}" if name else str(error)) from error
     on_device = run.device != "cpu"
-    workers = Workers(1, DEVICE_BLOCK_BYTES) if on_device else Workers(run.threads)
+    workers = Workers.on(device_namespace(run.device), run.threads)
 
     def walk(asked: Sequence[str], size: Size) -> list[_Passed]:
         return _walk(network, network.steps(asked), size, workers, on_device, run.framed)
@@ -148,6 +149,11 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     numbers = math.prod(run.size) * run.channels
     pairs_and_gradient = (2 * pairs + 1) * numbers * network.itemsize
     stacked = min(pairs_and_gradient, STACKED_BYTES) if on_device and run.optimizer == "lbfgs-device" else 0
+    pages = 0
+    if on_device:  # what the pool takes more than it was asked for, in the mean
+        sizes = [numbers * network.itemsize] * (0 if run.tile else 2 * pairs + 8)
+        sizes += [size for at in passed for size in (at.output, at.takes.kept, at.takes.arrays)]
+        pages = sum(_PAGE // 2 if size > _PAGE // 2 else _UNIT // 2 for size in sizes)
     return {
         "weights": weights,
         "scratch": scratch,
@@ -155,7 +161,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
         "features": evaluation,
         # With tiles the card has what one of them takes, and the host the rest.
         "optimizer": 0 if on_device and run.tile else vectors[run.optimizer] * numbers + stacked,
-    }
+    } | ({"rounded up": pages} if on_device else {})
 
 
 def forward_memory(network: Network, layer: str, size: Size, threads: int) -> int:

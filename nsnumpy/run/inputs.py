@@ -218,10 +218,10 @@ def check_masks(masks: Iterable[tuple[Any, Any]], shapes: Mapping[str, tuple[int
                 mask.check(shape, of)
 
 
-def enough(name: str, s: Settings) -> int | None:
-    """The pixels of a picture's long side with which the run does as well as with more; None for all of them."""
+def enough(name: str, s: Settings) -> float:
+    """The pixels of a picture's long side with which the run does as well as with more; `math.inf` for all of them."""
     side = s.side if side_of(name) == "result" else s.style_size or s.side
-    return None if side is None else 2 * side  # Lanczos makes it smaller from there
+    return math.inf if side is None else 2 * side  # Lanczos makes it smaller from there
 
 
 def side_of(name: str) -> str:

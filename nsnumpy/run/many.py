@@ -10,16 +10,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..architecture import network_digest
+from ..architecture import Network, minimum_size, network_digest
 from ..files.checkpoint import digest
 from ..files.images import Source, opened, read_settings
 from ..files.weights import WeightFile, load_vgg
 from ..tiles.crew import HasCrew
+from ..vgg import VGG
 from .inputs import Styles, named
+from .plan import check_sides
 from .processes import do_each, failing
 from .results import Callback, Result, check_ended
 from .run import Run
-from .settings import INITS, settings_of
+from .settings import INITS, Settings, layers_of, settings_of
 from .shared import StyleTargets
 
 KEY = "key"  # in a result's record: a digest of all that determined it
@@ -104,6 +106,12 @@ def paint_each(
         do_each(lambda photo: painter.paint(photo, callback), photos, done)
 
 
+def least_side(network: VGG | Network, s: Settings) -> int:
+    """The pixels of a short side that the deepest layer of a transfer needs."""
+    layers = {name for kind in layers_of("transfer", s, "conv4_2") for name in kind}
+    return minimum_size(network.architecture, network.resolve(layers))
+
+
 class _Painter:
     """Does a task; its network is made once, and so are the style's targets, if they are the same for all."""
 
@@ -119,6 +127,8 @@ class _Painter:
             pictures: dict[str, Styles] = {"content": photo, "style": self._task.style}
             options = self._task.settings | self._task.means
             run = Run("transfer", pictures, vgg=self._vgg, targets=self._targets, executor=self._cluster, **options)
+            shapes = {given.name: given.source.shape for given in run.inputs.each}
+            check_sides(run.s, run.scales[-1], shapes, least_side(self._vgg, run.s))
             result = run.go(callback)
             check_ended(result)
             return result

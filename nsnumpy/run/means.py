@@ -9,6 +9,7 @@ from typing import Any
 
 from ..architecture import Network
 from ..backend import free_device_bytes
+from ..files.checkpoint import Checkpoint
 from ..files.images import fit_size
 from ..files.weights import WeightFile
 from ..lbfgs import MEMORY
@@ -201,14 +202,14 @@ def means_of(
     tile: Tile,
     memory_pairs: int | None,
     executor: Sharing | None,
-    kept: Mapping[str, Any],
+    kept: Checkpoint | None,
 ) -> Means:
-    """How a run is computed, by what is asked for, what fits, and what was `kept` of it, if it is gone on with."""
+    """How a run is computed, by what is asked for, what fits, and how it was, if it is gone on with from a checkpoint."""
     check_means(tile, memory_pairs)
     if kept and tile == "auto":
-        tile = kept.get("tile") or "off"
+        tile = kept.settings.get("tile") or "off"
     if kept and memory_pairs is None:
-        memory_pairs = kept.get("memory_pairs")
+        memory_pairs = kept.settings.get("memory_pairs")
     device = "cpu" if vgg.xp.__name__ == "numpy" else "gpu"
     shapes = {given.name: given.source.shape for given in inputs.each}
     regions = 0 if inputs.regions is None else len(inputs.regions.masks)

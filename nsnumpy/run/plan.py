@@ -134,7 +134,7 @@ def plan(
 
     scales = scales_of(s, shapes)
     least = minimum_size(network.architecture, network.resolve([*layers[0], *layers[1]]))
-    _check_sides(s, scales[-1], shapes, least)
+    check_sides(s, scales[-1], shapes, least)
     program, available = room_of(weights, [one.picture for one in given]) if device == "cpu" else (0, None)
     available = available if device == "cpu" else free_device_bytes(xp)
     room = None if available is None else available - program
@@ -183,7 +183,7 @@ def _notes(scale: Scale, shapes: Mapping[str, tuple[int, int]], style_size: int 
     return notes
 
 
-def _check_sides(s: Settings, scale: Scale, shapes: Mapping[str, tuple[int, int]], least: int) -> None:
+def check_sides(s: Settings, scale: Scale, shapes: Mapping[str, tuple[int, int]], least: int) -> None:
     """ValueError that names the size to take if a picture, at this scale, is too small for the deepest layer."""
     result = s.size if isinstance(s.size, tuple) else next(iter(shapes.values()))
     for name, shape in {"result": result, **shapes}.items():

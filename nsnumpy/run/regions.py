@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -49,13 +50,13 @@ class Mask:
             )
 
 
-def read_mask(picture: MaskPicture, enough: int | None = None, name: str | None = None) -> Mask:
+def read_mask(picture: MaskPicture, enough: float | None = None, name: str | None = None) -> Mask:
     """A grey picture as a mask: white is there, black is not, and what is transparent is not either.
 
     Parameters
     ----------
     picture : MaskPicture
-    enough : int, or None
+    enough : number, or None
         The pixels of its long side that there is use for.
     name : str, or None
         Of the region; the file's without its ending unless given.
@@ -73,9 +74,9 @@ def read_mask(picture: MaskPicture, enough: int | None = None, name: str | None 
         except ValueError as error:
             raise PictureError(str(error)) from error
     else:
-        image, shape = decode(picture, ground="black")
+        image, shape = decode(picture, math.inf if enough else None, ground="black")
         if enough and max(shape) > enough:
-            image = image.resize(fit_size(shape, enough)[::-1], Image.Resampling.BOX)
+            image = image.resize(fit_size(shape, int(enough))[::-1], Image.Resampling.BOX)
         if np.ptp(np.asarray(image).astype(np.int16), axis=-1).max(initial=0) > COLOURED:
             raise PictureError(f"{source}: has colours, and a mask is grey; a map of colours goes with --regions")
         grey = np.asarray(image.convert("L"))
@@ -150,7 +151,7 @@ def rgb(colour: str) -> tuple[int, ...] | None:
         return None
 
 
-def read_map(picture: Any, enough: int | None = None) -> Map:
+def read_map(picture: Any, enough: float | None = None) -> Map:
     """A picture of flat colours as regions.
 
     A colour is one of the map if there are pixels of it whose neighbours have it, too, but for a JPEG file's noise. All
@@ -163,9 +164,9 @@ def read_map(picture: Any, enough: int | None = None) -> Map:
         If it cannot be read, or is no such picture.
     """
     source = picture_name(picture)
-    image, shape = decode(picture)
+    image, shape = decode(picture, math.inf if enough else None)
     if enough and max(shape) > enough:
-        image = image.resize(fit_size(shape, enough)[::-1], Image.Resampling.NEAREST)
+        image = image.resize(fit_size(shape, int(enough))[::-1], Image.Resampling.NEAREST)
     pixels = np.asarray(image).astype(np.int16)
     flat = _flat(pixels)
     colours, alike = _frequent(pixels[flat], LEAST_SHARE * flat.size)
@@ -225,7 +226,7 @@ def mask_key(mask: Any) -> Any:
     return os.fspath(mask) if isinstance(mask, str | os.PathLike) else id(mask)
 
 
-def read_masks(given: Sequence[tuple[Any, Any]], enough: int | None) -> list[tuple[Mask | None, Mask | None]]:
+def read_masks(given: Sequence[tuple[Any, Any]], enough: float | None) -> list[tuple[Mask | None, Mask | None]]:
     """The masks of each picture, for the photograph and its own; one that is given twice is one region.
 
     Raises

@@ -94,9 +94,9 @@ class Result(Ended):
     settings: dict[str, Any]
     ending: Ending = field(default_factory=Ending)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], depth: int = 8) -> None:
         """Write the image with the settings, as `save_image`."""
-        save_image(path, self.image, self.settings)
+        save_image(path, self.image, self.settings, depth)
 
     def _repr_png_(self) -> bytes:
         """The image, for a notebook."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import asarray, device_errors
+from ..backend import asarray, device_errors, empty_pool
 from ..files.checkpoint import EVERY, Checkpoint, Keeper, on_device, read_checkpoint
 from ..files.weights import load_vgg
 from ..objective import Objective
@@ -126,8 +126,7 @@ class Run:
         named = {"layer": layer} if use_case == "reconstruct" else {}
         self.settings = record_of(use_case, self.s, self.inputs, self.iterations, named) | made_with(self.vgg)
         resume = read_checkpoint(resume) if isinstance(resume, str | os.PathLike) else resume
-        kept = resume.settings if resume else {}
-        self.means = means_of(self.vgg, self.s, self.inputs, self._layers, tile, memory_pairs, executor, kept)
+        self.means = means_of(self.vgg, self.s, self.inputs, self._layers, tile, memory_pairs, executor, resume)
         self.settings |= self.means.record
         self._keeper = Keeper(checkpoint, checkpoint_every) if isinstance(checkpoint, str | os.PathLike) else checkpoint
         self._resumed = None if resume is None else self._resume(resume)
@@ -145,8 +144,7 @@ class Run:
         self.history, self._stops = list(checkpoint.history), list(checkpoint.stops)
         for change in checkpoint.settings.get("changes", []):
             self._note(change)
-        state = checkpoint.state
-        best, self._loss, self._counts = state["best"], state["lowest"], list(checkpoint.counts)
+        best, self._loss, self._counts = checkpoint.state["best"], checkpoint.state["lowest"], list(checkpoint.counts)
         self._image = to_image(self.inputs.variable(self.scales[checkpoint.scale], best).picture(best))
         s = self.s if self.s.iterations is not None else replace(self.s, iterations=checkpoint.settings["iterations"])
         if (left := checkpoint.iterations_left(s.iterations_at(self._sizes))) != self.iterations:
@@ -203,6 +201,7 @@ class Run:
             with device_errors():
                 while len(self._counts) < len(self.scales):
                     yield from self._steps_of_a_scale(identity)
+                    empty_pool(self.vgg.xp)
         except (KeyboardInterrupt, FloatingPointError, MemoryError) as error:
             self._ending = self._ended_by(error)
             raise
@@ -283,10 +282,9 @@ class Run:
     def _begin(self, number: int) -> Descent:
         """At this scale, from the result of the one before, or from where it was kept."""
         s, inputs, scale = self.s, self.inputs, self.scales[number]
-        shape = inputs.shape(scale)
         self._objective = self.means.objective(self.vgg, s, inputs, scale, self._layers, self._targets)
         xp = np if s.optimizer == "scipy" or self._objective.tiled else self.vgg.xp
-        x = self._started(shape)
+        x = self._started(inputs.shape(scale))
         if s.optimizer != "scipy":  # it takes float64
             x = asarray(x, xp, self.vgg.dtype)
         assert s.optimizer is not None  # as in all settings that are complete

@@ -110,7 +110,7 @@ class Settings:
     """
 
     size: int | tuple[int, int] | None = _setting(
-        512, "long side in pixels, or own, the picture's (in Python None); WxH for textures"
+        512, "long side in pixels, or own, the picture's; WxH for textures alone"
     )
     scales: Sequence[int] | None = _setting(
         None,

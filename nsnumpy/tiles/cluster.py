@@ -238,12 +238,9 @@ class ClusterCrew(Crew):
             argument.sent = self._submit(home, content_features, argument.asked, self._sent(home, argument.part))
             argument.part.sent = None
         if isinstance(argument, Part) and argument.sent is None:
-            value, scatter = argument.value(), self._cluster.client.scatter
-            if argument.tile is None:
-                workers = list(self._cluster.workers)
-                (argument.sent,) = scatter([value], workers=workers, broadcast=True, direct=True, hash=False)
-            else:
-                (argument.sent,) = scatter([to_host(value)], workers=[home], direct=True, hash=False)
+            value = argument.value() if argument.tile is None else to_host(argument.value())
+            # To one worker: the others have it from each other. (Dask's broadcast waits for ever for one that has died.)
+            (argument.sent,) = self._cluster.client.scatter([value], workers=[home], direct=True, hash=False)
         return argument.sent if isinstance(argument, Part | Target) else argument
 
     def _forget(self, one: _UnderWay) -> None:

@@ -68,6 +68,15 @@ def read_log(path: str | os.PathLike[str]) -> list[Line]:
     return history
 
 
+def check_log(path: Path) -> None:
+    """LogError or OSError if a run could not write its log at `path`, or something else is there."""
+    check_folder(path)
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            if _line(file.readline(_LONGEST)) is None:
+                raise LogError(f"{path}: is there, and is no log of a run; choose another name")
+
+
 def _line(line: bytes) -> Line | None:
     """A line of a log, or None."""
     try:

@@ -32,6 +32,7 @@ from .style import Matrices
 
 SHOWN = 768  # long side of the pictures of a page, in pixels; a result is shown up to 1024
 _SUFFIXES = (".html", ".htm")
+_GENERATOR, _HEAD = b'<meta name="generator" content="nsnumpy">', 4096  # which stands in so many bytes of a page
 
 
 class ReportError(ValueError):
@@ -129,7 +130,7 @@ def check_report(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     ReportError
-        If matplotlib is missing, or the suffix is not that of a page.
+        If matplotlib is missing, the suffix is not that of a page, or another page is there.
     OSError
         If the folder does not exist or cannot be written to.
     """
@@ -137,6 +138,10 @@ def check_report(path: str | os.PathLike[str]) -> Path:
     if path.suffix.lower() not in _SUFFIXES:
         raise ReportError(f"{path}: a report is a page; end its name in .html")
     check_folder(path)
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            if _GENERATOR not in file.read(_HEAD):
+                raise ReportError(f"{path}: is there, and nsnumpy did not make it; choose another name")
     check_matplotlib("a report")
     return path
 
