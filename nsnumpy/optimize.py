@@ -277,8 +277,9 @@ class Descent:
         self._began = time.perf_counter()
         self._last: Array | None = None
         self._at: Any = None  # the method, where it stands
-        self._start, self._renew = x0, False
+        self._start, self._renew, self._begins = x0, False, True
         if resume:
+            self._begins = False
             self.iterations, self._start, self._last = resume["iteration"], resume["x"], resume["x"]
             self.best, self.lowest = resume["best"], resume["lowest"]
             if self.method != "scipy":
@@ -289,6 +290,10 @@ class Descent:
         """f is another function from here on: the next step is to the same x, with its value there, and what L-BFGS
         remembers is dropped."""
         self._renew = True
+
+    def begin_at(self, iteration: int) -> None:
+        """Let the start, before it is made, be that iterate."""
+        self.iterations = iteration - 1
 
     def steps(self, iterations: int) -> Generator[Iterate, None, None]:
         """The start, unless it resumes, and each iterate after it, up to that many iterations in all.
@@ -301,7 +306,8 @@ class Descent:
                     start = project(self._start, self._options["bounds"])
                     self._at = METHODS[self.method].begin(self._evaluate, start, **self._options)
                     self._start = start = None
-                    iterate = self._accept() if self.iterations < 0 else None
+                    iterate = self._accept() if self._begins else None
+                    self._begins = False
                 if iterate is not None:
                     yield iterate
                     del iterate

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import sys
 
 # Several processes at once: threads of BLAS would wait for each other's cores. Set before NumPy is there.
@@ -37,7 +38,8 @@ def pytest_addoption(parser):
         help="where the tests that take a backend run; cupy needs a GPU (numpy and stand-in)",
     )
     parser.addoption("--require-stand-in", action="store_true", help="fail where the stand-in for CuPy cannot be had")
-    parser.addoption("--require-browser", action="store_true", help="fail where no browser can open a report's page")
+    parser.addoption("--axe", metavar="FILE", help="axe.min.js of axe-core, whose rules the studio's page is held to")
+    parser.addoption("--require-browser", action="store_true", help="fail where no browser can open a page")
 
 
 def pytest_configure(config):
@@ -104,6 +106,23 @@ def xp(request):
     if request.param == "numpy":
         return np
     return device_namespace("gpu") if request.param == "cupy" else request.getfixturevalue("stand_in")
+
+
+@pytest.fixture(scope="module")
+def browser(request):
+    """A headless Chromium; skips, or fails with --require-browser, where there is none."""
+    missing = pytest.fail if request.config.getoption("--require-browser") else pytest.skip
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("playwright is not installed: pip install 'nsnumpy[test-report]'")
+    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    if not (path := next(found, None)):
+        missing("no Chromium or Chrome is installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_its_commands_parse(page):
     assert all(parses(arguments, weights=True) for arguments in weights_commands(page))
 
 
-COMMANDS_TO_TRY = ("choosing", "cluster", "conventions", "gpu", "large", "regions", "runs", "weights")
+COMMANDS_TO_TRY = ("choosing", "cluster", "conventions", "gpu", "large", "regions", "runs", "studio", "weights")
 GUIDES = [
     README,
     *(page for page in DOCS if page.stem in COMMANDS_TO_TRY),
@@ -121,8 +121,9 @@ MADE_SMALL = {
 
 @pytest.mark.parametrize("arguments", [command for page in GUIDES for command in commands(page)], ids=" ".join)
 def test_the_guides_commands_run(arguments, tmp_path, monkeypatch):
-    """All but those for a GPU or a cluster; with pictures of that name, and the built-in network for what is made."""
-    if "gpu" in arguments or "--cluster" in arguments:
+    """All but those for a GPU or a cluster, and the studio, which does not end; with pictures of that name, and the
+    built-in network for what is made."""
+    if "gpu" in arguments or "--cluster" in arguments or arguments[0] == "studio":
         assert parses(arguments)
         return
     monkeypatch.chdir(tmp_path)

@@ -17,7 +17,7 @@ SAMPLES = {path.relative_to(CLONE).as_posix(): path for path in (CLONE / "docs/s
 
 # A folder may import its own modules and those of the folders before it: the algorithm, what is kept in files, runs of
 # it, the use cases, what is studied with them, and the command line. Not one of a hundred names stands here.
-CORE, ORDER = "", ("", "tiles", "files", "run", "use_cases", "study", "cli", "__init__")
+CORE, ORDER = "", ("", "tiles", "files", "run", "use_cases", "study", "studio", "cli", "__init__")
 
 
 def rank(name: str) -> int:

@@ -44,7 +44,9 @@ def test_the_wheel_has_what_a_user_needs_and_nothing_else(built):
     data = {name for name in names if not name.endswith(".py") and ".dist-info/" not in name}
     samples = {f"nsnumpy/data/samples/{name}.jpg" for name in nsnumpy.sample_names()}
     networks = {f"nsnumpy/data/{name}.h5" for name in ("builtin", "builtin-large")}
-    assert data == samples | networks | {"nsnumpy/data/report.html", "nsnumpy/py.typed"}
+    page = {name for name in tracked if name.startswith("nsnumpy/data/studio/")}
+    assert {"nsnumpy/data/studio/index.html", "nsnumpy/data/studio/main.js"} <= page
+    assert data == samples | networks | page | {"nsnumpy/data/report.html", "nsnumpy/py.typed"}
     modules = {name for name in tracked if name.endswith(".py") and name.startswith(("nsnumpy/", "weights_tools/"))}
     assert {name for name in names if name.endswith(".py")} == modules
     (info,) = {name.partition("/")[0] for name in names if ".dist-info/" in name}

@@ -511,23 +511,6 @@ def test_an_interrupted_run_has_its_report(matplotlib, folder, capsys, monkeypat
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def browser(request):
-    """A headless Chromium; skips, or fails with --require-browser, where there is none."""
-    missing = pytest.fail if request.config.getoption("--require-browser") else pytest.skip
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("playwright is not installed: pip install 'nsnumpy[test-report]'")
-    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-    if not (path := next(found, None)):
-        missing("no Chromium or Chrome is installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 def test_the_page_in_a_browser(browser, written):
     page = browser.new_page(viewport={"width": 1200, "height": 900})
     told, requests = [], []

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ..backend import DeviceError
 from ..files.decode import sample_names
-from . import blend, completion, figure, log, look, run, study
+from . import blend, completion, figure, log, look, run, studio, study
 from .command import Parser, examples, run_program
 from .options import PROG
 from .version import Version
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action=Version)
     commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for part in (run, blend, study, figure, look, log):
+    for part in (run, blend, studio, study, figure, look, log):
         part.add_commands(commands)
     completion.add_commands(commands, parser)
     return made

@@ -204,7 +204,7 @@ def means_of(
     executor: Sharing | None,
     kept: Checkpoint | None,
 ) -> Means:
-    """How a run is computed, by what is asked for, what fits, and how it was, if it is gone on with from a checkpoint."""
+    """How a run is computed, by what is asked for and what fits; from a checkpoint it goes on as it was."""
     check_means(tile, memory_pairs)
     if kept and tile == "auto":
         tile = kept.settings.get("tile") or "off"

@@ -14,7 +14,7 @@ from ..files.weight_sources import BUILTIN
 from ..files.weights import WeightFile, read_network
 from ..machine import usable_cores
 from ..workers import check_threads
-from .budget import Run, measured_rates, run_memory, run_seconds
+from .budget import Rates, Run, measured_rates, run_memory, run_seconds
 from .inputs import Scale, Styles, check_masks, enough, pictures_of, scales_of, side_for, side_of
 from .means import Tile, budget, check_means, fitted, room_of, shared_tile
 from .regions import mask_key
@@ -88,6 +88,7 @@ def plan(
     tile: Tile = "auto",
     memory_pairs: int | None = None,
     shared: bool = False,
+    rates: Rates | None = None,
     **settings: Any,
 ) -> Plan:
     """What a run would take of its device, before anything is allocated for it.
@@ -102,6 +103,8 @@ def plan(
     tile, memory_pairs : as `Run` takes them
     shared : bool
         Whether an executor or a cluster is to have the tiles.
+    rates : Rates, or None
+        What `measured_rates` returned of the device; None measures now.
 
     Returns
     -------
@@ -144,7 +147,7 @@ def plan(
     runs = [replace(run(s, scale), tile=asked.tile, keep=asked.keep, pairs=asked.pairs) for scale in scales]
     for coarse in runs[:-1]:
         run_memory(network, coarse)  # raises where a scale is too small for the network
-    rates = measured_rates(device, asked.threads, tf32)
+    rates = rates or measured_rates(device, asked.threads, tf32)
     each = [run_seconds(network, run, rates) for run in runs]
     counts = s.iterations_at([max(run.size) for run in runs])
     total = sum(seconds * count for seconds, count in zip(each, counts, strict=True))

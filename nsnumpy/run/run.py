@@ -28,8 +28,7 @@ from .shared import StyleTargets
 
 
 class Run:
-    """A run of a use case, which is driven by whoever wants its steps: `go`, or `steps` for one that stops, looks and
-    changes.
+    """A run of a use case, driven by whoever wants its steps: `go`, or `steps` for one that stops, looks and changes.
 
     Parameters
     ----------

@@ -93,7 +93,7 @@ class Frames:
         """Keep the picture, if it is one of those to keep."""
         if self._calls % self.every == 0:
             size = max(progress.x.shape)
-            jpeg = _jpeg(progress.image, self._size, 82)
+            jpeg = jpeg_bytes(progress.image, self._size, 82)
             self._kept.append(_Kept(progress.iteration, size, progress.loss, jpeg))
         self._calls += 1
         if len(self._kept) > self._limit:
@@ -244,7 +244,7 @@ def shown_result(image: np.ndarray, caption: str = "") -> Shown:
     """A result ``(H, W, 3)``, in [0, 1]; the caption is its size, unless another one is given."""
     height, width = image.shape[:2]
     words = caption or f"Result, {width} {TIMES} {height}"
-    return Shown(data_uri("image/jpeg", _jpeg(image, 1024, 90)), words, "The result")
+    return Shown(data_uri("image/jpeg", jpeg_bytes(image, 1024, 90)), words, "The result")
 
 
 def _caption(iteration: int, iterations: int, size: int, loss: float) -> str:
@@ -258,13 +258,15 @@ def _given(given: Input, name: str) -> Shown:
     image = source.at(min(SHOWN, source.held))
     region = f", for {given.mask.name}" if given.mask else ""
     caption = f"{kind.capitalize()}: {name}, {width} {TIMES} {height}{region}"
-    return Shown(data_uri("image/jpeg", _jpeg(image, SHOWN, 85)), caption, f"The {kind} picture, {name}")
+    return Shown(data_uri("image/jpeg", jpeg_bytes(image, SHOWN, 85)), caption, f"The {kind} picture, {name}")
 
 
 def _region(region: Region, source: str) -> Shown:
     mask = np.repeat(region.mask[..., None], 3, axis=-1)
     caption = f"Region {region.name}: {source}, {100 * mask.mean():.3g} % of the picture"
-    return Shown(data_uri("image/jpeg", _jpeg(mask, SHOWN // 2, 85)), caption, f"The region {region.name}, in white")
+    return Shown(
+        data_uri("image/jpeg", jpeg_bytes(mask, SHOWN // 2, 85)), caption, f"The region {region.name}, in white"
+    )
 
 
 def _matrices(
@@ -305,7 +307,7 @@ def _matrices(
     return made
 
 
-def _jpeg(image: np.ndarray, size: int, quality: int) -> bytes:
+def jpeg_bytes(image: np.ndarray, size: int, quality: int) -> bytes:
     """An image ``(H, W, 3)``, in [0, 1], made smaller if its long side is more than `size`."""
     picture = Image.fromarray(to_bytes(image))
     if max(picture.size) > size:
