@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from ..machine import available_bytes, resident_bytes
 from ..objective import Layers, Objective
 from ..ops import ZERO
 from ..pairs import Scratch
-from ..tiles.crew import HasCrew
+from ..tiles.crew import Sharing
 from ..tiles.grid import UNIT
 from ..tiles.objective import objective_of
 from ..vgg import VGG
@@ -167,7 +166,7 @@ class Means:
     tile: int | None
     keep: bool
     pairs: int | None
-    executor: Executor | HasCrew | None = None
+    executor: Sharing | None = None
     scratch: Scratch = None
 
     @property
@@ -218,7 +217,7 @@ def means_of(
     tile: Tile = "auto",
     memory_pairs: int | None = None,
     scratch: Scratch = None,
-    executor: Executor | HasCrew | None = None,
+    executor: Sharing | None = None,
 ) -> Means:
     """How a run is computed, by what is asked for and what fits; from a checkpoint it goes on as it was.
 

@@ -28,7 +28,7 @@ from .tile import Asked, content_features
 
 ATTEMPTS = 8  # workers that a tile may outlive
 POLL = 5.0  # seconds after which a worker that has not answered is looked for
-PATIENCE = 60.0  # seconds that a run without workers waits for one
+PATIENCE = 60.0  # seconds that a run without workers waits for one, and for a result to come across
 
 
 class ClusterError(DeviceError):
@@ -191,11 +191,14 @@ class ClusterCrew(Crew):
 
     def _end(self, function: Callable[..., Any], under_way: deque[_UnderWay]) -> Any:
         """What the first job gives, which is begun again as often as its worker is lost."""
+        import distributed
+
         one = under_way[0]
         while True:
             try:
                 if one.future is not None:
-                    result = one.future.result(timeout=POLL)
+                    distributed.wait([one.future], timeout=POLL)
+                    result = one.future.result(timeout=PATIENCE)  # it is made; here it comes
                     under_way.popleft()
                     return result
             except asyncio.TimeoutError:
@@ -238,12 +241,9 @@ class ClusterCrew(Crew):
             argument.sent = self._submit(home, content_features, argument.asked, self._sent(home, argument.part))
             argument.part.sent = None
         if isinstance(argument, Part) and argument.sent is None:
-            value, scatter = argument.value(), self._cluster.client.scatter
-            if argument.tile is None:
-                workers = list(self._cluster.workers)
-                (argument.sent,) = scatter([value], workers=workers, broadcast=True, direct=True, hash=False)
-            else:
-                (argument.sent,) = scatter([to_host(value)], workers=[home], direct=True, hash=False)
+            value = argument.value() if argument.tile is None else to_host(argument.value())
+            # To one worker: the others have it from each other. (Dask's broadcast waits for ever for one that died.)
+            (argument.sent,) = self._cluster.client.scatter([value], workers=[home], direct=True, hash=False)
         return argument.sent if isinstance(argument, Part | Target) else argument
 
     def _forget(self, one: _UnderWay) -> None:

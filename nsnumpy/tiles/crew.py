@@ -110,7 +110,11 @@ class HasCrew(Protocol):
     def crew(self, vgg: VGG) -> Crew: ...
 
 
-def crew_of(vgg: VGG, executor: Executor | HasCrew | None, ahead: int) -> Crew:
+Sharing = Executor | HasCrew
+"""What tiles are shared out by."""
+
+
+def crew_of(vgg: VGG, executor: Sharing | None, ahead: int) -> Crew:
     """Who does the work: None is this thread."""
     if executor is None:
         return Crew(vgg)

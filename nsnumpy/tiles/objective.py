@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +23,7 @@ from ..ops import Border
 from ..positions import Region
 from ..targets import ContentTarget, StyleTarget, style_target
 from ..vgg import VGG
-from .crew import Crew, HasCrew, Part, crew_of
+from .crew import Crew, Part, Sharing, crew_of
 from .grid import Grid
 from .tile import Asked, added, content_squares, measure_tile, tile_gradient
 
@@ -77,7 +76,7 @@ class TiledObjective(Objective):
         *,
         tile: int,
         keep: bool = True,
-        executor: Executor | HasCrew | None = None,
+        executor: Sharing | None = None,
         ahead: int = 4,
         content: Array | None = None,
         style: Array | Sequence[Sequence[Any]] | StyleTarget | None = None,
@@ -210,7 +209,7 @@ def objective_of(
     tile: int | None = None,
     *,
     keep: bool = True,
-    executor: Executor | HasCrew | None = None,
+    executor: Sharing | None = None,
     **given: Any,
 ) -> Objective:
     """The objective of images of this (H, W): a `TiledObjective` where they are larger than a tile, and whole else.
