@@ -188,6 +188,7 @@ class ClusterCrew(Crew):
             one.future = self._submit(home, function, *(self._sent(home, a) for a in one.job))
         except _lost() as error:
             one.future, one.lost = None, line_of(error)
+            self._settle()  # for the jobs to come
 
     def _end(self, function: Callable[..., Any], under_way: deque[_UnderWay]) -> Any:
         """What the first job gives, which is begun again as often as its worker is lost."""
@@ -243,7 +244,8 @@ class ClusterCrew(Crew):
         if isinstance(argument, Part) and argument.sent is None:
             value = argument.value() if argument.tile is None else to_host(argument.value())
             # To one worker: the others have it from each other. (Dask's broadcast waits for ever for one that died.)
-            (argument.sent,) = self._cluster.client.scatter([value], workers=[home], direct=True, hash=False)
+            scatter = self._cluster.client.scatter
+            (argument.sent,) = scatter([value], workers=[home], direct=True, hash=False, timeout=1)  # to look for it
         return argument.sent if isinstance(argument, Part | Target) else argument
 
     def _forget(self, one: _UnderWay) -> None:
