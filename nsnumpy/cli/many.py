@@ -19,7 +19,8 @@ from ..files.writing import check_filled, filled_folder, held_back
 from ..machine import usable_cores
 from ..run.inputs import enough, start_picture
 from ..run.many import Task, key_of, least_side, made_by, paint_each, with_key
-from ..run.plan import Plan, check_sides, plan
+from ..run.means import check_sides
+from ..run.plan import Plan, plan
 from ..run.results import Result
 from ..run.settings import USE_CASES, settings_of
 from ..tiles.cluster import Cluster

@@ -17,7 +17,6 @@ from ..files.weights import WeightFile, load_vgg
 from ..tiles.crew import HasCrew
 from ..vgg import VGG
 from .inputs import Styles, named
-from .plan import check_sides
 from .processes import do_each, failing
 from .results import Callback, Result, check_ended
 from .run import Run
@@ -127,8 +126,6 @@ class _Painter:
             pictures: dict[str, Styles] = {"content": photo, "style": self._task.style}
             options = self._task.settings | self._task.means
             run = Run("transfer", pictures, vgg=self._vgg, targets=self._targets, executor=self._cluster, **options)
-            shapes = {given.name: given.source.shape for given in run.inputs.each}
-            check_sides(run.s, run.scales[-1], shapes, least_side(self._vgg, run.s))
             result = run.go(callback)
             check_ended(result)
             return result

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..architecture import Network
+from ..architecture import Network, minimum_size
 from ..backend import free_device_bytes
 from ..files.checkpoint import Checkpoint
 from ..files.images import fit_size
@@ -23,7 +23,7 @@ from ..tiles.grid import UNIT
 from ..tiles.objective import objective_of
 from ..vgg import VGG
 from .budget import Run, run_memory
-from .inputs import Inputs, Scale
+from .inputs import Inputs, Scale, side_for, side_of
 from .settings import Settings
 from .shared import StyleTargets
 
@@ -50,6 +50,20 @@ def shared_tile(size: tuple[int, int]) -> int:
     """The tile of a picture whose tiles are shared out, where none is said: a quarter of the long side, but 512 to 1024
     pixels. It does not depend on how many share them, nor do the numbers then."""
     return min(1024, max(512, max(size) // 4 // UNIT * UNIT))
+
+
+def check_sides(s: Settings, scale: Scale, shapes: Mapping[str, tuple[int, int]], least: int) -> None:
+    """ValueError that names the size to take if a picture, at this scale, is too small for the deepest layer."""
+    result = s.size if isinstance(s.size, tuple) else next(iter(shapes.values()))
+    for name, shape in {"result": result, **shapes}.items():
+        side = side_of(name)
+        height, width = s.shape(shape, scale[side]) if name == "result" else fit_size(shape, scale[side])
+        if min(height, width) < least:
+            size = side_for(shape, least)
+            raise ValueError(
+                f"the {name} would be {width} x {height} pixels, and the deepest layer needs {least}: take "
+                f"{'size' if side == 'result' else 'style size'} {size} or more"
+            )
 
 
 def budget(
@@ -241,6 +255,8 @@ def means_of(
         memory_pairs = kept.settings.get("memory_pairs")
     device = "cpu" if vgg.xp.__name__ == "numpy" else "gpu"
     shapes = {given.name: given.source.shape for given in inputs.each}
+    least = minimum_size(vgg.architecture, vgg.resolve([*layers[0], *layers[1]]))
+    check_sides(s, inputs.scales[-1], shapes, least)
     regions = 0 if inputs.regions is None else len(inputs.regions.masks)
     threads = vgg.workers.threads
     asked = budget(s, shapes, inputs.scales[-1], layers, regions=regions, threads=threads, device=device)

@@ -16,8 +16,8 @@ from ..machine import usable_cores
 from ..pairs import Scratch
 from ..workers import check_threads
 from .budget import Rates, Run, measured_rates, run_memory, run_seconds
-from .inputs import Scale, Styles, check_masks, enough, pictures_of, scales_of, side_for, side_of
-from .means import Tile, budget, check_means, fitted, room_of, shared_tile
+from .inputs import Scale, Styles, check_masks, enough, pictures_of, scales_of, side_of
+from .means import Tile, budget, check_means, check_sides, fitted, room_of, shared_tile
 from .regions import mask_key
 from .settings import Settings, layers_of, settings_of
 
@@ -187,20 +187,6 @@ def _notes(scale: Scale, shapes: Mapping[str, tuple[int, int]], style_size: int 
         elif max(h, w) > ENLARGED * max(shape):
             notes.append(f"{becomes}: a larger one has more to tell")
     return notes
-
-
-def check_sides(s: Settings, scale: Scale, shapes: Mapping[str, tuple[int, int]], least: int) -> None:
-    """ValueError that names the size to take if a picture, at this scale, is too small for the deepest layer."""
-    result = s.size if isinstance(s.size, tuple) else next(iter(shapes.values()))
-    for name, shape in {"result": result, **shapes}.items():
-        side = side_of(name)
-        height, width = s.shape(shape, scale[side]) if name == "result" else fit_size(shape, scale[side])
-        if min(height, width) < least:
-            size = side_for(shape, least)
-            raise ValueError(
-                f"the {name} would be {width} x {height} pixels, and the deepest layer needs {least}: take "
-                f"{'size' if side == 'result' else 'style size'} {size} or more"
-            )
 
 
 def _largest_size(needed: Callable[[int], int], available: int, most: int) -> int:
