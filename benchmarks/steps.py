@@ -84,19 +84,22 @@ WAYS = (convolution.Winograd, convolution.Patches)
 
 
 class Place(NamedTuple):
-    """Where a thread is: the layer, the step, and the step of a product with a small matrix there."""
+    """Where a thread is: the layer, the step, the step of a product with a small matrix there, and whether other
+    threads have jobs meanwhile."""
 
     layer: str
     step: str
     small: str = ""
+    shared: bool = False
 
 
 class Clock:
-    """A thread's: its time on a core, by layers and steps."""
+    """A thread's: its time on a core, by layers and steps, and that of it in which no other one had a job."""
 
     def __init__(self) -> None:
         self.place: Place | None = None
         self.parts: Counter[tuple[str, str]] = Counter()
+        self.unshared = 0.0
         self._since = 0.0
 
     def enter(self, place: Place | None) -> Place | None:
@@ -105,6 +108,7 @@ class Clock:
         before = self.place
         if before is not None:
             self.parts[before.layer, before.step] += now - self._since
+            self.unshared += 0.0 if before.shared else now - self._since
         self.place, self._since = place, now
         return before
 
@@ -116,12 +120,13 @@ class Profile:
         self._local = threading.local()
         self._clocks: list[Clock] = []
 
-    def taken(self) -> Counter[tuple[str, str]]:
-        """The seconds of all threads by (layer, step), since the last time."""
-        parts = sum((clock.parts for clock in self._clocks), Counter())
+    def taken(self) -> tuple[Counter[tuple[str, str]], float]:
+        """The seconds of all threads by (layer, step), since the last time, and the unshared ones of them."""
+        parts, unshared = sum((clock.parts for clock in self._clocks), Counter()), 0.0
         for clock in self._clocks:
-            clock.parts.clear()
-        return parts
+            unshared += clock.unshared
+            clock.parts, clock.unshared = Counter(), 0.0
+        return parts, unshared
 
     @property
     def clock(self) -> Clock:
@@ -134,7 +139,7 @@ class Profile:
     def at(self, step: str, layer: str = "", small: str = "") -> Iterator[None]:
         """In a step, of the layer that is at work unless one is given."""
         clock = self.clock
-        before = clock.enter(Place(layer or clock.place.layer, step, small))
+        before = clock.enter(Place(layer or clock.place.layer, step, small, bool(clock.place and clock.place.shared)))
         try:
             yield
         finally:
@@ -183,7 +188,7 @@ class Profile:
         """Jobs are at work where they were given out, on whatever thread."""
 
         def map(workers: Workers, job: Callable[..., Any], jobs: Any) -> list[Any]:
-            place = self.clock.place
+            place = self.clock.place._replace(shared=min(workers.at_work, len(jobs)) > 1)
 
             def placed(*args: Any) -> Any:
                 clock = self.clock
@@ -234,18 +239,20 @@ def profile(
 ) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """The milliseconds of an evaluation and of what the optimiser does for it, by layers and steps; the totals.
 
-    The totals: "cpu" is the sum of the parts, "wall" the time by the clock, "alone" and "alone_wall" the two of an
-    evaluation that is not profiled, "evaluations" how many there were.
+    The totals: "cpu" is the sum of the parts, "unshared" what of it one thread did while the others had nothing to do,
+    "wall" the time by the clock, "alone" and "alone_wall" that of an evaluation which is not profiled, on a core and by
+    the clock, "evaluations" how many there were.
     """
     watched = Profile()
-    rounds: list[tuple[float, Counter[tuple[str, str]]]] = []
+    rounds: list[tuple[float, float, Counter[tuple[str, str]]]] = []
     since = 0.0
 
     def evaluate(x: np.ndarray) -> Any:
         nonlocal since
         found = f.evaluate(x)
         now = time.perf_counter()
-        rounds.append((now - since, watched.taken()))
+        parts, unshared = watched.taken()
+        rounds.append((now - since, unshared, parts))
         since = now
         return found
 
@@ -256,8 +263,8 @@ def profile(
     with watched.attached(network):
         ns.minimize(evaluate, x, method="lbfgs-device", iterations=FULL + iterations, callback=begun)
     evaluations = len(rounds)
-    rounds = sorted(rounds, key=lambda one: one[1].total())[: -(-evaluations // 2)]
-    parts = sum((of_round for _, of_round in rounds), Counter())
+    rounds = sorted(rounds, key=lambda one: one[2].total())[: -(-evaluations // 2)]
+    parts = sum((of_round for *_, of_round in rounds), Counter())
     rows: dict[str, dict[str, float]] = {layer: dict.fromkeys(STEPS, 0.0) for layer in [PICTURE, *network.layers]}
     for (layer, step), seconds in parts.items():
         rows[layer][step] += 1e3 * seconds / len(rounds)
@@ -268,7 +275,8 @@ def profile(
         alone.append((time.process_time() - cpu, time.perf_counter() - start))
     totals = {
         "cpu": 1e3 * parts.total() / len(rounds),
-        "wall": 1e3 * statistics.mean(wall for wall, _ in rounds),
+        "wall": 1e3 * statistics.mean(wall for wall, *_ in rounds),
+        "unshared": 1e3 * statistics.mean(unshared for _, unshared, _ in rounds),
         "alone": 1e3 * statistics.median(cpu for cpu, _ in alone),
         "alone_wall": 1e3 * statistics.median(wall for _, wall in alone),
         "evaluations": evaluations,
@@ -388,11 +396,12 @@ def table(results: dict[str, Any]) -> str:
         "",
         f"Milliseconds of {threads} threads for one evaluation and the optimiser's part; {width} x {height}, "
         f"{results['network']}; {totals['evaluations']} evaluations.",
-        f"By the clock {totals['wall']:.1f} ms, of which the threads waited "
-        f"{totals['wall'] - totals['cpu'] / threads:.1f} ms on the average.",
+        f"By the clock {totals['wall']:.1f} ms; the threads waited for {totals['wall'] - totals['cpu'] / threads:.1f} "
+        f"of them on the average. One thread alone is at work for {totals['unshared']:.1f} ms.",
         f"The floor: products {least['products']:.1f} ms, bytes {least['bytes']:.1f} ms.",
-        f"The optimiser is {whole['optimiser'] / evaluation:.1%} of the evaluation, {evaluation:.1f} ms; without the "
-        f"profile that takes {totals['alone']:.1f} ms, {totals['alone_wall']:.1f} ms by the clock.",
+        f"The optimiser takes {whole['optimiser'] / evaluation:.1%} of the work of an evaluation, {evaluation:.1f} ms, "
+        f"and {whole['optimiser'] * threads / evaluation:.1%} of its time if that were shared evenly.",
+        f"Without the profile an evaluation takes {totals['alone']:.1f} ms, {totals['alone_wall']:.1f} by the clock.",
     ]
     return "\n".join(lines)
 

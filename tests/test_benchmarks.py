@@ -514,6 +514,7 @@ def test_the_profiles_parts_are_the_whole_and_every_step_is_met(steps, weights, 
     lost = {"conv1_1", "conv2_1", "conv3_1", "conv3_2", "conv4_1", "conv4_2", "conv5_1", "picture"}
     assert {layer for layer, row in rows.items() if row["losses"]} == lost
     assert sum(sum(row.values()) for row in rows.values()) == pytest.approx(totals["cpu"])
+    assert 0 < totals["unshared"] < 1.001 * totals["cpu"]
     assert totals["cpu"] <= 1.05 * threads * totals["wall"]  # two clocks
     assert totals["evaluations"] >= 3
     assert all(part > 0 or row == "picture" for row, of in results["floor"].items() for part in of.values())
@@ -528,9 +529,9 @@ def test_what_is_profiled_is_the_same_and_a_name_that_is_gone_is_an_error(steps,
     watched = steps.Profile()
     with watched.attached(vgg):
         loss, gradient = f(x)
-    assert watched.taken()["conv3_1", "product"] > 0
+    assert watched.taken()[0]["conv3_1", "product"] > 0
     expected = f(x)
-    assert watched.taken() == {}
+    assert watched.taken() == ({}, 0)
     assert loss == expected[0]
     np.testing.assert_array_equal(gradient, expected[1])
     monkeypatch.setattr(steps, "TIMED", (*steps.TIMED, (steps.host, "lay_stones", "lay", "")))
@@ -544,4 +545,18 @@ def test_a_thread_is_in_one_place_at_a_time(steps, monkeypatch):
     watched = steps.Profile()
     with watched.at("Python", "conv1_1"), watched.at("cut"), watched.at("product", "conv2_1"):
         pass
-    assert watched.taken() == {("conv1_1", "Python"): 1 + 5, ("conv1_1", "cut"): 2 + 4, ("conv2_1", "product"): 3}
+    parts = {("conv1_1", "Python"): 1 + 5, ("conv1_1", "cut"): 2 + 4, ("conv2_1", "product"): 3}
+    assert watched.taken() == (parts, 15)
+
+
+def test_jobs_are_at_work_in_the_layer_that_gave_them_out_and_shared_if_there_are_several(steps, tiny_vgg, monkeypatch):
+    monkeypatch.setattr(steps.time, "thread_time", iter(map(float, range(100))).__next__)
+    vgg, watched = tiny_vgg(threads=2), steps.Profile()
+    with watched.attached(vgg), watched.at("lay", "conv3_1"):
+        watched.taken()
+        vgg.workers.map(lambda job, _: None, [1])
+        assert watched.taken() == ({("conv3_1", "lay"): 2}, 2)
+        vgg.workers.map(lambda job, _: None, [1, 2, 3])
+        parts, unshared = watched.taken()
+    assert parts.keys() == {("conv3_1", "lay")}
+    assert unshared < parts.total()
