@@ -489,20 +489,20 @@ def steps(monkeypatch):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_profiles_parts_are_the_whole_and_every_step_is_met(steps, weights, threads, tmp_path, monkeypatch, capsys):
-    met, timed = set(), steps.Profile._timed
+    met, timed = set(), steps.clocks.Profile._timed
 
     def noted(self, function, *place, **options):
         inner = timed(self, function, *place, **options)
         return lambda *args, **kwargs: met.add(function) or inner(*args, **kwargs)
 
-    monkeypatch.setattr(steps.Profile, "_timed", noted)
-    named = {getattr(where, name) for where, name, *_ in steps.TIMED}
+    monkeypatch.setattr(steps.clocks.Profile, "_timed", noted)
+    named = {getattr(where, name) for where, name, *_ in steps.clocks.TIMED}
     json_file = tmp_path / "out.json"
     options = ["--size", "40", "--iterations", "3", "--weights", weights, "--threads", str(threads)]
     monkeypatch.setattr(sys, "argv", ["steps.py", *options, "--json", str(json_file)])
     steps.main()
     assert met >= named
-    assert named == {getattr(where, name) for where, name, *_ in steps.TIMED}  # all is as it was
+    assert named == {getattr(where, name) for where, name, *_ in steps.clocks.TIMED}  # all is as it was
     results = json.loads(json_file.read_text())
     rows, totals = results["layers"], results["totals"]
     assert rows.keys() == results["floor"].keys()
@@ -526,7 +526,7 @@ def test_the_profiles_parts_are_the_whole_and_every_step_is_met(steps, weights, 
 def test_what_is_profiled_is_the_same_and_a_name_that_is_gone_is_an_error(steps, tiny_vgg, picture, monkeypatch):
     vgg, x, p, a = tiny_vgg(), *(picture(32, 40, seed) for seed in range(3))
     f = steps.ns.Objective(vgg, content=p, style=a)
-    watched = steps.Profile()
+    watched = steps.clocks.Profile()
     with watched.attached(vgg):
         loss, gradient = f(x)
     assert watched.taken()[0]["conv3_1", "product"] > 0
@@ -534,7 +534,7 @@ def test_what_is_profiled_is_the_same_and_a_name_that_is_gone_is_an_error(steps,
     assert watched.taken() == ({}, 0)
     assert loss == expected[0]
     np.testing.assert_array_equal(gradient, expected[1])
-    monkeypatch.setattr(steps, "TIMED", (*steps.TIMED, (steps.host, "lay_stones", "lay", "")))
+    monkeypatch.setattr(steps.clocks, "TIMED", (*steps.clocks.TIMED, (steps.clocks.host, "lay_stones", "lay", "")))
     with pytest.raises(AttributeError, match="lay_stones"), watched.attached(vgg):
         pass
 
@@ -542,7 +542,7 @@ def test_what_is_profiled_is_the_same_and_a_name_that_is_gone_is_an_error(steps,
 def test_a_thread_is_in_one_place_at_a_time(steps, monkeypatch):
     clock = iter([0.0, 1.0, 3.0, 6.0, 10.0, 15.0])
     monkeypatch.setattr(steps.time, "thread_time", lambda: next(clock))
-    watched = steps.Profile()
+    watched = steps.clocks.Profile()
     with watched.at("Python", "conv1_1"), watched.at("cut"), watched.at("product", "conv2_1"):
         pass
     parts = {("conv1_1", "Python"): 1 + 5, ("conv1_1", "cut"): 2 + 4, ("conv2_1", "product"): 3}
@@ -551,7 +551,7 @@ def test_a_thread_is_in_one_place_at_a_time(steps, monkeypatch):
 
 def test_jobs_are_at_work_in_the_layer_that_gave_them_out_and_shared_if_there_are_several(steps, tiny_vgg, monkeypatch):
     monkeypatch.setattr(steps.time, "thread_time", iter(map(float, range(100))).__next__)
-    vgg, watched = tiny_vgg(threads=2), steps.Profile()
+    vgg, watched = tiny_vgg(threads=2), steps.clocks.Profile()
     with watched.attached(vgg), watched.at("lay", "conv3_1"):
         watched.taken()
         vgg.workers.map(lambda job, _: None, [1])
