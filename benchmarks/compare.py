@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -224,13 +224,16 @@ def environment(threads: int) -> dict[str, Any]:
         fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
         cpu = f"{fields.get('model name', cpu)} (family {fields.get('cpu family')}, model {fields.get('model')})"
     blas = sorted({f"{lib['internal_api']} {lib['version']} {lib.get('architecture')}" for lib in threadpool_info()})
-    names = ("nsnumpy", "numpy", "scipy", "torch")
+    versions = {}
+    for name in ("nsnumpy", "numpy", "scipy", "torch"):
+        with suppress(metadata.PackageNotFoundError):  # not all that take this need PyTorch
+            versions[name] = metadata.version(name)
     return {
         "cpu": cpu,
         "threads": threads,
         "blas": blas,
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in names},
+        "versions": versions,
         "date": time.strftime("%Y-%m-%d"),
     }
 

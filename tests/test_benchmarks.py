@@ -476,3 +476,87 @@ def test_what_normalisation_does_is_written_for_each_network(
     assert row["mean_style"][0] < row["mean_content"] < row["mean_style"][1]
     assert "| tiny | " in capsys.readouterr().out
     assert [path.name for path in folder.iterdir()] == ["tiny.png"]
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    module = load("steps")
+    monkeypatch.setattr(module, "FULL", 1)
+    monkeypatch.setattr(module, "MULTIPLICATIONS", 1000)
+    monkeypatch.setattr(module, "COPIED", 1000)
+    return module
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_profiles_parts_are_the_whole_and_every_step_is_met(steps, weights, threads, tmp_path, monkeypatch, capsys):
+    met, timed = set(), steps.clocks.Profile._timed
+
+    def noted(self, function, *place, **options):
+        inner = timed(self, function, *place, **options)
+        return lambda *args, **kwargs: met.add(function) or inner(*args, **kwargs)
+
+    monkeypatch.setattr(steps.clocks.Profile, "_timed", noted)
+    named = {getattr(where, name) for where, name, *_ in steps.clocks.TIMED}
+    json_file = tmp_path / "out.json"
+    options = ["--size", "40", "--iterations", "3", "--weights", weights, "--threads", str(threads)]
+    monkeypatch.setattr(sys, "argv", ["steps.py", *options, "--json", str(json_file)])
+    steps.main()
+    assert met >= named
+    assert named == {getattr(where, name) for where, name, *_ in steps.clocks.TIMED}  # all is as it was
+    results = json.loads(json_file.read_text())
+    rows, totals = results["layers"], results["totals"]
+    assert rows.keys() == results["floor"].keys()
+    assert list(rows) == ["picture", *(name for name in load_vgg(weights, threads=1).layers if name in rows)]
+    assert {step for row in rows.values() for step, ms in row.items() if ms} == set(steps.STEPS)
+    assert rows["conv4_2"]["product"] > 0 == rows["picture"]["product"]
+    assert [layer for layer, row in rows.items() if row["optimiser"]] == ["picture"]
+    assert {layer for layer, row in rows.items() if row["pooling"]} == {"conv1_2", "conv2_2", "conv3_4", "conv4_4"}
+    lost = {"conv1_1", "conv2_1", "conv3_1", "conv3_2", "conv4_1", "conv4_2", "conv5_1", "picture"}
+    assert {layer for layer, row in rows.items() if row["losses"]} == lost
+    assert sum(sum(row.values()) for row in rows.values()) == pytest.approx(totals["cpu"])
+    assert 0 < totals["unshared"] < 1.001 * totals["cpu"]
+    assert totals["cpu"] <= 1.05 * threads * totals["wall"]  # two clocks
+    assert totals["evaluations"] >= 3
+    assert all(part > 0 or row == "picture" for row, of in results["floor"].items() for part in of.values())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == [*steps.STEPS, "all", "share", "floor", "ratio"]
+    assert [line.split()[0] for line in lines[1 : lines.index("")]] == [*rows, "all", "share"]
+
+
+def test_what_is_profiled_is_the_same_and_a_name_that_is_gone_is_an_error(steps, tiny_vgg, picture, monkeypatch):
+    vgg, x, p, a = tiny_vgg(), *(picture(32, 40, seed) for seed in range(3))
+    f = steps.ns.Objective(vgg, content=p, style=a)
+    watched = steps.clocks.Profile()
+    with watched.attached(vgg):
+        loss, gradient = f(x)
+    assert watched.taken()[0]["conv3_1", "product"] > 0
+    expected = f(x)
+    assert watched.taken() == ({}, 0)
+    assert loss == expected[0]
+    np.testing.assert_array_equal(gradient, expected[1])
+    monkeypatch.setattr(steps.clocks, "TIMED", (*steps.clocks.TIMED, (steps.clocks.host, "lay_stones", "lay", "")))
+    with pytest.raises(AttributeError, match="lay_stones"), watched.attached(vgg):
+        pass
+
+
+def test_a_thread_is_in_one_place_at_a_time(steps, monkeypatch):
+    clock = iter([0.0, 1.0, 3.0, 6.0, 10.0, 15.0])
+    monkeypatch.setattr(steps.time, "thread_time", lambda: next(clock))
+    watched = steps.clocks.Profile()
+    with watched.at("Python", "conv1_1"), watched.at("cut"), watched.at("product", "conv2_1"):
+        pass
+    parts = {("conv1_1", "Python"): 1 + 5, ("conv1_1", "cut"): 2 + 4, ("conv2_1", "product"): 3}
+    assert watched.taken() == (parts, 15)
+
+
+def test_jobs_are_at_work_in_the_layer_that_gave_them_out_and_shared_if_there_are_several(steps, tiny_vgg, monkeypatch):
+    monkeypatch.setattr(steps.time, "thread_time", iter(map(float, range(100))).__next__)
+    vgg, watched = tiny_vgg(threads=2), steps.clocks.Profile()
+    with watched.attached(vgg), watched.at("lay", "conv3_1"):
+        watched.taken()
+        vgg.workers.map(lambda job, _: None, [1])
+        assert watched.taken() == ({("conv3_1", "lay"): 2}, 2)
+        vgg.workers.map(lambda job, _: None, [1, 2, 3])
+        parts, unshared = watched.taken()
+    assert parts.keys() == {("conv3_1", "lay")}
+    assert unshared < parts.total()
