@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .pairs import NoRoomError
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -13,7 +15,8 @@ class Ending:
     ----------
     how : str
         "finished": every iteration that was asked for ran; "no lower loss": none could be found; "interrupted": by a
-        KeyboardInterrupt (Ctrl-C); "not finite": the loss; "out of memory"; "left": whoever drove it asked for no more.
+        KeyboardInterrupt (Ctrl-C); "not finite": the loss; "out of memory"; "no room": in the folder of what
+        L-BFGS remembers; "left": whoever drove it asked for no more.
     why : str
         The same for a person to read; empty if it finished.
     """
@@ -26,6 +29,8 @@ class Ending:
         """Of a run that a KeyboardInterrupt, a FloatingPointError or a MemoryError ended."""
         if isinstance(error, KeyboardInterrupt):
             return cls("interrupted", f"interrupted{when}")
+        if isinstance(error, NoRoomError):
+            return cls("no room", f"{error}{when}")
         if isinstance(error, MemoryError):
             return cls("out of memory", f"out of memory{when}")
         return cls("not finite", f"{error}{when}")
@@ -48,8 +53,8 @@ class Ended:
 
     @property
     def failed(self) -> bool:
-        """Whether it was a loss that is not finite, or want of memory."""
-        return self.ending.how in ("not finite", "out of memory")
+        """Whether it was a loss that is not finite, or want of memory, or of room for it in a folder."""
+        return self.ending.how in ("not finite", "out of memory", "no room")
 
     @property
     def out_of_memory(self) -> bool:

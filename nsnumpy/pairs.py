@@ -28,6 +28,10 @@ STACKED_BYTES = 256 << 20  # of pairs side by side, on a GPU
 _SHARES = 256  # of the positions, whose products are added up in float64: work for all of a GPU
 
 
+class NoRoomError(MemoryError):
+    """A folder has no room for a pair, or is not there to be written to."""
+
+
 class Pairs:
     """The last few steps s and gradient changes y, and the inverse Hessian that they imply."""
 
@@ -229,8 +233,7 @@ def in_a_file(v: np.ndarray, folder: str | os.PathLike[str]) -> np.ndarray:
 
     Raises
     ------
-    MemoryError
-        If there is no room for it.
+    NoRoomError
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -238,7 +241,7 @@ def in_a_file(v: np.ndarray, folder: str | os.PathLike[str]) -> np.ndarray:
                 os.posix_fallocate(file.fileno(), 0, max(v.nbytes, 1))
             mapped = np.memmap(file, v.dtype, "w+", shape=v.shape)
     except OSError as error:
-        raise MemoryError(f"{folder}: {error.strerror or error}") from error
+        raise NoRoomError(f"{folder}: {error.strerror or error}") from error
     mapped[...] = v
     return np.asarray(mapped)
 

@@ -72,7 +72,7 @@ def test_plan_says_what_a_transfer_would_take(folder, capsys):
     out = capsys.readouterr().out.splitlines()
     assert PLANNED.fullmatch(out[0] + "\n")
     parts = {line.split()[0]: line.split()[2] for line in out[1:]}
-    assert list(parts) == ["program", "weights", "scratch", "targets", "features", "optimizer"]
+    assert list(parts) == ["program", "weights", "buffers", "targets", "features", "optimizer"]
     assert set(parts.values()) == {"MB"}
     status, _, err = call(capsys, "plan photo.png painting.jpg --size 15 --weights tiny.h5")
     assert (status, err.count("\n")) == (2, 1)

@@ -358,7 +358,7 @@ def test_the_weights_and_the_scratch_memory_are_foretold(stand_in, tmp_path, mon
     weights = sum(array.nbytes for way in vgg.layers.values() for array in way.arrays)
     assert planned.parts["weights"] == pytest.approx(weights, rel=0.01)
     scratch = sum(array.nbytes for array in vgg.workers._scratch()._memory.values())
-    assert planned.parts["scratch"] - (32 << 20) == pytest.approx(scratch, rel=0.12)
+    assert planned.parts["buffers"] - (32 << 20) == pytest.approx(scratch, rel=0.12)
 
 
 @pytest.fixture

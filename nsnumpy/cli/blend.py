@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,8 @@ def _paint(
                 path = pictures[len(made)]
                 with bar.one_more():
                     with held_back():
-                        result.save(path)
+                        of_blend = {"blend": [len(made) + 1, len(pictures)]}
+                        replace(result, settings=result.settings | of_blend).save(path)
                         if not made:
                             for together in _both(folder):  # of other pictures
                                 together.unlink(missing_ok=True)
@@ -141,7 +143,7 @@ def _check_files(arguments: argparse.Namespace, folder: Path) -> list[Path]:
         check_absent(written)
     for path in written:
         if os.path.lexists(path) and not _ours(path):
-            raise ValueError(f"{path}: is there, and nsnumpy did not make it; choose another folder")
+            raise ValueError(f"{path}: is there, and no blend made it; choose another folder")
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if re.fullmatch(r"\d{2,}\.png", path.name) and path not in pictures:
             raise ValueError(f"{path}: would look like one of this blend's; choose another folder, or remove it")
@@ -155,7 +157,8 @@ def _both(folder: Path) -> tuple[Path, Path]:
 
 def _ours(path: Path) -> bool:
     try:
-        return bool(read_settings(path))
+        record = read_settings(path)
+        return "blend" in record or record.get("command") == "blend"
     except (PictureError, OSError):
         return False
 

@@ -218,7 +218,7 @@ def add_means(more: argparse._ArgumentGroup) -> None:
         type=positive,
         help="steps that L-BFGS remembers (15; scipy 10; fewer where they do not fit)",
     )
-    more.add_argument("--scratch", metavar="DIR", help="folder to hold these in, if memory will not do")
+    more.add_argument("--scratch", metavar="DIR", help="folder to hold these in, on disk, for want of memory")
 
 
 def means_in(arguments: argparse.Namespace) -> dict[str, Any]:

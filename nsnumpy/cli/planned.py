@@ -50,6 +50,9 @@ def mend(planned: Plan, arguments: argparse.Namespace) -> str:
         made = f"choose --size {largest} or less" if largest else "no size would fit"
     if planned.largest_size and getattr(arguments, "scales", None):
         made += ", and --scales up to it"
+    own = getattr(arguments, "optimizer", None) in (None, "lbfgs-device")
+    if own and getattr(arguments, "scratch", "") is None and planned.parts.get("optimizer", 0) > planned.peak_bytes / 2:
+        made += ", or --scratch DIR to hold what L-BFGS remembers"
     return made
 
 

@@ -15,7 +15,7 @@ from ..backend import device_errors, kernels_folder
 from ..files.checkpoint import EVERY, Checkpoint, Keeper, read_checkpoint
 from ..files.writing import locked, uninterrupted
 from ..run.inputs import Inputs
-from ..run.plan import plan
+from ..run.plan import Plan, plan
 from ..run.results import Result
 from ..run.run import Run
 from ..run.settings import USE_CASES, settings_of
@@ -191,9 +191,10 @@ def _make_checked(
         _say(f"error: out of memory; {mend(planned or given.plan(arguments), arguments)} ({made})")
         return 1
     result, vgg = made
-    if result.interrupted and result.history[-1]["iteration"] == 0:
-        _say(f"{result.stopped}; there is nothing to keep yet, and {output} was not written")
-        return 128 + signal.SIGINT
+    if (result.interrupted or result.failed) and result.history[-1]["iteration"] == 0:
+        how = _how(result, planned or given.plan(arguments), arguments)
+        _say(f"{result.stopped}{how}; there is nothing to keep yet, and {output} was not written")
+        return 128 + signal.SIGINT if result.interrupted else 1
     with uninterrupted():
         there = next((path for path in (kept, arguments.resume) if path and path.is_file()), None)
         saved = save_result(arguments, result, arguments.output, stream, there)
@@ -206,12 +207,19 @@ def _make_checked(
             if also and not arguments.quiet:
                 tell(f"{tiled}: the tile, {across} x {down}")
         if result.stopped and not (arguments.quiet and saved and not (result.failed or result.interrupted)):
-            how = f": {mend(planned or given.plan(arguments), arguments)}" if result.out_of_memory else ""
+            how = _how(result, planned or given.plan(arguments), arguments)
             holds = f"; {output} holds the best picture so far" if saved else ""
             goes_on = f", and --resume {there} goes on" if there and result.interrupted else ""
             _say(f"{result.stopped}{how}{holds}{goes_on}")
     reported = 0 if frames is None else save_report(arguments, given, result, vgg, frames)
     return 128 + signal.SIGINT if result.interrupted else reported or int(result.failed or not saved)
+
+
+def _how(result: Result, planned: Plan, arguments: argparse.Namespace) -> str:
+    """What would mend a run that ended for want of memory, or of room."""
+    if result.ending.how == "no room":
+        return ": name a --scratch with more room, or fewer --memory-pairs"
+    return f": {mend(planned, arguments)}" if result.out_of_memory else ""
 
 
 def _run(

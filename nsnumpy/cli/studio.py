@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 
 from ..backend import DEVICES, device_namespace
 from ..files.decode import SAMPLE_PREFIX, at_home
-from ..files.writing import check_filled, locked
+from ..files.writing import check_filled, locked, uninterrupted
 from .command import checking, examples, say, tell
 from .options import PROG, natural, positive
 
@@ -67,16 +68,20 @@ def _run(arguments: argparse.Namespace) -> int:
             device_namespace(arguments.device)
             folder = check_filled(at_home(arguments.folder)).absolute()
             folder.mkdir(exist_ok=True)
-            held.enter_context(locked(folder / "studio", "has its studio there"))
+            try:
+                held.enter_context(locked(folder / "studio", "has its studio there"))
+            except ValueError as error:
+                raise ValueError(f"{folder}: a studio is open on this folder; choose another --folder") from error
             studio = Studio(folder, arguments.device, arguments.threads)
             photo = _known(studio, arguments.photo) if arguments.photo else None
             styles = [_known(studio, name) for name in arguments.style]
             page = Page(studio, {"photo": photo, "styles": styles})
             try:
                 server = Server(arguments.host, PORT if arguments.port is None else arguments.port, page)
-            except OSError:
-                if arguments.port is not None:
-                    raise
+            except OSError as error:
+                if arguments.port is not None or error.errno != errno.EADDRINUSE:
+                    where = f"--host {arguments.host}" + (f" --port {arguments.port}" if arguments.port else "")
+                    raise ValueError(f"{where}: {error.strerror}; choose another, or leave it out") from error
                 server = Server(arguments.host, 0, page)
         if arguments.host not in _HERE:
             say(
@@ -92,8 +97,9 @@ def _run(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             return 0
         finally:
-            server.server_close()
-            studio.close()
+            with uninterrupted():  # a second Ctrl-C waits for what is kept
+                server.server_close()
+                studio.close()
     return 0
 
 

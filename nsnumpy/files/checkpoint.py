@@ -29,8 +29,8 @@ EVERY = 10
 
 # Of a run's record: what need not be the same in the run that goes on; and what should be, since it moves the last
 # digits.
-FREE = ("iterations", "weights", "loss", "changes")
-ROUNDING = ("threads", "tile", "memory_pairs", "backend", "convolution", "nsnumpy", "python", "numpy", "cupy", "scipy")
+FREE = ("iterations", "weights", "loss", "changes", "memory_pairs")
+ROUNDING = ("threads", "tile", "backend", "convolution", "nsnumpy", "python", "numpy", "cupy", "scipy")
 
 
 class CheckpointError(ValueError):
@@ -103,8 +103,10 @@ class Checkpoint:
             raise CheckpointError(f"the checkpoint is of a run with {other}: give it the same, or begin anew")
         differ = [name for name in ROUNDING if ours.get(name) != theirs.get(name)]
         if differ:
-            was = ", ".join(f"{name} {theirs.get(name)}" for name in differ)
+            was = ", ".join(f"{name} {theirs[name]}" if theirs.get(name) else f"no {name}" for name in differ)
             warnings.warn(f"the run had {was}: it goes on, but not to the same last digits", stacklevel=5)
+        if ours.get("memory_pairs") != theirs.get("memory_pairs"):
+            warnings.warn("L-BFGS remembered more steps, or fewer: the run goes on, by another way", stacklevel=5)
 
 
 class Keeper:

@@ -152,21 +152,27 @@ def opening(picture: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
             yield image
 
 
+_lifted: list[int | None] = []  # Pillow's limit, while it has none
+
+
 @contextmanager
 def unlimited() -> Iterator[None]:
     """Pillow opens pictures of any size meanwhile."""
     with _limit:
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _lifted.append(before := Image.MAX_IMAGE_PIXELS)
+        Image.MAX_IMAGE_PIXELS = None
         try:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = before
+            _lifted.pop()
 
 
 def check_pixels(image: Image.Image, name: object, enough: float | None) -> None:
     """PictureError if a picture has more pixels than Pillow's limit, and nobody named the size that it is wanted at, or
     memory has no room for them."""
-    if Image.MAX_IMAGE_PIXELS is None or image.width * image.height <= 2 * Image.MAX_IMAGE_PIXELS:
+    most = _lifted[-1] if _lifted else Image.MAX_IMAGE_PIXELS  # another thread may have lifted it just now
+    if most is None or image.width * image.height <= 2 * most:
         return
     sides = f"{image.width} x {image.height} pixels"
     if enough is None:

@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ..architecture import Network, Step, canonical_layer, check_size
@@ -74,7 +74,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     Returns
     -------
     parts : dict from str to int, in bytes
-        "weights": transformed, and on the CPU as given, too. "scratch": what the threads work in. "targets": content
+        "weights": transformed, and on the CPU as given, too. "buffers": what the threads work in. "targets": content
         features, Gram matrices and regions. "features": what passes through the network, and what its backward keeps,
         at the worst moment. "optimizer": its vectors. On a GPU, "rounded up": what its allocator takes beyond these.
 
@@ -141,8 +141,9 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
         for name, widths in zip(network.filters, _widths(network), strict=True)
     )
     pairs = run.pairs or MEMORY.get(run.optimizer, 0)
+    in_memory = 0 if run.scratch and (run.tile or not on_device) else pairs
     vectors = {
-        "lbfgs-device": (2 * (0 if run.scratch else pairs) + 8) * network.itemsize,
+        "lbfgs-device": (2 * in_memory + 8) * network.itemsize,
         # Its workspace and its copies at the end, in float64; on the host, whatever the device.
         "scipy": (4 * pairs + 18) * 8 if run.device == "cpu" else 0,
         "sgd": 6 * network.itemsize,
@@ -158,12 +159,24 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
         pages = sum(_PAGE // 2 if size > _PAGE // 2 else _UNIT // 2 for size in sizes)
     return {
         "weights": weights,
-        "scratch": scratch,
+        "buffers": scratch,
         "targets": targets,
         "features": evaluation,
-        # With tiles the card has what one of them takes, and the host the rest.
+        # With tiles the card has what one of them takes, and the host the rest: see `host_memory`.
         "optimizer": 0 if on_device and run.tile else vectors[run.optimizer] * numbers + stacked,
     } | ({"rounded up": pages} if on_device else {})
+
+
+def host_memory(network: Network, run: Run) -> int:
+    """What a GPU's run in tiles takes of the host, in bytes: the optimizer's vectors, pictures and the gradient."""
+    on_host = run_memory(network, replace(run, device="cpu"))["optimizer"]
+    return on_host + 4 * math.prod(run.size) * 3 * network.itemsize
+
+
+def pairs_bytes(network: Network, run: Run) -> int:
+    """What L-BFGS remembers, in bytes: steps and changes of the gradient."""
+    pairs = run.pairs or MEMORY[run.optimizer]
+    return 2 * pairs * math.prod(run.size) * run.channels * network.itemsize
 
 
 def forward_memory(network: Network, layer: str, size: Size, threads: int) -> int:

@@ -57,6 +57,7 @@ class Task:
             "network": network_digest(self.weights.weights, self.weights.preprocessing),
             **{name: self.network.get(name) for name in ("pooling", "dtype", "tf32")},
             "styles": [(_seen(opened(one.picture)), one.weight) for one in named("style", self.style)],
+            **({} if self.means.get("memory_pairs") is None else {"memory_pairs": self.means["memory_pairs"]}),
             "settings": vars(s) | {"init": s.init if s.init in INITS else _seen(opened(s.init))},
         }
         return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 from ..architecture import Network, minimum_size
@@ -22,7 +24,7 @@ from ..tiles.crew import Sharing
 from ..tiles.grid import UNIT
 from ..tiles.objective import objective_of
 from ..vgg import VGG
-from .budget import Run, run_memory
+from .budget import Run, host_memory, run_memory
 from .inputs import Inputs, Scale, side_for, side_of
 from .settings import Settings
 from .shared import StyleTargets
@@ -35,15 +37,26 @@ SMALLEST = (512, 256)  # tiles that mostly see what others own
 FEWEST = 3  # pairs that L-BFGS is worth having with
 
 
-def check_means(tile: Tile, memory_pairs: int | None, scratch: Scratch = None) -> None:
-    """ValueError if there is no such tile, no such number of pairs, or no such folder."""
-    whole = isinstance(tile, int) and not isinstance(tile, bool) and tile >= 16
+def check_means(tile: Tile, memory_pairs: int | None, scratch: Scratch, optimizer: str | None) -> None:
+    """ValueError if there is no such tile, no such number of pairs, no such folder, or no use for them."""
+    whole = isinstance(tile, Integral) and not isinstance(tile, bool) and tile >= 16
     if not whole and tile not in ("auto", "off"):
         raise ValueError(f"tile is auto, off, or a whole number of pixels, 16 or more; got {tile!r}")
-    if memory_pairs is not None and not (isinstance(memory_pairs, int) and memory_pairs >= 1):
+    number = isinstance(memory_pairs, Integral) and not isinstance(memory_pairs, bool)
+    if memory_pairs is not None and not (number and memory_pairs >= 1):
         raise ValueError(f"memory pairs are a whole number, 1 or more; got {memory_pairs!r}")
-    if scratch is not None and not os.path.isdir(scratch):
+    if memory_pairs is not None and optimizer not in MEMORY:
+        raise ValueError(f"memory pairs are what L-BFGS remembers; {optimizer} has none")
+    if scratch is None:
+        return
+    if optimizer != "lbfgs-device":
+        raise ValueError(f"a scratch folder is for what lbfgs-device remembers; {optimizer} has no use for it")
+    if not os.path.isdir(scratch):
         raise ValueError(f"{scratch}: no such folder, to hold L-BFGS's memory in; make it, or name another one")
+    try:
+        tempfile.TemporaryFile(dir=scratch).close()
+    except OSError as error:
+        raise ValueError(f"{scratch}: {error.strerror or error}; name another folder for L-BFGS's memory") from error
 
 
 def shared_tile(size: tuple[int, int]) -> int:
@@ -117,27 +130,34 @@ def fitted(network: Network, run: Run, room: int | None, tile: Tile, memory_pair
     """
     last = run
     for last in _ways(run, tile, memory_pairs):
-        if room is None or sum(run_memory(network, last).values()) <= room:
+        if (room is None or sum(run_memory(network, last).values()) <= room) and _fits_the_host(network, last):
             return last
     return last
 
 
+def _fits_the_host(network: Network, run: Run) -> bool:
+    """Whether what a GPU's tiles leave to the host has room there."""
+    if run.device == "cpu" or run.tile is None or (available := available_bytes()) is None:
+        return True
+    return host_memory(network, run) + resident_bytes() <= available
+
+
 def _ways(run: Run, tile: Tile, memory_pairs: int | None) -> Iterator[Run]:
     """The largest first."""
-    asked = replace(run, pairs=memory_pairs, tile=tile if isinstance(tile, int) and tile < max(run.size) else None)
+    longest = max(max(run.size), max(run.style or (0, 0)))
+    asked = replace(run, pairs=memory_pairs, tile=None if isinstance(tile, str) or tile >= longest else tile)
     yield asked
-    large, small = (
-        [size for size in sizes if size < max(run.size)] if tile == "auto" else [] for sizes in (TILES, SMALLEST)
-    )
+    large, small = ([size for size in sizes if size < longest] if tile == "auto" else [] for sizes in (TILES, SMALLEST))
     smaller = asked
     for size in large or filter(None, [asked.tile]):
         for keep in (True, False) if run.content else (True,):
             yield (smaller := replace(asked, tile=size, keep=keep))
-    if memory_pairs is None:
-        for pairs in range(MEMORY.get(run.optimizer, 0) - 1, FEWEST - 1, -1):
-            yield (smaller := replace(smaller, pairs=pairs))
+    fewer = range(MEMORY.get(run.optimizer, 0) - 1, FEWEST - 1, -1) if memory_pairs is None else ()
+    yield from (replace(smaller, pairs=pairs) for pairs in fewer)
     for size in small:
-        yield replace(smaller, tile=size, keep=not run.content)
+        smaller = replace(asked, tile=size, keep=not run.content)
+        yield smaller
+        yield from (replace(smaller, pairs=pairs) for pairs in fewer)
 
 
 def room_of(weights: Any, pictures: Sequence[Any]) -> tuple[int, int | None]:
@@ -248,7 +268,7 @@ def means_of(
     executor : concurrent.futures.Executor, Cluster, or None
         What runs the tiles.
     """
-    check_means(tile, memory_pairs, scratch)
+    check_means(tile, memory_pairs, scratch, s.optimizer)
     if kept and tile == "auto":
         tile = kept.settings.get("tile") or "off"
     if kept and memory_pairs is None:

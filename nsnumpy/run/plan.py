@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +16,7 @@ from ..files.weights import WeightFile, read_network
 from ..machine import usable_cores
 from ..pairs import Scratch
 from ..workers import check_threads
-from .budget import Rates, Run, measured_rates, run_memory, run_seconds
+from .budget import Rates, Run, measured_rates, pairs_bytes, run_memory, run_seconds
 from .inputs import Scale, Styles, check_masks, enough, pictures_of, scales_of, side_of
 from .means import Tile, budget, check_means, check_sides, fitted, room_of, shared_tile
 from .regions import mask_key
@@ -120,11 +121,11 @@ def plan(
         If the device cannot be had.
     """
     check_tf32(tf32, device, dtype)
-    check_means(tile, memory_pairs, scratch)
     xp = device_namespace(device)
     if threads is not None:
         check_threads(threads)
     s = settings_of(use_case, **settings).completed(use_case)
+    check_means(tile, memory_pairs, scratch, s.optimizer)
     given = pictures_of(use_case, {"content": content, "style": style})
     network = weights if isinstance(weights, Network) else read_network(weights, pooling, dtype)
     decoded = {name: decoding(picture, enough(name, s)) for name, picture, *_ in given}
@@ -173,6 +174,14 @@ def plan(
         largest = _largest_size(needed, program + room, max(asked.size))
     sides = [max(run.size) for run in runs]
     notes = _notes(scales[-1], shapes, s.style_size or s.side)
+    if scratch is not None:
+        takes, free = pairs_bytes(network, asked), shutil.disk_usage(scratch).free
+        if takes > free:
+            raise ValueError(
+                f"{scratch}: {free / 1e9:.2f} GB are free, and what L-BFGS remembers takes {takes / 1e9:.2f}: name "
+                "another folder, or fewer memory pairs"
+            )
+        notes.append(f"what L-BFGS remembers goes to {scratch}: {takes / 1e9:.2f} GB")
     means = {"tile": asked.tile, "memory_pairs": asked.pairs}
     return Plan(asked.size, peak, parts, sides, sum(counts), each[-1], total, available, largest, **means, notes=notes)
 

@@ -110,7 +110,7 @@ def check_ended(result: Result) -> None:
     """KeyboardInterrupt, MemoryError or FloatingPointError if that ended the run before its time."""
     if result.interrupted:
         raise KeyboardInterrupt
-    if result.out_of_memory:
+    if result.out_of_memory or result.ending.how == "no room":
         raise MemoryError(result.stopped)
     if result.failed:
         raise FloatingPointError(result.stopped)

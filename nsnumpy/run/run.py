@@ -15,7 +15,7 @@ import numpy as np
 
 from ..backend import asarray, device_errors, empty_pool
 from ..ending import Ending
-from ..files.checkpoint import EVERY, Checkpoint, Keeper, on_device, read_checkpoint
+from ..files.checkpoint import EVERY, Checkpoint, CheckpointError, Keeper, on_device, read_checkpoint
 from ..files.weights import load_vgg
 from ..objective import Objective
 from ..optimize import Descent, Iterate
@@ -225,7 +225,7 @@ class Run:
         done = len(self._counts), list(self._counts), list(self._stops)
         return Checkpoint(record, self.history[:], step.seconds, *done, dict(iterate.state))
 
-    def change(self, **weights: float) -> None:
+    def change(self, **weights: Any) -> None:
         """Other weights alpha, beta or tv, from the next step on, which is to the same picture.
 
         What L-BFGS remembers is dropped, and so is the best picture so far, whose loss was another one. A checkpoint
@@ -239,9 +239,10 @@ class Run:
         known = [name for name in ("alpha", "beta", "tv") if getattr(self.s, name) is not None]
         if unknown := [name for name in weights if name not in known]:
             raise ValueError(f"{unknown[0]}: not a weight of this run; it has {', '.join(known)}")
+        if not weights or None in weights.values():
+            raise ValueError(f"a number for some of {', '.join(known)} expected; got {weights}")
         at = self.history[-1]["iteration"] if self.history else 0
-        settings: dict[str, Any] = weights
-        checked = replace(self.s, **settings)
+        checked = replace(self.s, **weights)
         self._note({"iteration": at, **{name: getattr(checked, name) for name in weights}})
         self._changed = True
         if self._descent is not None:
@@ -342,6 +343,10 @@ class Run:
         return Ending.by(error, f", before the first iterate at {size} pixels")
 
     def _note(self, change: dict[str, Any]) -> None:
+        if not change.keys() <= {"iteration", "alpha", "beta", "tv"}:
+            raise CheckpointError(
+                "the run was steered in the studio, and goes on there: nsnumpy studio --folder FOLDER"
+            )
         self.changes.append(change)
         self.s = replace(self.s, **{name: w for name, w in change.items() if name != "iteration"})
 

@@ -98,9 +98,12 @@ class SteeredRun(Run):
         elif weights := change.get("style_weights"):
             self.changes.append(change)
             self.inputs.each = [replace(one, weight=weights.get(one.name, one.weight)) for one in self.inputs.each]
+        elif colors := change.get("colors"):
+            self.changes.append(change)
+            self.s = replace(self.s, colors=colors)
+            self.inputs.colors = colors
         else:
             super()._note(change)
-            self.inputs.colors = self.s.colors
 
     @staticmethod
     def iterate(step: Progress) -> np.ndarray:

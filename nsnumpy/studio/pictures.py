@@ -63,7 +63,7 @@ class Pictures:
     def get(self, id: object) -> Known:
         """ValueError if there is no such picture."""
         if not isinstance(id, str) or id not in self._known:
-            raise ValueError(f"picture {str(id)[:80]!r}: there is none; bring it first")
+            raise ValueError(f"picture {str(id)[:80]!r}: there is none; the page has those that there are")
         return self._known[id]
 
     def source(self, id: object) -> str:

@@ -145,6 +145,8 @@ class Studio:
             raise ValueError(f"an object with some of {', '.join(known)} expected")
         given = dict(value)
         shares = given.pop("shares", None)
+        if None in given.values():
+            raise ValueError(f"numbers, or colours by name, expected; {given} given")
         s = replace(painting.run.s, **given)
         changes = {name: getattr(s, name) for name in given}
         if shares is not None:
@@ -210,6 +212,8 @@ class Studio:
             work.state = RUNNING
         with self.changed:
             self.now = painting
+            if self.closing:  # since it was begun
+                painting.tell("leave")
             self._show()
         self.works.keep(work)
         try:

@@ -60,6 +60,7 @@ class Cluster:
         self.client, self.threads = client, threads
         self.workers: dict[str, int] = {}  # and how many tiles they make at a time
         self._refused: dict[str, str] = {}
+        self._had = False  # whether there was one that can be used
         self._networks: dict[str, Part] = {}
         self.renew: Callable[[], object] = lambda: None  # begins anew the workers that are ours, and have ended
         self.closing = contextlib.ExitStack()
@@ -98,9 +99,11 @@ class Cluster:
                 raise ClusterError(f"the cluster's scheduler cannot be reached any more ({line_of(error)})") from error
             self.workers = {address: threads for address, threads in there.items() if address not in gone}
             if self.workers:
+                self._had = True  # and may come again: a worker that ends is begun anew by its nanny
                 return self.workers
-            if self._refused.keys() & there.keys():
-                raise ClusterError("; ".join(line for at, line in self._refused.items() if at in there))
+            refused = [line for at, line in self._refused.items() if at in there]
+            if refused and (not self._had or time.monotonic() > until):
+                raise ClusterError("; ".join(refused))
             if time.monotonic() > until:
                 raise ClusterError(
                     "the cluster has no workers, or none that has memory left: start one with `dask worker` and the "

@@ -9,7 +9,8 @@ import re
 from ..machine import usable_cores
 from .cluster import Cluster, ClusterError, line_of
 
-ADDRESS = re.compile(r"(tcp|tls)://\S+|local:([1-9]\d{0,3})")
+ADDRESS = re.compile(r"(tcp|tls)://\S+:\d+|local:([1-9]\d{0,3})")
+MOST = 8  # processes of this machine, where it has fewer cores
 CONNECT = 10.0  # seconds to wait for a scheduler
 
 
@@ -66,7 +67,10 @@ _LEAVE_SIGNALS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 def check_address(address: str) -> int:
     """N of "local:N", and 0 for a scheduler's address; ValueError if it is neither."""
-    match = ADDRESS.fullmatch(address)
+    match = ADDRESS.fullmatch(str(address))
     if match is None:
         raise ValueError(f"cluster is tcp://HOST:PORT, tls://HOST:PORT or local:N, not {address!r}")
+    most = max(usable_cores(), MOST)
+    if match[2] and int(match[2]) > most:
+        raise ValueError(f"{address}: this machine has {usable_cores()} cores; local:{most} is the most")
     return int(match[2] or 0)

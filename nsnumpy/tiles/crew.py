@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
 
 from ..backend import Array
@@ -85,6 +85,10 @@ class ExecutorCrew(Crew):
         self._executor, self._ahead = executor, ahead
         self._named = Named(network_name(vgg), vgg)
 
+    def target(self, part: Part, asked: Asked, keep: bool) -> Target:
+        """Features are kept for threads: a process would have to be sent them."""
+        return super().target(part, asked, keep and isinstance(self._executor, ThreadPoolExecutor))
+
     def each(self, function: Callable[..., Any], jobs: Iterable[Job]) -> Iterator[Any]:
         under_way: deque[tuple[Job, Any]] = deque()
 
@@ -118,7 +122,11 @@ def crew_of(vgg: VGG, executor: Sharing | None, ahead: int) -> Crew:
     """Who does the work: None is this thread."""
     if executor is None:
         return Crew(vgg)
-    return executor.crew(vgg) if isinstance(executor, HasCrew) else ExecutorCrew(vgg, executor, ahead)
+    if isinstance(executor, HasCrew):
+        return executor.crew(vgg)
+    if not hasattr(executor, "submit"):
+        raise ValueError(f"an executor, with `submit`, or a cluster expected; {executor!r} given")
+    return ExecutorCrew(vgg, executor, ahead)
 
 
 def network_name(vgg: VGG) -> str:
