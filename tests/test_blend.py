@@ -197,7 +197,7 @@ def test_what_is_there_is_replaced_if_nsnumpy_made_it(folder, capsys):
         Image.new("RGB", (30, 30)).save(theirs)
         status, out, err = call(capsys)
         assert (status, out) == (2, "")
-        assert err == f"nsnumpy: error: out/{name}: is there, and nsnumpy did not make it; choose another folder\n"
+        assert err == f"nsnumpy: error: out/{name}: is there, and no blend made it; choose another folder\n"
         with Image.open(theirs) as image:
             assert image.size == (30, 30)
         theirs.write_bytes(made)

@@ -1,6 +1,10 @@
 """How a run fits into the memory that there is: whole, in tiles, with fewer pairs."""
 
+import errno
+import os
+import shutil
 import sys
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +12,7 @@ import pytest
 
 import nsnumpy as ns
 from nsnumpy.cli.main import main
-from nsnumpy.run.budget import Network, Run, run_memory
+from nsnumpy.run.budget import Network, Run, host_memory, pairs_bytes, run_memory
 from nsnumpy.run.means import FEWEST, fitted
 
 NETWORK = Network(
@@ -36,15 +40,24 @@ def test_what_fits_is_chosen_in_the_order_of_what_it_costs():
     ways = [(run.tile, run.keep, run.pairs) for run in chosen]
     assert ways[:4] == [(None, True, None), (2048, True, None), (2048, False, None), (1024, True, None)]
     assert ways[4:6] == [(1024, False, None), (1024, False, 14)]
-    assert ways[-2:] == [(512, False, FEWEST), (256, False, FEWEST)]
+    assert ways[-1] == (256, False, FEWEST)
     assert [bytes_of(run) for run in chosen] == sorted((bytes_of(run) for run in chosen), reverse=True)
     assert fitted(NETWORK, RUN, None, "auto", None) == RUN  # what there is cannot be told
+
+
+def test_a_smaller_tile_has_room_for_more_pairs_again():
+    small = replace(RUN, size=(1300, 1300), content=(1300, 1300))
+    asked = replace(small, tile=512, keep=False, pairs=8)
+    assert fitted(NETWORK, small, bytes_of(asked), "auto", None) == asked
 
 
 def test_what_was_asked_for_stays():
     assert fitted(NETWORK, RUN, 0, "off", 7) == replace(RUN, pairs=7)
     assert fitted(NETWORK, RUN, 0, 640, 7) == replace(RUN, tile=640, keep=False, pairs=7)
     assert fitted(NETWORK, RUN, 0, 640, None) == replace(RUN, tile=640, keep=False, pairs=FEWEST)
+    assert (
+        fitted(NETWORK, replace(RUN, size=(300, 400), content=None), None, 640, 7).tile == 640
+    )  # for the style picture
     assert fitted(NETWORK, RUN, None, 640, None) == replace(RUN, tile=640)
     assert fitted(NETWORK, replace(RUN, optimizer="adam"), 0, "auto", None).pairs is None
 
@@ -75,6 +88,86 @@ def little(monkeypatch):
         monkeypatch.setattr(sys.modules["nsnumpy.run.means"], "resident_bytes", lambda: 10**9)
 
     return little
+
+
+def test_a_gpus_tiles_leave_the_rest_to_the_host(little, stand_in):
+    run = replace(RUN, device="gpu")
+    little(host_memory(NETWORK, replace(run, pairs=5)) + 1)
+    chosen = fitted(NETWORK, run, bytes_of(replace(run, tile=1024, keep=False)), "auto", None)
+    assert (chosen.tile, chosen.pairs) == (1024, 5)
+    assert fitted(NETWORK, run, bytes_of(run), "auto", None) == run  # whole, it is the card's
+
+
+def test_what_goes_to_a_folder_is_no_memory(stand_in):
+    kept = run_memory(NETWORK, RUN)["optimizer"] - run_memory(NETWORK, replace(RUN, scratch=True))["optimizer"]
+    assert kept == pairs_bytes(NETWORK, RUN) == 30 * 3000 * 4000 * 3 * 4
+    on_card = replace(RUN, device="gpu")
+    assert run_memory(NETWORK, replace(on_card, scratch=True)) == run_memory(NETWORK, on_card)
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ("--memory-pairs 3 --optimizer adam", "memory pairs are what L-BFGS remembers; adam has none"),
+        (
+            "--scratch . --optimizer scipy",
+            "a scratch folder is for what lbfgs-device remembers; scipy has no use for it",
+        ),
+        ("--scratch none", "none: no such folder"),
+        ("--scratch full", "full: 0.00 GB are free, and what L-BFGS remembers takes"),
+        ("--scratch sealed", "sealed: Read-only file system; name another folder"),
+    ],
+)
+def test_what_cannot_be_held_anywhere_is_said_before(tmp_path, monkeypatch, capsys, options, wrong):
+    monkeypatch.chdir(tmp_path)
+    made = tempfile.TemporaryFile
+
+    def temporary(*given, dir=None, **others):
+        if dir == "sealed":
+            raise OSError(errno.EROFS, "Read-only file system")
+        return made(*given, dir=dir, **others)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", temporary)
+    usage = shutil.disk_usage
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: usage(path)._replace(free=1000) if path == "full" else usage(path)
+    )
+    for folder in ("full", "sealed"):
+        (tmp_path / folder).mkdir()
+    command = "transfer sample:coast sample:starry --size 64 --iterations 1 --threads 1 -o out.png"
+    assert main([*command.split(), *options.split()]) == 2
+    err = capsys.readouterr().err
+    assert wrong in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_a_run_without_a_first_iteration_replaces_no_picture(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = "transfer sample:coast sample:starry --size 64 --threads 1 -o out.png --iterations"
+    assert main([*command.split(), "1"]) == 0
+    before = (tmp_path / "out.png").read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    capsys.readouterr()
+    assert main([*command.split(), "2", "--scratch", "."]) == 1
+    err = capsys.readouterr().err
+    assert ".: No space left on device after 0 of 2 iterations: name a --scratch with more room, or fewer" in err
+    assert "there is nothing to keep yet, and out.png was not written" in err
+    assert (tmp_path / "out.png").read_bytes() == before
+
+
+def test_a_run_that_was_kept_whole_goes_on_whole(tiny_vgg, picture, little, tmp_path):
+    given, kept = (picture(100, 140, 1), picture(60, 80, 2)), tmp_path / "run.h5"
+    options = {"vgg": tiny_vgg(dtype="float32"), "size": 140, "style_size": 64, "scales": ()}
+    ns.transfer(*given, iterations=1, checkpoint=kept, **options)
+    little(1_000_000)
+    assert "tile" not in ns.transfer(*given, iterations=2, resume=kept, **options).settings
+    with pytest.warns(UserWarning, match="remembered more steps, or fewer: the run goes on, by another way"):
+        ns.transfer(*given, iterations=3, resume=kept, memory_pairs=3, **options)
 
 
 def test_a_run_that_does_not_fit_is_tiled_by_itself(tiny_vgg, picture, little, monkeypatch):

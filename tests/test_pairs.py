@@ -141,9 +141,11 @@ def test_a_folder_without_room_ends_the_run_with_what_it_has(tmp_path, monkeypat
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     ended = minimize(valley, np.linspace(-1, 1, 40), method="lbfgs-device", bounds=None, scratch=tmp_path)
-    assert ended.out_of_memory
+    assert ended.ending.how == "no room"
+    assert ended.failed
+    assert not ended.out_of_memory
     assert ended.iterations == 0
-    assert ended.stopped.startswith("out of memory")
+    assert ended.stopped == f"{tmp_path}: No space left on device after 0 of 100 iterations"
     with pytest.raises(MemoryError, match="No space left on device"):
         in_a_file(np.ones(3), tmp_path)
 
@@ -158,3 +160,14 @@ def test_a_run_takes_a_folder(tiny_vgg, picture, tmp_path):
     assert plans[1].parts["optimizer"] == 8 / 38 * plans[0].parts["optimizer"]
     with pytest.raises(ValueError, match="no such folder, to hold L-BFGS's memory in"):
         ns.transfer(*given, scratch=tmp_path / "none", **options)
+
+
+def test_fewer_pairs_are_the_last_ones():
+    pairs, rng = Pairs(4), np.random.default_rng(0)
+    for _ in range(4):
+        s = rng.standard_normal(5)
+        pairs.add(s, 2 * s)
+    state = pairs.state()
+    fewer = Pairs(2).restored(*(state[name] for name in ("steps", "changes", "curvatures"))).state()
+    assert all(map(np.array_equal, fewer["steps"], state["steps"][2:]))
+    assert len(fewer["steps"]) == len(fewer["changes"]) == len(fewer["curvatures"]) == 2

@@ -480,7 +480,7 @@ def test_the_command_opens_it_and_ends_it(tmp_path):
         assert str(tmp_path / "f") in running.stdout.readline()
         twice = subprocess.run([*command, "--no-browser"], cwd=tmp_path, capture_output=True, text=True)
         assert twice.returncode == 2
-        assert "another run has its studio there" in twice.stderr
+        assert "a studio is open on this folder; choose another --folder" in twice.stderr
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=60)
     finally:

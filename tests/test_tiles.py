@@ -311,3 +311,19 @@ def test_a_picture_too_large_for_a_gpu_stays_on_the_host(tiny_vgg, stand_in, pic
     assert resumed.history[-1]["loss"] < resumed.history[-2]["loss"]
     on_host = ns.transfer(*given, iterations=2, **options | {"vgg": tiny_vgg(dtype="float32")})
     assert once.history[-1]["loss"] == pytest.approx(on_host.history[-1]["loss"], rel=1e-3)
+
+
+def test_the_masks_follow_the_pictures_size(networks):
+    vgg, rng = networks["vgg19", "avg"], np.random.default_rng(0)
+    mask = np.linspace(0, 1, 30)[:, None] * np.ones((1, 40))
+    style = [(rng.random((60, 50, 3)), 1.0, mask), (rng.random((40, 70, 3)), 1.0, 1 - mask)]
+    whole, tiled = Objective(vgg, style=style, beta=1e3), TiledObjective(vgg, tile=32, style=style, beta=1e3)
+    for shape in ((80, 96, 3), (96, 80, 3), (80, 96, 3)):
+        x = rng.random(shape)
+        assert furthest(whole.evaluate(x), tiled.evaluate(x)) < 1e-12
+
+
+def test_what_wraps_is_not_cut_where_pooling_windows_would_not_be_the_same():
+    border = ("wrap", "wrap")
+    assert len(Grid((1024, 528), 128, "vgg16", ["pool5"], border).tiles) == 8  # 528 is no multiple of 32
+    assert len(Grid((1024, 512), 128, "vgg16", ["pool5"], border).tiles) == 32

@@ -165,13 +165,20 @@ def _plan(arguments: argparse.Namespace, work: _Work) -> Plan | None:
     s = settings_of("transfer", **work.task.settings).completed("transfer")
     least = least_side(read_network(work.task.weights, arguments.pooling, arguments.dtype), s)
     sizes: dict[Path, tuple[int, int]] = {}
+    thin: list[str] = []
     for photo in work.left:
         try:
             shape, decoded = decoding(photo, enough("content", s))
+        except (PictureError, OSError):  # told when its turn comes
+            continue
+        try:
             check_sides(s, {"result": s.side}, {"content": shape}, least)
-        except (ValueError, OSError):  # told when its turn comes
+        except ValueError as error:  # that, too, unless it is the fate of all of them
+            thin.append(f"{photo}: {error}")
             continue
         sizes[photo] = math.prod(s.shape(shape, s.side)), decoded
+    if len(thin) == len(work.left) and not work.done:
+        raise ValueError(thin[0])
     most = {max(sizes, key=lambda photo: sizes[photo][by]) for by in (0, 1)} if sizes else set()
     given: dict[str, Any] = work.task.network | {"style": work.task.style} | work.task.settings | work.task.means
     given["shared"] = bool(arguments.cluster)

@@ -269,10 +269,11 @@ def means_of(
         What runs the tiles.
     """
     check_means(tile, memory_pairs, scratch, s.optimizer)
+    own = MEMORY.get(str(s.optimizer))
     if kept and tile == "auto":
         tile = kept.settings.get("tile") or "off"
     if kept and memory_pairs is None:
-        memory_pairs = kept.settings.get("memory_pairs")
+        memory_pairs = kept.settings.get("memory_pairs") or own
     device = "cpu" if vgg.xp.__name__ == "numpy" else "gpu"
     shapes = {given.name: given.source.shape for given in inputs.each}
     least = minimum_size(vgg.architecture, vgg.resolve([*layers[0], *layers[1]]))
@@ -286,4 +287,4 @@ def means_of(
     network = Network(vgg.architecture, vgg.filters, vgg.pooling, vgg.dtype.itemsize)
     program, available = room_of(vgg, []) if device == "cpu" else (0, free_device_bytes(vgg.xp))
     run = fitted(network, asked, None if available is None else available - program, tile, memory_pairs)
-    return Means(run.tile, run.keep, run.pairs, executor, scratch)
+    return Means(run.tile, run.keep, None if run.pairs == own else run.pairs, executor, scratch)
