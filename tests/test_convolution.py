@@ -52,7 +52,7 @@ def test_layers_of_equal_names_share_their_scratch():
 
 def test_on_a_gpu_scratch_is_that_of_the_products():
     layer = Layer((64, 64), 8, 16, 4, Workers(1, 1 << 30), True)
-    assert Winograd.takes(layer).scratch == {"V": 36 * 256 * 8, "M": 36 * 256 * 16, "U": 36 * 8 * 16}
+    assert Winograd.takes(layer).scratch == {"V": 36 * 256 * 8, "M": 36 * 256 * 16}
 
 
 def test_the_first_layer_has_its_own_way_but_by_the_definition():

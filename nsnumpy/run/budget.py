@@ -128,7 +128,8 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
             part, _ = seen(shape)
             taken = math.prod(part) * 3 * network.itemsize
             forward = _forward(walk(asked, part), set(), taken, keep=False)
-            evaluation = max(evaluation, 2 * taken + forward)  # and its preprocessed copy
+            whole = math.prod(shape) * 3 * network.itemsize if run.tile else 0
+            evaluation = max(evaluation, whole + 2 * taken + forward)  # and its preprocessed copy
     passes = [passed]
     if run.style:  # only a forward, whose first layer needs none on a GPU
         passed_by_style = walk(layers, seen(run.style)[0])
