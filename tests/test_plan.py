@@ -49,6 +49,7 @@ CASES = [
     ("texture", {"seamless": "both", "size": (96, 160)}),
     ("transfer", {"tile": 48, "memory_pairs": 5}),
     ("texture", {"tile": 32, "style_layers": ["conv1_1", "conv2_1"]}),
+    ("transfer", {"optimizer": "scipy", "memory_pairs": 3}),
     ("reconstruct", {"tile": 64, "layer": "conv1_1"}),
 ]
 

@@ -146,7 +146,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     vectors = {
         "lbfgs-device": (2 * in_memory + 8) * network.itemsize,
         # Its workspace and its copies at the end, in float64; on the host, whatever the device.
-        "scipy": (4 * pairs + 18) * 8 if run.device == "cpu" else 0,
+        "scipy": (2 * pairs + 38) * 8 if run.device == "cpu" else 0,
         "sgd": 6 * network.itemsize,
         "adam": 9 * network.itemsize,
     }
