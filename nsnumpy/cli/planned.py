@@ -18,10 +18,15 @@ def planned_line(planned: Plan) -> str:
     if planned.memory_pairs:
         means += f", L-BFGS remembering {plural(planned.memory_pairs, 'step')}"
     scales = f" at {', '.join(map(str, planned.scales))} pixels" if len(planned.scales) > 1 else ""
+    evaluation = f"{_figures(planned.seconds)} s an evaluation"
     return (
-        f"{width} x {height}: about {planned.peak_bytes / 1e9:.2f} GB of memory{means}, {planned.seconds:.2g} s an "
-        f"evaluation, {duration(planned.total_seconds)} for {plural(planned.iterations, 'iteration')}{scales}"
+        f"{width} x {height}: about {planned.peak_bytes / 1e9:.2f} GB of memory{means}, {evaluation}, "
+        f"{duration(planned.total_seconds)} for {plural(planned.iterations, 'iteration')}{scales}"
     )
+
+
+def _figures(seconds: float) -> str:
+    return f"{seconds:.2g}" if seconds < 100 else f"{seconds:.0f}"
 
 
 def does_not_fit(planned: Plan, arguments: argparse.Namespace) -> str:
