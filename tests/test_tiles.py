@@ -17,7 +17,7 @@ from nsnumpy.files.random_network import calibrate, random_weights
 from nsnumpy.losses import STYLE_STATISTICS, sum_of_squares
 from nsnumpy.targets import style_target
 from nsnumpy.tiles import grid as grid_module
-from nsnumpy.tiles.grid import Grid, halo_of
+from nsnumpy.tiles.grid import Grid, halo_of, window
 from nsnumpy.tiles.objective import TiledObjective, objective_of, tiled_sums
 from nsnumpy.vgg import VGG
 
@@ -327,3 +327,14 @@ def test_what_wraps_is_not_cut_where_pooling_windows_would_not_be_the_same():
     border = ("wrap", "wrap")
     assert len(Grid((1024, 528), 128, "vgg16", ["pool5"], border).tiles) == 8  # 528 is no multiple of 32
     assert len(Grid((1024, 512), 128, "vgg16", ["pool5"], border).tiles) == 32
+
+
+def test_what_the_tiles_see_is_known_without_a_list_of_them():
+    for length, tile in itertools.product((100, 203, 1000, 4096), (32, 96, 512)):
+        grid = Grid((length, 16), tile, "vgg19", ["conv5_1"], ("zero", "zero"))
+        seen = [part.shape[0] for part in grid.tiles]
+        largest, times = window(length, tile, "vgg19", ["conv5_1"])
+        assert largest >= max(seen)
+        assert times * largest == pytest.approx(sum(seen), rel=0.15)
+        assert times * largest >= sum(seen)
+    assert window(10**30, 512, "vgg19", ["conv5_1"])[0] == 512 + 160

@@ -97,8 +97,8 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     def walk(asked: Sequence[str], size: Size) -> list[_Passed]:
         return _walk(network, network.steps(asked), size, workers, on_device, run.framed)
 
-    def seen(size: Size) -> tuple[Size, int]:
-        """What is computed at once of a picture, and in how many parts."""
+    def seen(size: Size) -> tuple[Size, float]:
+        """What is computed at once of a picture, and how many times as much in all."""
         if run.tile is None:
             return size, 1
         (height, down), (width, across) = (window(n, run.tile, network.architecture, layers) for n in size)
@@ -108,7 +108,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     passed = walk(layers, size)
     outputs = {at.step.name: at.output for at in passed}
     features = sum(outputs[name] for name in content)  # those of the content, of a tile
-    targets = tiles * features if run.keep else 0
+    targets = round(tiles * features) if run.keep else 0
     picture, pixels = math.prod(run.size) * 3, math.prod(size) * 3
     matrices = run.styles + (3 * run.regions or 1)  # of a region those of the squared weights, too
     for at in passed:

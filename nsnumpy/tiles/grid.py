@@ -115,11 +115,16 @@ class Grid:
         self.border: Border = (rows_border, columns_border)
 
 
-def window(length: int, tile: int, architecture: str, layers: Iterable[str]) -> tuple[int, int]:
-    """How much of an axis the largest tile sees, in pixels, and how many tiles there are; of any length, at once."""
+def window(length: int, tile: int, architecture: str, layers: Iterable[str]) -> tuple[int, float]:
+    """How much of an axis the largest tile sees, in pixels, and how many times that all see together; of any length, at
+    once."""
     deepest = deepest_layer(architecture, layers)
     count, longest = _cut(length, tile, unit := unit_of(architecture, deepest))
-    return (length if count == 1 else min(length, longest * unit + 2 * halo_of(architecture, deepest))), count
+    if count == 1:
+        return length, 1.0
+    halo = halo_of(architecture, deepest)
+    largest = min(length, longest * unit + 2 * halo)
+    return largest, min(count, (length + 2 * halo * (count - 1)) / largest)
 
 
 def unit_of(architecture: str, deepest: str) -> int:
