@@ -18,6 +18,7 @@ from ..architecture import deepest_layer, minimum_size, receptive_field
 from ..backend import Array, get_xp
 from ..ops import Border
 
+MANY = 4096  # tiles along an axis, of which no list is made only to know how large a run would be
 UNIT = 16  # pixels: the least that tiles begin at multiples of; what is cut at these is fast to convolve
 
 
@@ -124,7 +125,9 @@ def window(length: int, tile: int, architecture: str, layers: Iterable[str]) -> 
         return length, 1.0
     halo = halo_of(architecture, deepest)
     largest = min(length, longest * unit + 2 * halo)
-    return largest, min(count, (length + 2 * halo * (count - 1)) / largest)
+    if count > MANY:
+        return largest, (length + 2 * halo * count) / largest
+    return largest, sum(span.stop - span.start for span in _spans(length, tile, halo, unit, False)) / largest
 
 
 def unit_of(architecture: str, deepest: str) -> int:
