@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch, picture, tiny_weights):
 
 
 PLANNED = re.compile(
-    r"\A\d+ x \d+: about \d+\.\d\d GB of memory, \S+ s an evaluation, \d+ (s|min) for \d+ iterations\n"
+    r"\A\d+ x \d+: about \d+\.\d\d GB of memory, \S+ s an evaluation, [\d.]+ (s|min|h) for \d+ iterations\n"
 )
 """The first line of a run: see `test_a_run_begins_with_its_plan`."""
 
