@@ -55,7 +55,9 @@ def test_a_figure_shows_its_sheet_in_a_notebook(folder):
     assert figure._repr_png_() is None
 
 
-PLANNED = re.compile(r"\A\d+ x \d+: \d+ cells?(, \d+ kept from before)?(: at most about [\d.]+ (s|min|h) and .* memory)?\n")
+PLANNED = re.compile(
+    r"\A\d+ x \d+: \d+ cells?(, \d+ kept from before)?(: at most about [\d.]+ (s|min|h) and .* memory)?\n"
+)
 
 
 def call(capsys, command):
