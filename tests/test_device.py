@@ -374,7 +374,7 @@ def run(*arguments):
 
 def test_a_run_that_does_not_fit_on_the_card(small_card, weights, tmp_path, capsys):
     out = tmp_path / "o.png"
-    options = ["-o", str(out), "--weights", str(weights)]
+    options = ["-o", str(out), "--weights", str(weights), "--tile", "off"]
     assert run(*options, "--size", "1200", "--scales", "1200") == 1
     error = capsys.readouterr().err
     assert error.startswith("nsnumpy: error: 1200 x ")
@@ -390,6 +390,7 @@ def test_a_run_that_does_not_fit_on_the_card(small_card, weights, tmp_path, caps
 
 def test_a_card_that_runs_out_of_memory(small_card, weights, tmp_path, capsys):
     options = ["-o", str(tmp_path / "o.png"), "--weights", str(weights), "--size", "1200", "--scales", "1200"]
+    options += ["--tile", "off"]
     for quiet in ([], ["--quiet"]):
         assert run(*options, "--force", *quiet) == 1
         error = capsys.readouterr().err
@@ -402,7 +403,7 @@ def test_a_card_that_runs_out_of_memory(small_card, weights, tmp_path, capsys):
 def test_a_card_that_runs_out_at_a_later_scale_keeps_the_picture(small_card, weights, tmp_path, capsys):
     out = tmp_path / "o.png"
     options = ["-o", str(out), "--weights", str(weights), "--size", "1200", "--scales", "200,1200", "--force"]
-    assert run(*options) == 1
+    assert run(*options, "--tile", "off") == 1
     error = capsys.readouterr().err
     assert error.startswith("nsnumpy: out of memory, before the first iterate at 1200 pixels: choose --size ")
     assert error.endswith(f"; {out} holds the best picture so far\n")

@@ -742,7 +742,7 @@ def test_another_conventions_ratios_have_to_be_given(folder):
 def test_a_figure_begins_with_what_it_takes(folder, capsys):
     command = f"figure content photo.png -o out --layers conv1_1,conv2_1,conv3_1 {OPTIONS}".split()
     assert main(command) == 0
-    assert re.match(r"40 x 31: 3 cells: at most about \d+ s and 0\.\d\d GB of memory\n", capsys.readouterr().out)
+    assert re.match(r"40 x 31: 3 cells: at most about \d+ s and \d\.\d\d GB of memory\n", capsys.readouterr().out)
     Path("out/conv2_1.png").unlink()
     assert main(command) == 0
     assert capsys.readouterr().out.startswith("40 x 31: 3 cells, 2 kept from before: at most about ")
