@@ -20,9 +20,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import strict_cupy
+from PIL import Image
 
 from nsnumpy.backend import DeviceError, device_namespace
 from nsnumpy.files.random_network import calibrate, random_weights
+from nsnumpy.files.weights import WeightFile, write_weights
 from nsnumpy.machine import usable_cores
 from nsnumpy.run import plan
 from nsnumpy.vgg import VGG
@@ -181,3 +183,13 @@ def picture():
         return np.kron(coarse, np.ones((4, 4, 1)))[:height, :width] * 0.8 + 0.2 * rng.random((height, width, 3))
 
     return picture
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, picture, tiny_weights):
+    """A folder to work in, with two pictures and a weight file."""
+    for name, seed in (("photo.png", 0), ("painting.jpg", 1)):
+        Image.fromarray((255 * picture(40, 52, seed)).astype(np.uint8)).save(tmp_path / name)
+    write_weights(tmp_path / "tiny.h5", WeightFile(tiny_weights))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nsnumpy import Settings, WeightFile, load_image, read_settings, write_weights
+from nsnumpy import Settings, load_image, read_settings
 from nsnumpy.cli.main import main, parser
 from nsnumpy.cli.remembered import filled
 from nsnumpy.cli.watch import watching
@@ -26,17 +26,6 @@ from nsnumpy.files.writing import locked
 from nsnumpy.losses import STYLE_STATISTICS
 from nsnumpy.variable import VARIABLES
 from weights_tools.cli import parser as tools_parser
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch, picture, tiny_weights):
-    """A folder to work in, with two pictures and a weight file."""
-    for name, seed in (("photo.png", 0), ("painting.jpg", 1)):
-        Image.fromarray((255 * picture(40, 52, seed)).astype(np.uint8)).save(tmp_path / name)
-    write_weights(tmp_path / "tiny.h5", WeightFile(tiny_weights))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
 
 PLANNED = re.compile(
     r"\A\d+ x \d+: about \d+\.\d\d GB of memory, \S+ s an evaluation, [\d.]+ (s|min|h) for \d+ iterations\n"

@@ -10,19 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nsnumpy import WeightFile, load_image, read_settings, write_weights
+from nsnumpy import load_image, read_settings
 from nsnumpy.cli.main import main
 
 QUICK = "--weights tiny.h5 --iterations 3 --size 40 --threads 1"
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch, picture, tiny_weights):
-    for name, seed in (("photo.png", 0), ("painting.jpg", 1)):
-        Image.fromarray((255 * picture(40, 52, seed)).astype(np.uint8)).save(tmp_path / name)
-    write_weights(tmp_path / "tiny.h5", WeightFile(tiny_weights))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def call(capture, command):

@@ -30,8 +30,8 @@ from .settings import Settings
 from .shared import StyleTargets
 
 Tile = str | int
-"""A tile's side in pixels; "off", for the whole picture at once; or "auto": where that does not fit, the
- largest of `TILES`."""
+"""A tile's side in pixels; "off", for the whole picture at once; or "auto": where that does not fit, the largest that
+does."""
 TILES = (2048, 1024)
 SMALLEST = (512, 256)  # tiles that mostly see what others own
 FEWEST = 3  # pairs that L-BFGS is worth having with

@@ -9,8 +9,10 @@ import json
 import re
 import shutil
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -23,6 +25,8 @@ MOST_PICTURES = 1000
 SHOWN, THUMB = 1600, 320  # pixels of the long side
 ID = r"[0-9a-f]{16}"
 
+Record = TypeVar("Record")
+
 
 @dataclass(frozen=True)
 class Known:
@@ -33,6 +37,15 @@ class Known:
     width: int
     height: int
     mask: bool = False
+
+
+def recorded(kind: type[Record], paths: Iterable[Path]) -> Iterator[tuple[Path, Record]]:
+    """What was kept in files of JSON, each with its file; a file that is not ours is left out."""
+    for path in paths:
+        try:
+            yield path, kind(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            continue
 
 
 class Pictures:
@@ -49,11 +62,7 @@ class Pictures:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._known = {known.id: known for known in map(_sample, sample_names())}
-        for path in sorted(folder.glob("*.json")):
-            try:
-                known = Known(**json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError):  # not ours
-                continue
+        for _, known in recorded(Known, sorted(folder.glob("*.json"))):
             if re.fullmatch(ID, known.id) and (folder / known.id / known.name).is_file():
                 self._known[known.id] = known
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from ..files.images import to_bytes
 from ..files.writing import atomic_path
-from .pictures import jpeg
+from .pictures import jpeg, recorded
 
 ID = r"\d{8}-\d{6}-[0-9a-f]{4}"
 FRAME = r"\d{6}-\d+"  # iteration and long side
@@ -77,11 +77,7 @@ class Works:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._works: dict[str, Work] = {}
-        for path in sorted(folder.glob("*/work.json")):
-            try:
-                work = Work(**json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError):  # not ours
-                continue
+        for path, work in recorded(Work, sorted(folder.glob("*/work.json"))):
             if re.fullmatch(ID, work.id) and work.id == path.parent.name:
                 self._works[work.id] = work
 
