@@ -287,9 +287,9 @@ class Workers:
         """``[function(job, scratch) for job in jobs]``, the jobs shared out among the threads."""
         with one_blas_thread:
             if self.at_work == 1 or len(jobs) == 1:
-                return [function(job, self._scratch()) for job in jobs]
+                return [function(job, self.scratch()) for job in jobs]
             count = min(self.at_work, len(jobs)) - 1
-            return _Shared(function, jobs).run(self._waiting_helpers(), count, self._scratch())
+            return _Shared(function, jobs).run(self._waiting_helpers(), count, self.scratch())
 
     @classmethod
     def on(cls, xp: ModuleType, threads: int | None = None) -> Workers:
@@ -308,7 +308,8 @@ class Workers:
                 self._process, self._helpers = os.getpid(), helpers
             return self._helpers
 
-    def _scratch(self) -> Scratch:
+    def scratch(self) -> Scratch:
+        """That of the thread that calls."""
         if not hasattr(self._local, "scratch"):
             self._local.scratch = Scratch()
         return self._local.scratch

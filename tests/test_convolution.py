@@ -39,7 +39,7 @@ def test_a_way_takes_what_it_says(kind, channels, dtype):
     way.backward(np.ones_like(y), kept, False, ZERO, *([add] if kind is Patches else []))
     if filters == 16:
         assert takes.arrays == way.arrays[0].nbytes
-    scratch = sum(memory.size for memory in workers._scratch()._memory.values()) if takes.scratch else 0
+    scratch = sum(memory.size for memory in workers.scratch()._memory.values()) if takes.scratch else 0
     assert scratch <= sum(takes.scratch.values()) <= 1.25 * scratch
 
 

@@ -186,7 +186,7 @@ def test_the_pool_is_emptied_after_each_scale(stand_in, tiny_vgg, picture):
     stand_in.emptied.clear()
     before = stand_in.used
     ns.transfer(picture(40, 48), picture(40, 56, 1), vgg=vgg, size=48, scales=(32, 48), iterations=8)
-    scratch = sum(array.nbytes for array in vgg.workers._scratch()._memory.values())
+    scratch = sum(array.nbytes for array in vgg.workers.scratch()._memory.values())
     pixels = 40 * 48 * 3 * 4
     assert len(stand_in.emptied) == 2
     assert all(used - before - scratch < 4 * pixels for used in stand_in.emptied)  # of which L-BFGS has 20
@@ -357,7 +357,7 @@ def test_the_weights_and_the_scratch_memory_are_foretold(stand_in, tmp_path, mon
     ns.transfer("sample:coast", "sample:starry", vgg=vgg, **settings)
     weights = sum(array.nbytes for way in vgg.layers.values() for array in way.arrays)
     assert planned.parts["weights"] == pytest.approx(weights, rel=0.01)
-    scratch = sum(array.nbytes for array in vgg.workers._scratch()._memory.values())
+    scratch = sum(array.nbytes for array in vgg.workers.scratch()._memory.values())
     assert planned.parts["buffers"] - (32 << 20) == pytest.approx(scratch, rel=0.12)
 
 

@@ -278,21 +278,29 @@ class DeviceTiles:
         n, height, width, channels = shape
         return self._xp.zeros((n, height + 2 * self._frame, width + 2 * self._frame, channels), like.dtype)
 
-    def transform(self, x: Array, piece: Piece, scratch: Scratch, name: str = "") -> Array:
+    def transform(self, x: Array, piece: Piece, scratch: Scratch, out: Array | None = None, name: str = "") -> Array:
         """``B^T d B`` of a piece of the pictures x, from `framed`: ``(36, n R T, C)``."""
         x = self._xp.ascontiguousarray(x[piece.pictures])
         n, height, width, channels = self._unframed(x)
         columns = -(-width // 4)
-        V = scratch.empty(name + "V", (36, n * (piece.stop - piece.start) * columns, channels), x)
+        shape = (36, n * (piece.stop - piece.start) * columns, channels)
+        V = scratch.empty(name + "V", shape, x) if out is None else out
         self._launch("transform", (x, V), V[0].size, (height, width, channels), piece, columns, self._frame)
         return V
 
-    def add_transform_adjoint(self, M: Array, U: Array, gx: Array, piece: Piece, scratch: Scratch) -> None:
-        """``B (M U^T) B^T``, overlapping tiles added up, into the piece's part of gx, from `empty_gradient`."""
+    def products(self, V: Array, U: Array, scratch: Scratch, out: Array | None = None) -> Array:
+        """``V[f] @ U[f]`` of each frequency: ``(36, n R T, N)``."""
+        return matmul(V, U, out=scratch.empty("M", (*V.shape[:2], U.shape[2]), V) if out is None else out)
+
+    def products_adjoint(self, M: Array, U: Array, scratch: Scratch, out: Array | None = None) -> Array:
+        """``M[f] @ U[f]^T``: ``(36, n R T, C)``."""
+        V = scratch.empty("V", (*M.shape[:2], U.shape[1]), M) if out is None else out
+        return matmul(M, U.swapaxes(1, 2), out=V)
+
+    def add_transform_adjoint(self, V: Array, gx: Array, piece: Piece, scratch: Scratch) -> None:
+        """``B V B^T``, overlapping tiles added up, into the piece's part of gx, from `empty_gradient`."""
         part = gx[piece.pictures]
         n, height, width, channels = self._unframed(part)
-        V = scratch.empty("V", (36, M.shape[1], channels), M)
-        matmul(M, U.swapaxes(1, 2), out=V)
         columns = -(-width // 4) + 2 * self._frame
         count = n * (piece.stop - piece.start + 2) * columns * channels
         size = (height, width, channels)
@@ -308,31 +316,38 @@ class DeviceTiles:
         return n, height - 2 * self._frame, width - 2 * self._frame, channels
 
     def write_outputs(
-        self, V: Array, U: Array, bias: Array, y: Array, piece: Piece, scratch: Scratch, *, relu: bool, pool: bool
+        self, M: Array, bias: Array, y: Array, piece: Piece, scratch: Scratch, *, relu: bool, pool: bool
     ) -> Array | None:
-        """``A^T (V U) A + bias``, the ReLU and the pooling, into the piece's part of y; returns the ReLU's signs."""
+        """``A^T M A + bias``, the ReLU and the pooling, into the piece's part of y; returns the ReLU's signs."""
         xp = self._xp
         part = y[piece.pictures]
         n, height, width, filters = part.shape
-        M = scratch.empty("M", (36, V.shape[1], filters), V)
-        matmul(V, U, out=M)
         signs = xp.empty(M[0].size if relu else 1, "uint16")
         k = 2 if pool else 1
-        columns = V.shape[1] // (n * (piece.stop - piece.start))
+        columns = M.shape[1] // (n * (piece.stop - piece.start))
         size = (k * height, k * width, filters)
         bias = xp.ascontiguousarray(bias)  # a kernel sees no strides
         self._launch("outputs", (M, bias, part, signs), M[0].size, size, piece, columns, relu, pool)
         return signs if relu else None
 
     def outputs_adjoint(
-        self, gy: Array, width: int, piece: Piece, signs: Array | None, scratch: Scratch, *, pool: bool
+        self,
+        gy: Array,
+        width: int,
+        piece: Piece,
+        signs: Array | None,
+        scratch: Scratch,
+        out: Array | None = None,
+        *,
+        pool: bool,
     ) -> Array:
         """``A g A^T`` of a piece of gy, back through the pooling and the ReLU: ``(36, n R T, N)``."""
         xp = self._xp
         gy = xp.ascontiguousarray(gy[piece.pictures])
         n, height, gy_width, filters = gy.shape
         columns = -(-width // 4)
-        M = scratch.empty("M", (36, n * (piece.stop - piece.start) * columns, filters), gy)
+        shape = (36, n * (piece.stop - piece.start) * columns, filters)
+        M = scratch.empty("M", shape, gy) if out is None else out
         relu = signs is not None
         k = 2 if pool else 1
         size = (k * height, k * gy_width, filters)

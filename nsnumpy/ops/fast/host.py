@@ -16,6 +16,9 @@ from .matrices import AT, BT
 from .tiles import Piece, cut_overlapping, fold_columns, lay, lay_adjoint, lay_columns, pool_tiles, windows
 
 _ONES = 7  # the frequency (1, 1): A spreads it evenly, with weight one, over all 16 outputs
+_COLUMNS = 16384  # that a transform multiplies at a time: more than about 27,000 of them OpenBLAS would copy first
+FEW = 32  # rows of M: for so few, BLAS would spend its time on bringing U into order
+_SMALL = 10**6  # multiplications that OpenBLAS does without bringing anything into order
 
 
 class _Matrices(NamedTuple):
@@ -50,8 +53,8 @@ class HostTiles:
         """Memory for the gx of `add_transform_adjoint`."""
         return get_xp(like).empty(shape, like.dtype)
 
-    def transform(self, x: Array, piece: Piece, scratch: Scratch, name: str = "") -> Array:
-        """``B^T d B`` of a piece of the pictures x ``(n, H, W, C)``: ``(36, n R T, C)``, in the scratch "even"."""
+    def transform(self, x: Array, piece: Piece, scratch: Scratch, out: Array | None = None, name: str = "") -> Array:
+        """``B^T d B`` of a piece of the pictures x ``(n, H, W, C)``: ``(36, n R T, C)``, in the scratch "even" or out."""
         xp, m = get_xp(x), self._m
         x = x[piece.pictures]
         n, _, width, channels = x.shape
@@ -59,19 +62,45 @@ class HostTiles:
         d = scratch.empty(name + "even", (6, n, 4 * R + 2, T, channels), x)
         cut_overlapping(x, 4 * piece.start - 1, d, self._border)
         by_column = scratch.empty(name + "odd", (6, n, 4 * R + 2, T * channels), x)
-        xp.matmul(m.BT, d.reshape(6, -1), out=by_column.reshape(6, -1))
-        V = scratch.empty(name + "even", (6, 6, n, R, T * channels), x)
-        xp.matmul(m.BT, windows(by_column, R, 6), out=V.transpose(1, 2, 3, 0, 4))
-        return V.reshape(36, -1, channels)
+        _apply(m.BT, d.reshape(6, -1), by_column.reshape(6, -1))
+        V = scratch.empty(name + "even", (36, n * R * T, channels), x) if out is None else out
+        xp.matmul(m.BT, windows(by_column, R, 6), out=V.reshape(6, 6, n, R, T * channels).transpose(1, 2, 3, 0, 4))
+        return V
 
-    def add_transform_adjoint(self, M: Array, U: Array, gx: Array, piece: Piece, scratch: Scratch) -> None:
-        """``B (M U^T) B^T``, overlapping tiles added up, into the piece's part of gx ``(n, H, W, C)``; M is from
-        `outputs_adjoint`."""
+    def products(self, V: Array, U: Array, scratch: Scratch, out: Array | None = None) -> Array:
+        """``V[f] @ U[f]`` of some frequencies, ``(36, n R T, N)`` of all, in "odd" or out; V is from `transform`."""
+        M = scratch.empty("odd", (*V.shape[:2], U.shape[2]), V) if out is None else out
+        return get_xp(V).matmul(V, U, out=M)
+
+    def products_adjoint(self, M: Array, U: Array, scratch: Scratch, out: Array | None = None) -> Array:
+        """``M[f] @ U[f]^T`` of some frequencies, ``(36, n R T, C)`` of all, in "odd" or out; M is from
+        `outputs_adjoint`.
+
+        Of few rows it is made as its transpose, with some of U's rows at a time, so that U is read where it stands.
+        """
+        xp = get_xp(M)
+        count, rows, filters = M.shape
+        channels = U.shape[1]
+        V = scratch.empty("odd", (count, rows, channels), M) if out is None else out
+        if rows > FEW:
+            return xp.matmul(M, U.swapaxes(1, 2), out=V)
+        columns = scratch.empty("columns", (count, filters, rows), M)
+        columns[...] = M.swapaxes(1, 2)
+        found = scratch.empty("found", (count, channels, rows), M)
+        step = max(1, _SMALL // (rows * filters))
+        for start in range(0, channels, step):
+            some = slice(start, start + step)
+            xp.matmul(U[:, some], columns, out=found[:, some])
+        V[...] = found.swapaxes(1, 2)
+        return V
+
+    def add_transform_adjoint(self, V: Array, gx: Array, piece: Piece, scratch: Scratch) -> None:
+        """``B V B^T``, overlapping tiles added up, into the piece's part of gx ``(n, H, W, C)``; V is from
+        `products_adjoint`."""
         part = gx[piece.pictures]
         n, height, width, channels = part.shape
         R, T = piece.stop - piece.start, -(-width // 4)
-        V = scratch.empty("odd", (6, 6, n, R, T * channels), gx)
-        get_xp(gx).matmul(M, U.swapaxes(1, 2), out=V.reshape(36, n * R * T, channels))
+        V = V.reshape(6, 6, n, R, T * channels)
         d = self._add_up_columns(self._add_up_rows(V, scratch), T, scratch)
         fold_columns(d, width, self._border[1])
         d = d[:, :, :, 1:-1]
@@ -135,36 +164,42 @@ class HostTiles:
         return d.reshape(4, n, rows, T + 2, channels)
 
     def write_outputs(
-        self, V: Array, U: Array, bias: Array, y: Array, piece: Piece, scratch: Scratch, *, relu: bool, pool: bool
+        self, M: Array, bias: Array, y: Array, piece: Piece, scratch: Scratch, *, relu: bool, pool: bool
     ) -> Array | None:
-        """``A^T (V U) A + bias``, the ReLU and the pooling, into the piece's part of y; returns the ReLU's signs.
+        """``A^T M A + bias``, the ReLU and the pooling, into the piece's part of y; returns the ReLU's signs.
 
-        V is from `transform`; y is ``(n, H, W, N)``, or ``(n, H//2, W//2, N)`` if `pool`.
+        M, which is written to, is from `products`; y is ``(n, H, W, N)``, or ``(n, H//2, W//2, N)`` if `pool`.
         """
-        xp, m = get_xp(V), self._m
+        xp, m = get_xp(M), self._m
         part = y[piece.pictures]
-        n, R, filters = len(part), piece.stop - piece.start, U.shape[2]
-        T = V.shape[1] // (n * R)
-        M = scratch.empty("odd", (36, V.shape[1], filters), V)
-        xp.matmul(V, U, out=M)
+        n, R, filters = len(part), piece.stop - piece.start, M.shape[2]
+        T = M.shape[1] // (n * R)
         M[_ONES] += bias
-        by_row = scratch.empty("even", (4, 6, n * R * T * filters), V)
-        xp.matmul(m.AT, M.reshape(6, -1), out=by_row.reshape(4, -1))
-        tiles = scratch.empty("odd", (4, 4, n, R, T, filters), V)
-        xp.matmul(m.AT, by_row, out=tiles.reshape(4, 4, -1))
+        by_row = scratch.empty("even", (4, 6, n * R * T * filters), M)
+        _apply(m.AT, M.reshape(6, 6, -1).swapaxes(0, 1), by_row.swapaxes(0, 1))
+        tiles = scratch.empty("odd", (4, 4, n, R, T, filters), M)
+        _apply(m.AT, by_row, tiles.reshape(4, 4, -1))
         signs = None
         if relu:
             signs = xp.packbits(tiles > 0)
-            xp.maximum(tiles, scratch.zeros(tiles.shape, V), out=tiles)  # NumPy is slower with the scalar 0
+            xp.maximum(tiles, scratch.zeros(tiles.shape, M), out=tiles)  # NumPy is slower with the scalar 0
         if pool:
             tiles = pool_tiles(tiles)
         lay(tiles, part, (2 if pool else 4) * piece.start)
         return signs
 
     def outputs_adjoint(
-        self, gy: Array, width: int, piece: Piece, signs: Array | None, scratch: Scratch, *, pool: bool
+        self,
+        gy: Array,
+        width: int,
+        piece: Piece,
+        signs: Array | None,
+        scratch: Scratch,
+        out: Array | None = None,
+        *,
+        pool: bool,
     ) -> Array:
-        """``A g A^T`` of a piece of gy, back through the pooling and the ReLU: ``(36, n R T, N)``, in "even".
+        """``A g A^T`` of a piece of gy, back through the pooling and the ReLU: ``(36, n R T, N)``, in "even" or out.
 
         `width` is W of the picture, which that of a pooled gy does not tell.
         """
@@ -184,10 +219,18 @@ class HostTiles:
             else:
                 xp.multiply(tiles, on, out=tiles)
         by_row = scratch.empty("odd", (4, 6, tiles[0, 0].size), tiles)
-        xp.matmul(m.A, tiles.reshape(4, 4, -1), out=by_row)
-        M = scratch.empty("even", (36, tiles[0, 0].size // filters, filters), tiles)
-        xp.matmul(m.A, by_row.reshape(4, -1), out=M.reshape(6, -1))
+        _apply(m.A, tiles.reshape(4, 4, -1), by_row)
+        M = scratch.empty("even", (36, tiles[0, 0].size // filters, filters), tiles) if out is None else out
+        _apply(m.A, by_row.swapaxes(0, 1), M.reshape(6, 6, -1).swapaxes(0, 1))
         return M
+
+
+def _apply(transform: Array, x: Array, out: Array) -> None:
+    """``transform @ x`` over the last two axes of x ``(..., k, L)``, a few of its L columns at a time."""
+    xp, length = get_xp(x), x.shape[-1]
+    for start in range(0, length, _COLUMNS):
+        some = slice(start, start + _COLUMNS)
+        xp.matmul(transform, x[..., some], out=out[..., some])
 
 
 class _Seams:

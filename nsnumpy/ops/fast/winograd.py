@@ -36,11 +36,11 @@ from ...backend import Array, get_xp, matmul, on_host
 from ...workers import Blocks, Scratch, Workers
 from ..border import ZERO, Border
 from .device import DeviceTiles
-from .host import HostTiles
+from .host import FEW, HostTiles
 from .matrices import G
+from .order import TILES, Job, done, frequencies, in_step
 from .tiles import Piece
 
-_TILES = 128  # least number of tiles in a piece of work: so many rows repay the reading of U[f], 1 MB with 512 channels
 _CHANNELS = 16  # whose weights are transformed at a time, in float64: never a float64 copy of all of them
 _ROWS = 2  # least number of tile rows in a stripe: two rows of pixels in 4 R + 2 are transformed by its neighbour, too
 
@@ -154,9 +154,9 @@ def winograd_backward_weight(
         gU = xp.zeros(U.shape, x.dtype)
         for piece in pieces:
             M = tiles.outputs_adjoint(gradients, width, piece, None, scratch, pool=False)
-            V = tiles.transform(pictures, piece, scratch, "x ")
+            V = tiles.transform(pictures, piece, scratch, name="x ")
             gU += matmul(V.swapaxes(1, 2), M, out=scratch.empty("gU", U.shape, x))
-            tiles.add_transform_adjoint(M, U, gx, piece, scratch)
+            tiles.add_transform_adjoint(tiles.products_adjoint(M, U, scratch), gx, piece, scratch)
         return gU
 
     pieces = _pieces(len(pictures), (height, width), U, workers)
@@ -223,7 +223,7 @@ def _pieces(batch: int, size: tuple[int, ...], U: Array, workers: Workers) -> li
     bytes_each = columns * rows * 36 * (U.shape[1] + U.shape[2]) * U.dtype.itemsize
     if batch == 1 or bytes_each > workers.block_bytes:
         return [Piece(n, n + 1, *stripe) for n in range(batch) for stripe in stripes]
-    return [Piece(*group, 0, rows) for group in workers.blocks(batch, bytes_each, -(-_TILES // (columns * rows)))]
+    return [Piece(*group, 0, rows) for group in workers.blocks(batch, bytes_each, -(-TILES // (columns * rows)))]
 
 
 def winograd_stripes(size: tuple[int, ...], channels: int, itemsize: int, workers: Workers) -> tuple[int, Blocks]:
@@ -245,7 +245,7 @@ def winograd_stripes(size: tuple[int, ...], channels: int, itemsize: int, worker
     stripes : sequence of (first, last + 1) tile row
     """
     rows, columns = (-(-n // 4) for n in size)
-    least = max(_ROWS, -(-_TILES // columns))
+    least = max(_ROWS, -(-TILES // columns))
     return columns, workers.blocks(rows, columns * 36 * channels * itemsize, least)
 
 
@@ -262,13 +262,19 @@ def winograd_scratch(
     if on_device:
         return {"V": 36 * R * T * C, "M": 36 * R * T * N}
     columns = (4 * R + 2) * T * C
-    turns = max(6 * columns, 36 * R * T * max(C, N))
+    tiles = -(-size[0] // 4) * T
+    apart = in_step(tiles, workers)
+    turns = max(6 * columns, 24 * R * T * N, 0 if apart else 36 * R * T * max(C, N))
+    few = frequencies(workers).longest if apart else 36
+    rows = tiles if apart else R * T
     return {
         "even": turns,
         "odd": turns,
         "last two": max(12 * R * T * C, 2 * columns),
         "zeros": 16 * R * T * N,
         "signs": 2 * 16 * R * T * N // itemsize,
+        "turned": few * rows * (C + N) if rows <= FEW else 0,
+        "in step": 2 * 36 * tiles * max(C, N) // workers.threads if apart else 0,  # of one thread for all
     }
 
 
@@ -286,11 +292,15 @@ def _forward(
     tiles = _tiles(x, border)
     pictures = tiles.framed(x)
 
-    def work(piece: Piece, scratch: Scratch) -> Array | None:
-        V = tiles.transform(pictures, piece, scratch)
-        return tiles.write_outputs(V, U, bias, y, piece, scratch, relu=relu, pool=pool)
+    def transform(job: Job, scratch: Scratch, out: Array | None = None) -> Array:
+        return tiles.transform(pictures, job[1], scratch, out)
 
-    signs = workers.map(work, _pieces(len(x), (height, width), U, workers))
+    def write(job: Job, M: Array, scratch: Scratch) -> Array | None:
+        return tiles.write_outputs(M, bias, y, job[1], scratch, relu=relu, pool=pool)
+
+    pieces = _pieces(len(x), (height, width), U, workers)
+    counts = -(-height // 4), -(-width // 4)
+    signs = done(transform, tiles.products, write, pieces, counts, U, (channels, U.shape[2]), workers)
     return y.reshape(*batch, *y.shape[1:]), signs
 
 
@@ -334,10 +344,15 @@ def _backward(
     tiles = _tiles(gy, border)
     gx = tiles.empty_gradient((len(gy), *size, U.shape[1]), gy)
 
-    def work(job: tuple[int, Piece], scratch: Scratch) -> None:
+    def cut(job: Job, scratch: Scratch, out: Array | None = None) -> Array:
         index, piece = job
-        M = tiles.outputs_adjoint(gy, size[1], piece, None if signs is None else signs[index], scratch, pool=pool)
-        tiles.add_transform_adjoint(M, U, gx, piece, scratch)
+        on = None if signs is None else signs[index]
+        return tiles.outputs_adjoint(gy, size[1], piece, on, scratch, out, pool=pool)
 
-    workers.map(work, list(enumerate(_pieces(len(gy), size, U, workers))))
+    def add(job: Job, V: Array, scratch: Scratch) -> None:
+        tiles.add_transform_adjoint(V, gx, job[1], scratch)
+
+    pieces = _pieces(len(gy), size, U, workers)
+    counts = -(-size[0] // 4), -(-size[1] // 4)
+    done(cut, tiles.products_adjoint, add, pieces, counts, U, (U.shape[2], U.shape[1]), workers)
     return tiles.finished(gx).reshape(*batch, *size, U.shape[1])
