@@ -29,6 +29,8 @@ PICTURE = "picture"  # the row of what belongs to no layer
 TIMED = (
     (host, "cut_overlapping", "cut", ""),
     (host.HostTiles, "transform", "transform", "transform"),
+    (host.HostTiles, "products", "product", ""),
+    (host.HostTiles, "products_adjoint", "product", ""),
     (host.HostTiles, "write_outputs", "signs", "inverse"),
     (host, "pool_tiles", "pooling", ""),
     (host, "lay", "lay", ""),

@@ -23,8 +23,9 @@ from typing import Any
 
 from .backend import Array, get_xp, to_floats
 from .pairs import Bounds, Pairs, Scratch
+from .workers import Workers
 
-MEMORY = {"lbfgs-device": 15, "scipy": 10}  # pairs, by method, unless told otherwise; 10 is its own default
+MEMORY = {"lbfgs-device": 8, "scipy": 10}  # pairs, by method, unless told otherwise; 10 is its own default
 DECREASE, CURVATURE = 1e-4, 0.9  # c1 and c2 of the Wolfe conditions, as [1] advises for quasi-Newton methods
 MOST_TRIALS = 20  # of a line search
 REACH = 0.1  # how far the first step along the gradient moves a pixel at most; each next one, twice as far
@@ -46,7 +47,7 @@ class Point:
     gradient: Array
     slope: float
     details: Sequence[Any] = ()
-    products: Sequence[float] | None = None
+    products: Sequence[float] = ()
 
 
 @dataclass
@@ -100,11 +101,12 @@ class LBFGS:
         memory: int,
         rounding: float | None = None,
         scratch: Scratch = None,
+        workers: Workers | None = None,
     ) -> LBFGS:
         """At x, which lies within the bounds; evaluates f there."""
         loss, gradient, *details = f(x)
         unit = largest_element(gradient)
-        pairs, scaled = Pairs.beside(x, memory, scratch), loss / unit
+        pairs, scaled = Pairs(memory, scratch, workers), loss / unit
         return cls(x, scaled, gradient / unit, unit, pairs, bounds, scaled, details, rounding=rounding)
 
     @classmethod
@@ -116,17 +118,18 @@ class LBFGS:
         memory: int,
         rounding: float | None = None,
         scratch: Scratch = None,
+        workers: Workers | None = None,
     ) -> LBFGS:
         """As it was when `state` was taken."""
         state = dict(state)
-        kept = (state.pop(name) for name in ("steps", "changes", "curvatures"))
-        pairs = Pairs.beside(state["x"], memory, scratch).restored(*kept)
+        state.pop("curvatures", None)  # which earlier versions kept
+        pairs = Pairs(memory, scratch, workers).restored(state.pop("steps"), state.pop("changes"))
         return cls(**state, pairs=pairs, bounds=bounds, rounding=rounding)
 
     def renewed(self, f: Function) -> LBFGS:
         """At the same x for another f, of which the pairs say nothing."""
-        memory, scratch = self.pairs.memory, self.pairs.scratch
-        return LBFGS.begin(f, self.x, bounds=self.bounds, memory=memory, rounding=self.rounding, scratch=scratch)
+        options = {name: getattr(self.pairs, name) for name in ("memory", "scratch", "workers")}
+        return LBFGS.begin(f, self.x, bounds=self.bounds, rounding=self.rounding, **options)
 
     def state(self) -> dict[str, Any]:
         """Numbers, arrays and lists of arrays, from which `restore` makes the same again; nothing is copied."""
@@ -143,12 +146,11 @@ class LBFGS:
         if self.idle >= IDLE and self.rounding is None:  # of what is coarser, the lowest was the luckiest
             return f"for {IDLE} iterations the loss has changed by no more than its rounding"
         x, gradient, bounds, pairs = self.x, self.gradient, self.bounds, self.pairs
-        largest, free = pairs.survey(x, gradient, bounds)
-        if not largest:
+        if not (largest := pairs.survey(x, gradient, bounds)):
             return "the gradient is zero"
         found = None
         for _ in range(2):
-            direction, slope, square, curved = pairs.direction(x, gradient, free, bounds)
+            direction, slope, square, curved = pairs.direction(x, gradient, bounds)
             start = Point(0.0, x, self.loss, gradient, slope)
             if curved:  # few pairs, or old ones, may promise a step far beyond where they hold
                 first = min(1.0, STRETCH * self.length / square**0.5) if self.length and square else 1.0
@@ -203,8 +205,7 @@ def _search(
             xp.clip(x, *bounds, out=x)
         try:
             loss, gradient, details = f(x)
-            slope, first, products = pairs.measure(start.x, start.gradient, direction, (t, x, gradient), bounds)
-            start.slope = start.slope if first is None else first
+            slope, start.slope, products = pairs.measure(start.x, start.gradient, direction, x, gradient, bounds)
             if not math.isfinite(slope):
                 raise FloatingPointError("the gradient is not finite")
         except FloatingPointError as error:  # too far: nearer to the start it is finite

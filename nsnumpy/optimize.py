@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, device_errors, on_host, to_floats
+from .backend import Array, device_errors, to_floats
 from .descent import SGD, Adam, project
 from .ending import Ended, Ending
 from .lbfgs import LBFGS, MEMORY, Function
 from .lbfgsb import LBFGSB, load_scipy
 from .losses import sum_of_squares
 from .pairs import Bounds, Scratch
-from .workers import one_blas_thread
+from .workers import Workers, one_blas_thread
 
 OPTIMIZERS = ("lbfgs-device", "scipy", "sgd", "adam")
 
@@ -92,6 +92,7 @@ def minimize(
     memory: int | None = None,
     rounding: float | None = None,
     scratch: Scratch = None,
+    workers: Workers | None = None,
     resume: Mapping[str, Any] | None = None,
     callback: Callable[[Iterate], object] | None = None,
 ) -> Minimum:
@@ -120,13 +121,14 @@ def minimize(
     momentum : float
         Of "sgd".
     memory : int, or None
-        How many pairs of steps and gradient changes the L-BFGS methods remember; None is 15, and 10 for scipy's, whose
-        pairs are larger.
+        How many pairs of steps and gradient changes the L-BFGS methods remember; None is 8, and 10 for scipy's.
     rounding : float, or None
         How well f is known, relative, where that is less well than x's precision has it, as of products in TF32:
         "lbfgs-device" does not take it for a rise.
     scratch : path, or None
         A folder in which "lbfgs-device", on a CPU, holds its pairs, if they are too many for memory.
+    workers : Workers, or None for one thread
+        The threads that "lbfgs-device" shares its work among; f has its own.
     resume : dict, or None
         An `Iterate`'s state, of the same f and method: go on from there, up to `iterations` counted from the first
         start. All but "scipy" go on as if they had never stopped, with the same numbers; scipy does not give its memory
@@ -159,6 +161,7 @@ def minimize(
         "memory": memory,
         "rounding": rounding,
         "scratch": scratch,
+        "workers": workers,
     }
     descent = Descent(f, x0, method=method, bounds=bounds, resume=resume, **options)
     resume = None  # the arrays that the method forgets are not to be held here
@@ -187,7 +190,7 @@ class Descent:
 
     Parameters
     ----------
-    f, x0, method, bounds, lr, momentum, memory, resume, rounding, scratch : as for `minimize`
+    f, x0, method, bounds, lr, momentum, memory, resume, rounding, scratch, workers : as for `minimize`
 
     Attributes
     ----------
@@ -214,6 +217,7 @@ class Descent:
         resume: Mapping[str, Any] | None,
         rounding: float | None = None,
         scratch: Scratch = None,
+        workers: Workers | None = None,
     ) -> None:
         self.method = canonical_optimizer(method)
         if self.method not in OPTIMIZERS:
@@ -227,7 +231,7 @@ class Descent:
         self.f = f
         memory = MEMORY.get(self.method) if memory is None else memory
         options: dict[str, dict[str, Any]] = {"sgd": {"lr": lr, "momentum": momentum}, "adam": {"lr": lr}}
-        options["lbfgs-device"] = {"memory": memory, "rounding": rounding, "scratch": scratch}
+        options["lbfgs-device"] = {"memory": memory, "rounding": rounding, "scratch": scratch, "workers": workers}
         self._options = options.get(self.method, {"memory": memory}) | {"bounds": bounds}
         self.iterations = -1  # the first iterate accepted is number 0
         self.best: Array | None = None
@@ -300,8 +304,8 @@ class Descent:
         at = self._at
         loss = at.loss * at.unit if isinstance(at, LBFGS) else at.loss  # L-BFGS keeps it in units of its own
         self.iterations += 1
-        if isinstance(at, LBFGS) and not on_host(at.x):
-            step = at.length  # which it knows, and a GPU need not be waited for
+        if isinstance(at, LBFGS):
+            step = at.length  # which it knows
         else:
             step = 0.0 if self._last is None else to_floats(sum_of_squares(at.x - self._last))[0] ** 0.5
         self._last = at.x

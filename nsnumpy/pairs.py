@@ -1,9 +1,10 @@
 """The pairs of L-BFGS: the last steps and changes of the gradient, and every inner product that a step hangs on.
 
-On the CPU each number is computed where it is wanted. On a GPU a number that is wanted is a wait, and each product a
-launch: `StackedPairs` makes all inner products of pairs and gradient in one, and does the two loops with these numbers
-alone [1]. So an iteration waits twice, but for what the function itself does: for these products, and for those of the
-point that the line search tries.
+The two loops need inner products alone [1]. So an iteration reads each vector twice: for the inner products of all of
+them, and to add up what the loops say. On the CPU that is done with some thousand positions at a time, which stay in
+the cache, and threads share them. On a GPU, where a number that is wanted is a wait, and each product a launch, all
+positions stand side by side, and an iteration waits twice, but for what the function itself does: for these products,
+and for those of the point that the line search tries.
 
 References
 ----------
@@ -14,17 +15,20 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from .backend import Array, get_xp, matmul, on_host, to_floats, to_host
+from .workers import Blocks, Workers
+from .workers import Scratch as Buffers
 
 Bounds = tuple[float, float] | None
-Curvature = tuple[float, float]
 Scratch = str | os.PathLike[str] | None
 """A folder to hold pairs in; None for memory."""
 STACKED_BYTES = 256 << 20  # of pairs side by side, on a GPU
+POSITIONS = 16384  # at a time, on the CPU
 _SHARES = 256  # of the positions, whose products are added up in float64: work for all of a GPU
 
 
@@ -33,179 +37,150 @@ class NoRoomError(MemoryError):
 
 
 class Pairs:
-    """The last few steps s and gradient changes y, and the inverse Hessian that they imply."""
+    """The last few steps s and gradient changes y, and the inverse Hessian that they imply.
 
-    def __init__(self, memory: int, scratch: Scratch = None) -> None:
-        self.memory, self.scratch = memory, scratch
+    Parameters
+    ----------
+    memory : int
+        How many pairs.
+    scratch : path, or None
+        A folder in whose files they are held, on the host; None for memory.
+    workers : Workers, or None for one thread
+    """
+
+    def __init__(self, memory: int, scratch: Scratch = None, workers: Workers | None = None) -> None:
+        self.memory, self.scratch, self.workers = memory, scratch, workers or Workers(1)
         self._pairs: list[tuple[Array, Array]] = []
-        self._curvatures: list[Curvature] = []  # each pair's, where all variables are free
+        self._stack: Array | None = None  # on a GPU, between `survey` and `direction`, if all positions are in it
 
     def __len__(self) -> int:
         return len(self._pairs)
-
-    @staticmethod
-    def beside(x: Array, memory: int, scratch: Scratch = None) -> Pairs:
-        """None yet, for an x on this device; on the host they may be held in files of a folder, scratch."""
-        return Pairs(memory, scratch) if on_host(x) else StackedPairs(memory)
 
     def add(self, s: Array, y: Array, products: Sequence[float] | None = None) -> float:
         """Remember a pair, unless the curvature along s is not safely positive; returns the length of s.
 
         Its products are ``<s, y>, <y, y>, <s, s>``, if they are known already.
         """
-        ((curvature, length),) = _curvatures([(s, y)], None) if products is None else [_curvature(*products)]
-        if curvature:
+        if products is None:
+            dot = get_xp(s, y).vdot
+            products = to_floats(dot(s, y), dot(y, y), dot(s, s))
+        sy, yy, ss = products
+        if _is_safe(sy, yy, ss):
             if len(self._pairs) == self.memory:
-                del self._pairs[0], self._curvatures[0]
+                del self._pairs[0]
             self._pairs.append((self._held(s), self._held(y)))
-            self._curvatures.append(curvature)
-        return length
+        return ss**0.5
 
     def _held(self, v: Array) -> Array:
-        return v if self.scratch is None else in_a_file(v, self.scratch)
+        return v if self.scratch is None or not on_host(v) else in_a_file(v, self.scratch)
 
     def clear(self) -> None:
         self._pairs.clear()
-        self._curvatures.clear()
 
     def state(self) -> dict[str, list[Array]]:
-        """What `restore` takes; nothing is copied."""
-        steps, changes = ([pair[i] for pair in self._pairs] for i in range(2))
-        return {"steps": steps, "changes": changes, "curvatures": [list(curvature) for curvature in self._curvatures]}
+        """What `restored` takes; nothing is copied."""
+        return {"steps": [s for s, _ in self._pairs], "changes": [y for _, y in self._pairs]}
 
-    def restored(
-        self, steps: Sequence[Array], changes: Sequence[Array], curvatures: Sequence[Sequence[float]]
-    ) -> Pairs:
+    def restored(self, steps: Sequence[Array], changes: Sequence[Array]) -> Pairs:
         """The same pairs again, in the same order."""
         pairs = list(zip(steps, changes, strict=True))[-self.memory :]
         self._pairs = [(self._held(s), self._held(y)) for s, y in pairs]
-        self._curvatures = [(sy, yy) for sy, yy in curvatures][-self.memory :]
         return self
 
-    def survey(self, x: Array, gradient: Array, bounds: Bounds) -> tuple[float, Array | None]:
-        """The gradient's largest magnitude; and where x may move downhill, as a mask, or None if that is everywhere."""
-        largest = abs(gradient).max()
-        if bounds is None:
-            return to_floats(largest)[0], None
-        held = _at_bounds(x, gradient, bounds)
-        size, some = to_floats(largest, held.any())
-        return size, ~held if some else None
+    def survey(self, x: Array, gradient: Array, bounds: Bounds) -> float:
+        """The gradient's largest magnitude. All inner products of pairs and gradient are known by then, for
+        `direction`: within the variables that may move downhill."""
 
-    def direction(
-        self, x: Array, gradient: Array, free: Array | None, bounds: Bounds
-    ) -> tuple[Array, float, float, bool]:
-        """``d = -H g``; the slope of f along the path from x; the square of d's length; whether a pair was used."""
-        direction, curved = self.times(gradient, free)
-        direction *= -1
-        slope, square = to_floats(_slope(x, gradient, direction, 0.0, bounds), get_xp(x).vdot(direction, direction))
-        return direction, slope, square, curved
-
-    def measure(
-        self, x: Array, gradient: Array, direction: Array, at: tuple[float, Array, Array], bounds: Bounds
-    ) -> tuple[float, float | None, Sequence[float] | None]:
-        """At a point (t, x, gradient) of the path: the slope of f there; and, if they are known by now, the slope at
-        its start, and the pair's products, for `add`."""
-        t, _, there = at
-        return to_floats(_slope(x, there, direction, t, bounds))[0], None, None
-
-    def times(self, g: Array, free: Array | None) -> tuple[Array, bool]:
-        """``H g`` by the two-loop recursion, within the free variables (all of them if None); whether a pair was used.
-
-        The others are taken out of g and of every pair, so that H is the inverse Hessian of f with these held fixed.
-        """
-        q = _within(g, free)
-        q = q.copy() if q is g else q
-        dot = get_xp(g).vdot
-        used: list[tuple[Array, Array, float, Array]] = []
-        scale = 1.0
-        curvatures = self._curvatures if free is None else [c for c, _ in _curvatures(self._pairs, free)]
-        for (s, y), curvature in zip(reversed(self._pairs), reversed(curvatures), strict=True):
-            if not curvature:
-                continue
-            sy, yy = curvature
-            if not used:
-                scale = sy / yy
-            a = dot(s, q) / sy  # q has no part outside the free variables
-            q -= a * _within(y, free)
-            used.append((s, y, sy, a))
-        q *= scale
-        for s, y, sy, a in reversed(used):
-            q += (a - dot(y, q) / sy) * _within(s, free)
-        return q, len(used) > 0
-
-
-class StackedPairs(Pairs):
-    """The same on a GPU, stacked side by side for an iteration: the numbers are the same, to rounding."""
-
-    def survey(self, x: Array, gradient: Array, bounds: Bounds) -> tuple[float, Array | None]:
-        """As `Pairs.survey`, but for a mask in any case where there are bounds; and all inner products come along."""
-        xp = get_xp(x, gradient)
-        free = None if bounds is None else ~_at_bounds(x, gradient, bounds)
-        self._stack: Array | None = None
-        G: Array = 0.0
-        for _, stack in self._stacks(gradient, free):
-            shares = next(n for n in range(min(_SHARES, stack.shape[1]), 0, -1) if stack.shape[1] % n == 0)
+        def of_piece(at: slice, stack: Array) -> tuple[Array, Array]:
+            # Over shares of the positions, which are added up in float64.
+            count = stack.shape[1]
+            shares = 1 if on_host(stack) else next(n for n in range(min(_SHARES, count), 0, -1) if count % n == 0)
             parts = stack.reshape(len(stack), shares, -1).swapaxes(0, 1)
-            G = G + matmul(parts, parts.swapaxes(1, 2)).sum(axis=0, dtype="float64")
-        largest = abs(gradient).max().astype("float64")
+            G = matmul(parts, parts.swapaxes(1, 2)).sum(axis=0, dtype="float64")
+            return G, abs(gradient.reshape(-1)[at]).max().astype("float64")
+
+        self._stack = None
+        xp, found = get_xp(x, gradient), self._pieces(of_piece, x, gradient, bounds)
+        G, largest = sum(G for G, _ in found), xp.stack([largest for _, largest in found]).max()
         numbers = to_host(xp.concatenate([G.reshape(-1), largest.reshape(1)]))
         self._products = numbers[:-1].reshape(G.shape)
-        return float(numbers[-1]), free
+        return float(numbers[-1])
 
-    def direction(
-        self, x: Array, gradient: Array, free: Array | None, bounds: Bounds
-    ) -> tuple[Array, float, float, bool]:
-        """As `Pairs.direction`, for the gradient that was surveyed last. The slope is no less than the path's: of what
-        lies on a bound and would go beyond it, which does not move, it is counted as uphill."""
+    def direction(self, x: Array, gradient: Array, bounds: Bounds) -> tuple[Array, float, float, bool]:
+        """``d = -H g`` for the x and gradient that were surveyed last; a slope; the square of d's length; whether a
+        pair was used.
+
+        H is the inverse Hessian of f with the variables held fixed that lie on a bound, where downhill is beyond it.
+        The slope is no less than that of f along the path from x: what lies on a bound and would go beyond it does not
+        move there, but is counted.
+        """
         G, used = self._products, len(self)
         if len(G) != 2 * used + 1:  # the pairs were forgotten: the gradient is what is left
             G = G[-1:, -1:]
-        q, curved = _two_loops(G)
+        q, curved = two_loops(G)
         q *= -1
-        direction = get_xp(x).empty(x.shape, x.dtype)
-        for (start, stop), stack in self._stacks(gradient, free):
-            coefficients = get_xp(x).asarray(q[None], x.dtype)
-            matmul(coefficients, stack[-len(q) :], out=direction.reshape(1, -1)[:, start:stop])
+        xp = get_xp(x, gradient)
+        direction = xp.empty(x.shape, x.dtype)
+        coefficients = xp.asarray(q[None], x.dtype)
+
+        def of_piece(at: slice, stack: Array) -> None:
+            matmul(coefficients, stack[-len(q) :], out=direction.reshape(1, -1)[:, at])
+
+        self._pieces(of_piece, x, gradient, bounds)
         self._stack = None
         return direction, float(G[-1] @ q), max(float(q @ G @ q), 0.0), curved
 
     def measure(
-        self, x: Array, gradient: Array, direction: Array, at: tuple[float, Array, Array], bounds: Bounds
-    ) -> tuple[float, float | None, Sequence[float] | None]:
-        """As `Pairs.measure`; all of it comes with one wait."""
+        self, x: Array, gradient: Array, direction: Array, x_t: Array, gradient_t: Array, bounds: Bounds
+    ) -> tuple[float, float, list[float]]:
+        """At a point of the path ``clip(x + t d)``: the slope of f there, and at its start; the products of the pair
+        that it would be, for `add`. What does not move is no part of a slope."""
         xp = get_xp(x)
-        dot, (_, there, change) = xp.vdot, at
-        moving, inside = direction, direction
-        if bounds is not None:
-            moving = direction * (there != x)
-            inside = direction * ((there > bounds[0]) & (there < bounds[1]))
-        s, y = there - x, change - gradient
-        numbers = [dot(change, inside), dot(gradient, moving), dot(s, y), dot(y, y), dot(s, s)]
-        slope, first, *products = to_host(xp.stack(numbers)).tolist()
+        dot = xp.vdot
+        vectors = [v.reshape(-1) for v in (x, gradient, direction, x_t, gradient_t)]
+
+        def of_piece(block: tuple[int, int], _: Buffers) -> Array:
+            here, g, d, there, g_t = (v[slice(*block)] for v in vectors)
+            moving, inside = d, d
+            if bounds is not None:
+                moving = d * (there != here)
+                inside = d * ((there > bounds[0]) & (there < bounds[1]))
+            s, y = there - here, g_t - g
+            return xp.stack([dot(g_t, inside), dot(g, moving), dot(s, y), dot(y, y), dot(s, s)]).astype("float64")
+
+        blocks = Blocks(x.size, -(-x.size // POSITIONS) if on_host(x) else 1)
+        slope, first, *products = to_host(sum(self.workers.map(of_piece, blocks))).tolist()
         return slope, first, products
 
-    def _stacks(self, gradient: Array, free: Array | None) -> Iterator[tuple[tuple[int, int], Array]]:
-        """Pieces (start, stop) of all positions, with pairs and gradient there, ``(2 n + 1, stop - start)``: all s,
-        all y, then g, and zero where a variable is not free. If one piece is all, it is kept for the next time.
-        """
-        xp = get_xp(gradient)
+    def _pieces(self, function: Callable[[slice, Array], Any], x: Array, gradient: Array, bounds: Bounds) -> list[Any]:
+        """What a function returns of pieces of all positions: of a slice, and of pairs and gradient there, ``(2 n + 1,
+        length)``: all s, all y, then g, and zero where a variable may not move."""
+        xp, host = get_xp(x, gradient), on_host(x)
         vectors = [pair[k].reshape(-1) for k in range(2) for pair in self._pairs] + [gradient.reshape(-1)]
-        mask = None if free is None else free.reshape(-1)
-        size = gradient.size
-        count = -(-size * len(vectors) * gradient.itemsize // STACKED_BYTES)
-        for k in range(count):
-            start, stop = size * k // count, size * (k + 1) // count
-            if count == 1 and self._stack is not None:
-                yield (start, stop), self._stack
-                continue
-            stack = xp.stack([vector[start:stop] for vector in vectors])
-            if mask is not None:
-                stack *= mask[start:stop]
-            self._stack = stack if count == 1 else None
-            yield (start, stop), stack
+        places = x.reshape(-1)
+        size = x.size
+        count = -(-size // POSITIONS) if host else -(-size * len(vectors) * gradient.itemsize // STACKED_BYTES)
+
+        def of_piece(block: tuple[int, int], buffers: Buffers) -> Any:
+            at = slice(*block)
+            if self._stack is not None:
+                return function(at, self._stack)
+            free = None if bounds is None else ~_at_bounds(places[at], vectors[-1][at], bounds)
+            if host:
+                stack = buffers.empty("pairs", (len(vectors), block[1] - block[0]), gradient)
+                for row, vector in zip(stack, vectors, strict=True):
+                    xp.multiply(vector[at], 1 if free is None else free, out=row)
+            else:
+                stack = xp.stack([vector[at] for vector in vectors])
+                if free is not None:
+                    stack *= free
+                self._stack = stack if count == 1 else None
+            return function(at, stack)
+
+        return self.workers.map(of_piece, Blocks(size, count))
 
 
-def _two_loops(G: np.ndarray) -> tuple[np.ndarray, bool]:
+def two_loops(G: np.ndarray) -> tuple[np.ndarray, bool]:
     """``H g`` as coefficients of n steps, n changes and g, whose inner products are G; whether a pair was used."""
     n = len(G) // 2
     q = np.zeros(len(G))
@@ -213,9 +188,8 @@ def _two_loops(G: np.ndarray) -> tuple[np.ndarray, bool]:
     used: list[tuple[int, float, float]] = []
     scale = 1.0
     for k in reversed(range(n)):
-        curvature, _ = _curvature(G[k, n + k], G[n + k, n + k], G[k, k])
-        if curvature:
-            sy, yy = curvature
+        sy, yy, ss = G[k, n + k], G[n + k, n + k], G[k, k]
+        if _is_safe(sy, yy, ss):
             if not used:
                 scale = sy / yy
             a = G[k] @ q / sy
@@ -252,34 +226,6 @@ def _at_bounds(x: Array, gradient: Array, bounds: tuple[float, float]) -> Array:
     return ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
 
 
-def _slope(x: Array, gradient: Array, direction: Array, t: float, bounds: Bounds) -> Array:
-    """The derivative of f along ``clip(x + t d)``: what lies beyond a bound does not move."""
-    dot = get_xp(x).vdot
-    if bounds is None:
-        return dot(gradient, direction)
-    moved = x + t * direction
-    inside = (moved > bounds[0]) & (moved < bounds[1])
-    if not t:  # at the start, what lies on a bound moves if it moves inwards
-        inside |= ((x <= bounds[0]) & (direction > 0)) | ((x >= bounds[1]) & (direction < 0))
-    return dot(gradient, direction * inside)
-
-
-def _curvatures(pairs: list[tuple[Array, Array]], free: Array | None) -> list[tuple[Curvature | None, float]]:
-    """Of each pair within the free variables: ``(<s, y>, <y, y>)`` if the curvature along s is safely positive, and the
-    length of s."""
-    products = []
-    for s, y in pairs:
-        dot = get_xp(s, y).vdot
-        s, y = _within(s, free), _within(y, free)
-        products += [dot(s, y), dot(y, y), dot(s, s)]
-    numbers = iter(to_floats(*products))
-    each = zip(numbers, numbers, numbers, strict=True)
-    return [_curvature(*of_pair) for of_pair in each]
-
-
-def _curvature(sy: float, yy: float, ss: float) -> tuple[Curvature | None, float]:
-    return (sy, yy) if yy > 0 and sy > 1e-10 * (ss * yy) ** 0.5 else None, ss**0.5
-
-
-def _within(v: Array, free: Array | None) -> Array:
-    return v if free is None else v * free
+def _is_safe(sy: float, yy: float, ss: float) -> bool:
+    """Whether the curvature along s, from the products of a pair, is safely positive."""
+    return yy > 0 and sy > 1e-10 * (ss * yy) ** 0.5

@@ -47,7 +47,8 @@ def test_layers_of_equal_names_share_their_scratch():
     workers = Workers(1)
     small, large = (Winograd.takes(Layer((n, n), 8, 8, 4, workers, False)).scratch for n in (16, 64))
     assert small.keys() == large.keys()
-    assert all(small[name] <= large[name] for name in small)
+    assert all(small[name] <= large[name] for name in small if name != "turned")
+    assert small["turned"] > large["turned"] == 0  # what is made as its transpose has few rows
 
 
 def test_on_a_gpu_scratch_is_that_of_the_products():

@@ -108,7 +108,7 @@ def test_lbfgs_launches_little_however_many_pairs_it_has(stand_in, objective, pi
     assert len(single) > 12
     assert max(launches for launches, _ in single) <= 40
     assert {waits for _, waits in single} == {2}
-    assert single[1] == single[-1]  # with two pairs, and with fifteen
+    assert single[1] == single[-1]  # with two pairs, and with all that it remembers
 
 
 def test_a_run_on_the_device_is_the_run_on_the_host(gpu, weights, picture):

@@ -1,4 +1,4 @@
-"""The pairs of L-BFGS, stacked on a GPU: the numbers are those of the CPU."""
+"""The pairs of L-BFGS: in pieces, by threads, on a GPU or in files, the numbers are the same."""
 
 import errno
 import os
@@ -10,7 +10,8 @@ import nsnumpy as ns
 from nsnumpy import pairs as module
 from nsnumpy.backend import asarray, to_host
 from nsnumpy.optimize import minimize
-from nsnumpy.pairs import Pairs, StackedPairs, in_a_file
+from nsnumpy.pairs import Pairs, in_a_file
+from nsnumpy.workers import Workers
 
 BOX = (0.0, 1.0)
 
@@ -19,15 +20,15 @@ BOX = (0.0, 1.0)
 def pieces(request, monkeypatch):
     """The positions in one piece, or in several."""
     monkeypatch.setattr(module, "STACKED_BYTES", request.param)
+    monkeypatch.setattr(module, "POSITIONS", request.param // 30)
 
 
 @pytest.fixture
 def problem(stand_in):
-    """A point, the gradient there, pairs of a quadratic function, and both kinds of `Pairs` with them."""
+    """A point, the gradient there, and `Pairs` with those of a quadratic function, on the CPU and on a GPU."""
     rng = np.random.default_rng(1)
     x, g = np.clip(rng.normal(0.5, 0.6, (9, 7, 3)), 0, 1), rng.standard_normal((9, 7, 3))
-    host, device = Pairs.beside(x, 4), Pairs.beside(stand_in.asarray(x), 4)
-    assert (type(host), type(device)) == (Pairs, StackedPairs)
+    host, device = Pairs(4), Pairs(4)
     for n in range(6):
         s = rng.standard_normal(x.shape)
         y = np.linspace(1, 9, x.size).reshape(x.shape) * s * (-1 if n == 4 else 1)  # the fifth is not convex
@@ -43,41 +44,52 @@ def test_direction_and_slopes_are_those_of_the_cpu(stand_in, problem, pieces, bo
     if not known:
         host.clear()
     there = asarray(x, stand_in, "float64"), asarray(g, stand_in, "float64")
-    (largest, free), (largest_d, free_d) = host.survey(x, g, bounds), device.survey(*there, bounds)
+    assert device.survey(*there, bounds) == host.survey(x, g, bounds) == abs(g).max()
     if not known:
         device.clear()  # after the survey, as a line search without success does
-    assert largest_d == largest
-    assert (free_d is None) == (free is None)
-    assert free is None or np.array_equal(to_host(free_d), free)
-    d, slope, square, curved = host.direction(x, g, free, bounds)
-    d_d, slope_d, square_d, curved_d = device.direction(*there, free_d, bounds)
+    d, slope, square, curved = host.direction(x, g, bounds)
+    d_d, slope_d, square_d, curved_d = device.direction(*there, bounds)
     assert curved_d == curved == bool(known)
     assert to_host(d_d) == pytest.approx(d, rel=1e-9, abs=1e-12)
-    assert square_d == pytest.approx(square, rel=1e-9)
-    assert slope <= slope_d + 1e-9
+    assert (slope_d, square_d) == pytest.approx((slope, square), rel=1e-9)
+    assert (slope, square) == pytest.approx((np.vdot(d, g), np.vdot(d, d)), rel=1e-9)
     t = 0.7
     x_t = np.clip(x + t * d, *bounds) if bounds else x + t * d
     rng = np.random.default_rng(2)
     g_t = g + rng.standard_normal(g.shape)
-    at = (t, asarray(x_t, stand_in, "float64"), asarray(g_t, stand_in, "float64"))
-    slope_t, *_ = host.measure(x, g, d, (t, x_t, g_t), bounds)
-    measured = device.measure(*there, d_d, at, bounds)
+    at = asarray(x_t, stand_in, "float64"), asarray(g_t, stand_in, "float64")
+    slope_t, first, products = host.measure(x, g, d, x_t, g_t, bounds)
+    measured = device.measure(*there, d_d, *at, bounds)
     s, y = x_t - x, g_t - g
-    assert measured[0] == pytest.approx(slope_t, rel=1e-9)
-    assert measured[1] == pytest.approx(slope, rel=1e-9)
+    assert measured[:2] == pytest.approx((slope_t, first), rel=1e-9)
+    assert first <= slope + 1e-9
+    assert measured[2] == pytest.approx(products, rel=1e-9)
     assert measured[2] == pytest.approx([np.vdot(s, y), np.vdot(y, y), np.vdot(s, s)], rel=1e-9)
     assert device.add(stand_in.asarray(s), stand_in.asarray(y), measured[2]) == pytest.approx(host.add(s, y))
     assert len(device) == len(host)
 
 
-def test_what_would_go_beyond_a_bound_is_no_part_of_the_slope(stand_in, problem):
+def test_what_would_go_beyond_a_bound_is_no_part_of_the_slope(problem):
     """There the first slope is only a bound: the one that is measured is the path's."""
-    x, g, host, device = problem
-    there = asarray(x, stand_in, "float64"), asarray(g, stand_in, "float64")
-    (_, free), (_, free_d) = host.survey(x, g, BOX), device.survey(*there, BOX)
-    _, slope, _, _ = host.direction(x, g, free, BOX)
-    _, slope_d, _, _ = device.direction(*there, free_d, BOX)
-    assert slope < slope_d - 1e-3
+    x, g, host, _ = problem
+    host.survey(x, g, BOX)
+    d, slope, _, _ = host.direction(x, g, BOX)
+    x_t = np.clip(x + 1e-3 * d, *BOX)
+    assert host.measure(x, g, d, x_t, g, BOX)[1] < slope - 1e-3
+
+
+def test_threads_move_no_digit(pieces):
+    rng = np.random.default_rng(5)
+    x, g = np.clip(rng.normal(0.5, 0.6, 900), 0, 1).astype("float32"), rng.standard_normal(900).astype("float32")
+    found = []
+    for threads in (1, 3):
+        pairs = Pairs(4, workers=Workers(threads))
+        for s in np.random.default_rng(6).standard_normal((4, 900)).astype("float32"):
+            pairs.add(s, 2 * s)
+        largest = pairs.survey(x, g, BOX)
+        d, *numbers = pairs.direction(x, g, BOX)
+        found.append([largest, *d, *numbers, *pairs.measure(x, g, d, x + d, 2 * g, BOX)[2]])
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("bounds", [BOX, None])
@@ -157,7 +169,7 @@ def test_a_run_takes_a_folder(tiny_vgg, picture, tmp_path):
     assert np.array_equal(once.image, again.image)
     assert once.settings == again.settings
     plans = [ns.plan("transfer", content=given[0], style=given[1], size=48, scratch=s) for s in (None, tmp_path)]
-    assert plans[1].parts["optimizer"] == 8 / 38 * plans[0].parts["optimizer"]
+    assert plans[1].parts["optimizer"] == 8 / 24 * plans[0].parts["optimizer"]
     with pytest.raises(ValueError, match="no such folder, to hold L-BFGS's memory in"):
         ns.transfer(*given, scratch=tmp_path / "none", **options)
 
@@ -168,6 +180,6 @@ def test_fewer_pairs_are_the_last_ones():
         s = rng.standard_normal(5)
         pairs.add(s, 2 * s)
     state = pairs.state()
-    fewer = Pairs(2).restored(*(state[name] for name in ("steps", "changes", "curvatures"))).state()
+    fewer = Pairs(2).restored(state["steps"], state["changes"]).state()
     assert all(map(np.array_equal, fewer["steps"], state["steps"][2:]))
-    assert len(fewer["steps"]) == len(fewer["changes"]) == len(fewer["curvatures"]) == 2
+    assert len(fewer["steps"]) == len(fewer["changes"]) == 2

@@ -23,17 +23,20 @@ from nsnumpy.ops import (
     winograd_relu_forward,
     winograd_weight,
 )
-from nsnumpy.ops.fast import patches, winograd
+from nsnumpy.ops.fast import order, patches, winograd
 from nsnumpy.workers import Workers
 
 SHAPES = [(1, 1), (2, 3), (4, 4), (5, 8), (8, 5), (16, 12), (21, 18), (13, 35)]
 
 
-@pytest.fixture(params=[(1, 1 << 23, 128), (1, 1, 1), (3, 5000, 1)], ids=["one stripe", "thin stripes", "threads"])
+@pytest.fixture(
+    params=[(1, 1 << 23, 128), (1, 1, 1), (3, 5000, 1), (3, 5000, 40)],
+    ids=["one stripe", "thin stripes", "threads", "threads in step"],
+)
 def workers(request, monkeypatch):
-    """One stripe; stripes as thin as may be; several threads."""
+    """One stripe; stripes as thin as may be; several threads, each with tiles of its own, or with frequencies."""
     threads, block_bytes, tiles = request.param
-    monkeypatch.setattr(winograd, "_TILES", tiles)
+    monkeypatch.setattr(order, "TILES", tiles)
     monkeypatch.setattr(winograd, "_ROWS", 1)
     monkeypatch.setattr(patches, "_DEVICE_BYTES", 1)
     return Workers(threads, block_bytes)
@@ -232,7 +235,7 @@ BATCHES = [
 @pytest.mark.parametrize(("shape", "workers"), BATCHES)
 def test_batches_of_pictures(make, monkeypatch, shape, workers):
     """Of small ones several make a piece of work, of large ones a stripe does; the result is the same."""
-    monkeypatch.setattr(winograd, "_TILES", 1)
+    monkeypatch.setattr(order, "TILES", 1)
     monkeypatch.setattr(winograd, "_ROWS", 1)
     x, weight, bias, gy = make(*shape, 5), make(3, 3, 5, 4), make(4), make(*shape, 4)
     U = winograd_weight(weight)
@@ -268,7 +271,7 @@ def test_the_pieces_of_work_cover_every_tile_once():
 
 def test_the_gradients_are_the_same_bits_each_time(make, monkeypatch):
     """Whichever thread is ready first."""
-    monkeypatch.setattr(winograd, "_TILES", 1)
+    monkeypatch.setattr(order, "TILES", 1)
     for shape in ((13, 9, 10), (2, 61, 17)):
         x, U, gy = make(*shape, 8), winograd_weight(make(3, 3, 8, 6)), make(*shape, 6)
         first = winograd_backward_weight(gy, x, U, Workers(3, 30_000))

@@ -1,7 +1,7 @@
 """A run kept between two of its iterations, in an HDF5 file, so that it can go on after whatever ended it.
 
 The file holds one JSON text, ``/record``, and the arrays that it refers to by number, ``/arrays/0``, ...: the pixels,
-and what the optimizer remembers. With L-BFGS's 15 pairs that is some 33 floats for each value of the picture, 78 MB at
+and what the optimizer remembers. With L-BFGS's 8 pairs that is some 19 floats for each value of the picture, 45 MB at
 512 x 384 pixels.
 """
 

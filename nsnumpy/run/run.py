@@ -100,8 +100,8 @@ class Run:
         means, settings = taken_apart(settings)
         self.s = settings_of(use_case, **settings).completed(use_case)
         self.began = time.perf_counter()
-        new = resume is None
-        self.inputs = pictures if isinstance(pictures, Inputs) else Inputs(use_case, pictures, self.s, begins=new)
+        begins = resume is None
+        self.inputs = pictures if isinstance(pictures, Inputs) else Inputs(use_case, pictures, self.s, begins=begins)
         self.vgg = (vgg or load_vgg()).with_border(self.s.borders()[0])
         self._targets = targets
         self._layers = layers_of(use_case, self.s, layer)
@@ -202,9 +202,8 @@ class Run:
             raise
 
     def _steps_of_a_scale(self, identity: dict[str, Any]) -> Generator[Progress, None, None]:
-        number = len(self._counts)
+        number, before = len(self._counts), sum(self._counts)
         descent = self._descent or self._begin(number)
-        before = sum(self._counts)
         total = before + sum(self.iterations[number:])
         for iterate in descent.steps(self.iterations[number]):
             step = self._step(iterate, before, total)
@@ -295,6 +294,7 @@ class Run:
             memory=self.means.pairs,
             scratch=self.means.scratch,
             rounding=self.vgg.rounding,
+            workers=self.vgg.workers,
             resume=(taken := self._taken(number, xp)),
         )
         if taken and self._changed:  # since it was kept

@@ -278,24 +278,22 @@ class DeviceTiles:
         n, height, width, channels = shape
         return self._xp.zeros((n, height + 2 * self._frame, width + 2 * self._frame, channels), like.dtype)
 
-    def transform(self, x: Array, piece: Piece, scratch: Scratch, out: Array | None = None, name: str = "") -> Array:
+    def transform(self, x: Array, piece: Piece, scratch: Scratch, *, name: str = "") -> Array:
         """``B^T d B`` of a piece of the pictures x, from `framed`: ``(36, n R T, C)``."""
         x = self._xp.ascontiguousarray(x[piece.pictures])
         n, height, width, channels = self._unframed(x)
         columns = -(-width // 4)
-        shape = (36, n * (piece.stop - piece.start) * columns, channels)
-        V = scratch.empty(name + "V", shape, x) if out is None else out
+        V = scratch.empty(name + "V", (36, n * (piece.stop - piece.start) * columns, channels), x)
         self._launch("transform", (x, V), V[0].size, (height, width, channels), piece, columns, self._frame)
         return V
 
-    def products(self, V: Array, U: Array, scratch: Scratch, out: Array | None = None) -> Array:
+    def products(self, V: Array, U: Array, scratch: Scratch) -> Array:
         """``V[f] @ U[f]`` of each frequency: ``(36, n R T, N)``."""
-        return matmul(V, U, out=scratch.empty("M", (*V.shape[:2], U.shape[2]), V) if out is None else out)
+        return matmul(V, U, out=scratch.empty("M", (*V.shape[:2], U.shape[2]), V))
 
-    def products_adjoint(self, M: Array, U: Array, scratch: Scratch, out: Array | None = None) -> Array:
+    def products_adjoint(self, M: Array, U: Array, scratch: Scratch) -> Array:
         """``M[f] @ U[f]^T``: ``(36, n R T, C)``."""
-        V = scratch.empty("V", (*M.shape[:2], U.shape[1]), M) if out is None else out
-        return matmul(M, U.swapaxes(1, 2), out=V)
+        return matmul(M, U.swapaxes(1, 2), out=scratch.empty("V", (*M.shape[:2], U.shape[1]), M))
 
     def add_transform_adjoint(self, V: Array, gx: Array, piece: Piece, scratch: Scratch) -> None:
         """``B V B^T``, overlapping tiles added up, into the piece's part of gx, from `empty_gradient`."""
@@ -331,23 +329,14 @@ class DeviceTiles:
         return signs if relu else None
 
     def outputs_adjoint(
-        self,
-        gy: Array,
-        width: int,
-        piece: Piece,
-        signs: Array | None,
-        scratch: Scratch,
-        out: Array | None = None,
-        *,
-        pool: bool,
+        self, gy: Array, width: int, piece: Piece, signs: Array | None, scratch: Scratch, *, pool: bool
     ) -> Array:
         """``A g A^T`` of a piece of gy, back through the pooling and the ReLU: ``(36, n R T, N)``."""
         xp = self._xp
         gy = xp.ascontiguousarray(gy[piece.pictures])
         n, height, gy_width, filters = gy.shape
         columns = -(-width // 4)
-        shape = (36, n * (piece.stop - piece.start) * columns, filters)
-        M = scratch.empty("M", shape, gy) if out is None else out
+        M = scratch.empty("M", (36, n * (piece.stop - piece.start) * columns, filters), gy)
         relu = signs is not None
         k = 2 if pool else 1
         size = (k * height, k * gy_width, filters)

@@ -54,7 +54,7 @@ class HostTiles:
         return get_xp(like).empty(shape, like.dtype)
 
     def transform(self, x: Array, piece: Piece, scratch: Scratch, out: Array | None = None, name: str = "") -> Array:
-        """``B^T d B`` of a piece of the pictures x ``(n, H, W, C)``: ``(36, n R T, C)``, in the scratch "even" or out."""
+        """``B^T d B`` of a piece of the pictures x ``(n, H, W, C)``: ``(36, n R T, C)``, in "even" or out."""
         xp, m = get_xp(x), self._m
         x = x[piece.pictures]
         n, _, width, channels = x.shape

@@ -9,9 +9,9 @@ frequencies: each thread reads its part of U, for the rows of all.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from ...backend import Array, get_xp
+from ...backend import Array, on_host
 from ...workers import Blocks, Scratch, Workers
 from .tiles import Piece
 
@@ -19,14 +19,6 @@ TILES = 128  # least number of tiles in a piece of work: so many rows repay the 
 _SHARES = 3  # of the frequencies for each thread, so that none waits long for the last one
 
 Job = tuple[int, Piece]
-
-
-class First(Protocol):
-    def __call__(self, job: Job, scratch: Scratch, out: Array | None = None) -> Array: ...
-
-
-class Product(Protocol):
-    def __call__(self, factor: Array, U: Array, scratch: Scratch, out: Array | None = None) -> Array: ...
 
 
 def in_step(tiles: int, workers: Workers) -> bool:
@@ -40,8 +32,8 @@ def frequencies(workers: Workers) -> Blocks:
 
 
 def done(
-    first: First,
-    product: Product,
+    first: Callable[..., Array],
+    product: Callable[..., Array],
     last: Callable[[Job, Array, Scratch], Any],
     pieces: Sequence[Piece],
     tiles: tuple[int, int],
@@ -53,8 +45,9 @@ def done(
 
     Parameters
     ----------
-    first, product, last : functions
-        The steps, each of which takes what the one before returns; `out`, where it has to write that.
+    first, product, last : functions of (job, scratch), (array, U, scratch) and (job, array, scratch)
+        The steps, each of which takes what the one before returns. On the CPU the first two may be given where to write
+        it, too.
     pieces : sequence of Piece
     tiles : (rows, columns)
         Of each picture.
@@ -66,7 +59,7 @@ def done(
     rows, columns = tiles
     jobs = list(enumerate(pieces))
     count = pieces[-1].last * rows * columns
-    if not (in_step(count, workers) and len(jobs) > 1):
+    if len(jobs) == 1 or not on_host(U) or not in_step(count, workers):
         return workers.map(lambda job, scratch: last(job, product(first(job, scratch), U, scratch), scratch), jobs)
     before, after = (workers.scratch().empty(f"in step {k}", (36, count, n), U) for k, n in enumerate(channels))
 

@@ -35,10 +35,11 @@ from types import ModuleType
 from ...backend import Array, get_xp, matmul, on_host
 from ...workers import Blocks, Scratch, Workers
 from ..border import ZERO, Border
+from . import order
 from .device import DeviceTiles
 from .host import FEW, HostTiles
 from .matrices import G
-from .order import TILES, Job, done, frequencies, in_step
+from .order import Job, done, frequencies, in_step
 from .tiles import Piece
 
 _CHANNELS = 16  # whose weights are transformed at a time, in float64: never a float64 copy of all of them
@@ -223,7 +224,7 @@ def _pieces(batch: int, size: tuple[int, ...], U: Array, workers: Workers) -> li
     bytes_each = columns * rows * 36 * (U.shape[1] + U.shape[2]) * U.dtype.itemsize
     if batch == 1 or bytes_each > workers.block_bytes:
         return [Piece(n, n + 1, *stripe) for n in range(batch) for stripe in stripes]
-    return [Piece(*group, 0, rows) for group in workers.blocks(batch, bytes_each, -(-TILES // (columns * rows)))]
+    return [Piece(*group, 0, rows) for group in workers.blocks(batch, bytes_each, -(-order.TILES // (columns * rows)))]
 
 
 def winograd_stripes(size: tuple[int, ...], channels: int, itemsize: int, workers: Workers) -> tuple[int, Blocks]:
@@ -245,7 +246,7 @@ def winograd_stripes(size: tuple[int, ...], channels: int, itemsize: int, worker
     stripes : sequence of (first, last + 1) tile row
     """
     rows, columns = (-(-n // 4) for n in size)
-    least = max(_ROWS, -(-TILES // columns))
+    least = max(_ROWS, -(-order.TILES // columns))
     return columns, workers.blocks(rows, columns * 36 * channels * itemsize, least)
 
 
@@ -292,8 +293,8 @@ def _forward(
     tiles = _tiles(x, border)
     pictures = tiles.framed(x)
 
-    def transform(job: Job, scratch: Scratch, out: Array | None = None) -> Array:
-        return tiles.transform(pictures, job[1], scratch, out)
+    def transform(job: Job, scratch: Scratch, *out: Array) -> Array:
+        return tiles.transform(pictures, job[1], scratch, *out)
 
     def write(job: Job, M: Array, scratch: Scratch) -> Array | None:
         return tiles.write_outputs(M, bias, y, job[1], scratch, relu=relu, pool=pool)
@@ -344,10 +345,10 @@ def _backward(
     tiles = _tiles(gy, border)
     gx = tiles.empty_gradient((len(gy), *size, U.shape[1]), gy)
 
-    def cut(job: Job, scratch: Scratch, out: Array | None = None) -> Array:
+    def cut(job: Job, scratch: Scratch, *out: Array) -> Array:
         index, piece = job
         on = None if signs is None else signs[index]
-        return tiles.outputs_adjoint(gy, size[1], piece, on, scratch, out, pool=pool)
+        return tiles.outputs_adjoint(gy, size[1], piece, on, scratch, *out, pool=pool)
 
     def add(job: Job, V: Array, scratch: Scratch) -> None:
         tiles.add_transform_adjoint(V, gx, job[1], scratch)
