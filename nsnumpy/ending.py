@@ -14,9 +14,9 @@ class Ending:
     Attributes
     ----------
     how : str
-        "finished": every iteration that was asked for ran; "no lower loss": none could be found; "interrupted": by a
-        KeyboardInterrupt (Ctrl-C); "not finite": the loss; "out of memory"; "no room": in the folder of what
-        L-BFGS remembers; "left": whoever drove it asked for no more.
+        "finished": every iteration that was asked for ran; "early": no lower loss could be found, or the picture moved
+        less than `until`; "interrupted": by a KeyboardInterrupt (Ctrl-C); "not finite": the loss; "out of memory";
+        "no room": in the folder of what L-BFGS remembers; "left": whoever drove it asked for no more.
     why : str
         The same for a person to read; empty if it finished.
     """

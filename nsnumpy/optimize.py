@@ -285,7 +285,7 @@ class Descent:
                     iterate = None if why else self._accept()
                 if iterate is None:
                     text = f"no lower loss found after {self.iterations} of {iterations} iterations ({why})"
-                    self.ending = Ending("no lower loss", text)
+                    self.ending = Ending("early", text)
                     return
                 yield iterate
                 del iterate

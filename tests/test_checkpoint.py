@@ -1,6 +1,7 @@
 """Runs that are kept and gone on with: the same numbers as if they had never stopped, whatever stopped them."""
 
 import errno
+import itertools
 import json
 import os
 import random
@@ -81,13 +82,41 @@ def test_whenever_it_stops_it_goes_on_with_the_same_numbers(tiny_vgg, picture, t
         same(ns.transfer(p, a, resume=path, **options), whole)
 
 
+def test_a_scale_ends_where_little_changes_and_goes_on_from_anywhere(tiny_vgg, picture, tmp_path):
+    vgg, p, a, path = tiny_vgg(dtype="float32"), picture(40, 52), picture(36, 44, 1), tmp_path / "run.h5"
+    options = {"vgg": vgg, "size": 40, "scales": (24, 40), "iterations": 30}
+    steps = [line for line in ns.transfer(p, a, **options).history if line["size"] == 40]
+    change = [line["step"] / (31 * 40 * 3) ** 0.5 for line in steps]  # of 31 x 40 pixels
+    until = 1.001 * max(change[10:15])  # so that it ends at the 14th, if not before
+    whole = ns.transfer(p, a, until=until, **options)
+    assert whole.ending.how == "early"
+    ends = [line["iteration"] for line, after in itertools.pairwise([*whole.history, {"step": 0}]) if not after["step"]]
+    counts = [ends[0], ends[1] - ends[0]]
+    for count, size in zip(counts, (24, 40), strict=True):
+        assert f"little changed any more after {count} of 30 iterations at {size} pixels" in whole.stopped
+    assert 5 <= counts[1] <= 14
+    for n, (line, side) in enumerate(zip(ends, (24, 40), strict=True)):
+        last = [line["step"] for line in whole.history if line["size"] == side][-6:]
+        pixels = 3 * side * round(side * 40 / 52)
+        assert all(step < until * pixels**0.5 for step in last[1:])
+        assert counts[n] == 5 or last[0] >= until * pixels**0.5 or not last[0]
+    for count in (2, counts[0], counts[0] + 2, len(whole.history) - 1):
+        with pytest.raises(PowerFailure):
+            ns.transfer(p, a, until=until, checkpoint=path, checkpoint_every=1, callback=fails_at(count), **options)
+        resumed = ns.transfer(p, a, until=until, resume=path, **options)
+        assert np.array_equal(resumed.image, whole.image)
+        assert without_seconds(resumed.history) == without_seconds(whole.history)
+        assert resumed.stopped == whole.stopped
+    assert ns.transfer(p, a, until=1e-9, **options | {"iterations": 6}).ending.how == "finished"
+
+
 def test_one_of_an_earlier_version_had_no_such_settings(tiny_vgg, picture, tmp_path):
     """It was run as their defaults of that time have it; with others it is not gone on with."""
     vgg, p, a, path = tiny_vgg(dtype="float32"), picture(40, 52), picture(36, 44, 1), tmp_path / "run.h5"
     options = {"vgg": vgg, "size": 40, "scales": (), "iterations": 3, "border": "zero"}
     whole = ns.transfer(p, a, checkpoint=path, **options)
     kept = read_checkpoint(path)
-    for name in ("border", "outside", "colors", "color_match", "style_statistics"):
+    for name in ("border", "outside", "colors", "color_match", "style_statistics", "until"):
         del kept.settings[name]
     checkpoints.write_checkpoint(path, kept)
     same(ns.transfer(p, a, resume=path, **options), whole)

@@ -219,10 +219,10 @@ def test_the_command_line_takes_scales(tiny_weights, tmp_path, monkeypatch, caps
 
 
 def test_where_no_iterations_are_given_the_coarse_scales_get_more(tiny_vgg, monkeypatch):
-    assert Settings().iterations_at([128, 256, 512]) == [100, 100, 40]
+    assert Settings().iterations_at([128, 256, 512]) == [50, 50, 36]
     assert Settings().iterations_at([384]) == [80]
     assert Settings(iterations=7).iterations_at([128, 256]) == [7, 7]
-    assert Settings().iterations_at([2048, 4096, 8192, 65536]) == [100, 50, 25, 5]  # the last one 40, 32 times halved
+    assert Settings().iterations_at([2048, 4096, 8192, 65536]) == [50, 25, 12, 5]  # the last one 36, 32 times halved
     for name, count in (("COARSE", 3), ("FINEST", 2), ("ONE_SCALE", 1)):
         monkeypatch.setattr(f"nsnumpy.run.settings.{name}", count)
     pictures = [np.random.default_rng(n).random((48, 40, 3)) for n in range(2)]

@@ -228,7 +228,7 @@ def test_defaults_have_one_place():
 
 OTHER = {
     "size": 36, "style_size": 24, "iterations": 2, "optimizer": "sgd", "bounds": "none", "lr": 1e-7, "momentum": 0.25,
-    "seed": 6, "convention": "paper", "scales": (20,), "alpha": 0.125, "beta": 77.0, "tv": 3.5,
+    "until": 1e-9, "seed": 6, "convention": "paper", "scales": (20,), "alpha": 0.125, "beta": 77.0, "tv": 3.5,
     "content_layers": {"conv2_2": 0.6},
     "style_layers": {"conv1_2": 0.3, "conv3_1": 2.0}, "style_statistics": "covariance",
     "colors": "photo", "color_match": "mean", "outside": "style", "border": "reflect", "seamless": "x",

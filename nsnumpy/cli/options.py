@@ -129,6 +129,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "style_size": {"type": positive, "metavar": "PIXELS"},
     "scales": {"type": _positives, "metavar": "PIXELS,..."},
     "iterations": {"type": _naturals, "metavar": "N"},
+    "until": {"type": above_zero, "metavar": "CHANGE"},
     "convention": {"choices": CHOICES["convention"], "metavar": "NAME"},
     "optimizer": {"type": canonical_optimizer, "choices": CHOICES["optimizer"], "metavar": "NAME"},
     "bounds": {"choices": CHOICES["bounds"]},

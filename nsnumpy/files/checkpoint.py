@@ -217,6 +217,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             record["settings"].setdefault("style_statistics", "gram")
         for known in filter(None, (record["settings"], record["command"])):
             known.setdefault("border", "zero")  # as all runs had, once
+            known.setdefault("until", None)
         if record["settings"].get("command") == "transfer":
             since = {"colors": "painting", "color_match": "transport", "outside": "keep"}
             record["settings"] = since | record["settings"]

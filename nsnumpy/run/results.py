@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from typing import Any
@@ -19,6 +19,8 @@ from ..objective import layer_weights
 from ..vgg import VGG
 from .inputs import Inputs
 from .settings import Settings
+
+STILL = 5  # steps in a row that move little end a scale
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,15 @@ def record_of(
     weights = {given.name: given.weight for given in inputs.each if given.weight != 1.0}
     weighted = {"style_weights": weights} if weights else {}
     return {"command": use_case, **inputs.names, **names, **weighted, **inputs.regions_record, **used}
+
+
+def still(history: Sequence[Mapping[str, Any]], until: float | None, x: Array | None) -> bool:
+    """Whether the last `STILL` steps have each moved the pixels of x by less than `until`, in the root mean square."""
+    if until is None or x is None or len(history) < STILL:
+        return False
+    last = history[-STILL:]
+    longest = until * float(np.sqrt(x.size))
+    return len({line["size"] for line in last}) == 1 and all(0 < line["step"] < longest for line in last)
 
 
 def made_with(vgg: VGG) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ..variable import through
 from ..vgg import VGG
 from .inputs import Inputs, Styles
 from .means import means_of, taken_apart
-from .results import Callback, Progress, Result, made_with, record_of, to_image
+from .results import Callback, Progress, Result, made_with, record_of, still, to_image
 from .settings import BOUNDS, layers_of, settings_of
 from .shared import StyleTargets
 
@@ -162,12 +162,8 @@ class Run:
 
         Raises
         ------
-        FloatingPointError
-            If the loss is not finite at the start.
-        MemoryError
-            If there is not enough for the first iterate.
-        KeyboardInterrupt
-            If it comes before the first iterate.
+        FloatingPointError, MemoryError, KeyboardInterrupt
+            If the loss is not finite at the start; if there is not enough for the first iterate; if it comes before it.
         DeviceError
             If the GPU fails.
         """
@@ -205,16 +201,19 @@ class Run:
         number, before = len(self._counts), sum(self._counts)
         descent = self._descent or self._begin(number)
         total = before + sum(self.iterations[number:])
-        for iterate in descent.steps(self.iterations[number]):
-            step = self._step(iterate, before, total)
-            self.history.append(step.record())
-            if self._keeper:
-                self._keeper.offer(self._checkpoint(identity, step, iterate))
-            del iterate
-            yield step
-            del step
+        at_rest = still(self.history, self.s.until, descent.best)  # it may have been left there
+        with contextlib.closing(descent.steps(self.iterations[number])) as iterates:
+            while not at_rest and (iterate := next(iterates, None)):
+                step = self._step(iterate, before, total)
+                self.history.append(step.record())
+                if self._keeper:
+                    self._keeper.offer(self._checkpoint(identity, step, iterate))
+                del iterate
+                yield step
+                del step
+                at_rest = still(self.history, self.s.until, descent.best)
         self._take()
-        if why := descent.ending.why:
+        if why := f"little changed any more {self._when()}" if at_rest else descent.ending.why:
             self._stops.append(why + self._where())
         self._counts.append(descent.iterations)
         self._descent = self._objective = None
@@ -260,7 +259,7 @@ class Run:
         self._take()
         if self._image is None:
             raise RuntimeError("no step has been made: there is no picture yet")
-        ending = self._ending or Ending("no lower loss" if self._stops else "finished")
+        ending = self._ending or Ending("early" if self._stops else "finished")
         if self._ending is None and len(self._counts) < len(self.scales):
             ending = Ending("left", f"left {self._when()}{self._where()}")
         why = [*self._stops, ending.why]

@@ -35,7 +35,7 @@ CHOICES = {
     "outside": OUTSIDE,
 }
 COARSEST = 128  # least long side of the scales that are chosen for you
-ONE_SCALE, COARSE, FINEST = 80, 100, 40  # iterations, where none are given
+ONE_SCALE, COARSE, FINEST = 80, 50, 36  # iterations, where none are given
 LARGE, FEWEST = 2048, 5  # long side from where on they are fewer; and the fewest
 _MAY_BE_NONE = ("optimizer", "border", "seamless")
 _WEIGHTED = "NAME[:WEIGHT],...; without weights, equal ones"
@@ -70,8 +70,7 @@ def _tool(alpha: float, beta: float, tv: float = 0.0, **layers: Any) -> dict[str
 # was published; where a tool's total variation is another function than ours, its weight is 0. (titu1994 has conv5_2,
 # of VGG-16, for its content, and names conv4_2 as the other choice.)
 # Beyond the border "relative" has the outermost pixels again, which paints best there (docs/choosing.md); the others
-# have zeros.
-# The reference, "paper", is driven by scipy's L-BFGS-B; "relative" by ours, as docs/benchmarks.md says why.
+# have zeros. "paper", the reference, is driven by scipy's L-BFGS-B; "relative" by ours (docs/benchmarks.md says why).
 # A tool's name stands for what is minimised, not for how (Torch's L-BFGS in five, scipy's in two, Adam in one): ours.
 BY_CONVENTION: dict[str, dict[str, dict[str, Any]]] = {
     "relative": _defaults(20.0, (60.0, 10.0, 1.0), content_layers=("conv3_2", "conv4_2"), border="replicate"),
@@ -128,6 +127,9 @@ class Settings:
         "iterations at each scale; N,N,...: one number for each "
         f"(default: {ONE_SCALE}; of several scales {COARSE} at each, {FINEST} at the last)",
     )
+    until: float | None = _setting(
+        None, "end a scale once five iterations have each moved pixels by less than this, of 1"
+    )
     optimizer: str | None = _setting(
         None,
         "lbfgs-device: L-BFGS of this package, where the network runs; scipy: its L-BFGS-B (lbfgs is the same), on the "
@@ -155,14 +157,12 @@ class Settings:
     seamless: str | None = _setting(
         None, "the result is a tile: left goes on at right (x), top at bottom (y), or both", ("texture",)
     )
-
     style_statistics: str = _setting(
         "gram",
         "what the style is known by: gram, the paper's; gram+moments, each filter's mean and deviation, too; "
         "covariance, the Gram matrix about the mean",
         ("transfer", "texture"),
     )
-
     colors: str = _setting(
         "painting",
         "painting: its colours; photo: its own, to which the painting's are matched first; luminance: brightness alone "
@@ -201,7 +201,7 @@ class Settings:
             self._set("scales", tuple(int(n) for n in scales))
         if isinstance(self.lr, Real):
             self._set("lr", float(self.lr))
-        for name in ("momentum", "alpha", "beta", "tv"):
+        for name in ("momentum", "until", "alpha", "beta", "tv"):
             value = getattr(self, name)
             if value is None and name != "momentum":
                 continue

@@ -17,9 +17,9 @@ MOST_STYLES = 8
 MOST = 1e12  # of a number
 WHOLE = ("size", "style_size", "seed")
 WHOLES = ("scales", "iterations")
-NUMBERS = ("lr", "momentum", "alpha", "beta", "tv")
+NUMBERS = ("until", "lr", "momentum", "alpha", "beta", "tv")
 LAYERS = ("content_layers", "style_layers")
-_OPTIONAL = ("style_size", "scales", "iterations", "optimizer", "border", "alpha", "beta", "tv", "lr", *LAYERS)
+_OPTIONAL = ("style_size", "scales", "iterations", "optimizer", "border", "alpha", "beta", "tv", "lr", "until", *LAYERS)
 
 
 def settings_table() -> list[dict[str, Any]]:

@@ -254,7 +254,7 @@ class Studio:
     def _keep(self, work: Work, result: Result) -> None:
         result.save(self.works.path(work, "result.png"))
         self.works.write_log(work, result.history)
-        work.state = DONE if result.ending.how in ("finished", "no lower loss") else KEPT
+        work.state = DONE if result.ending.how in ("finished", "early") else KEPT
         work.why, work.changes = result.stopped, result.settings.get("changes", [])
         work.loss, work.seconds = result.settings["loss"], result.history[-1]["seconds"]
         work.size = (result.image.shape[1], result.image.shape[0])

@@ -6,7 +6,7 @@ import { Brush } from "./brush.js";
 const $ = (id) => document.getElementById(id);
 const SIZES = [[256, "256, a sketch"], [384, "384"], [512, "512"], [768, "768"], [1024, "1024"], [1536, "1536"], [2048, "2048"], [null, "its own"]];
 const OWN_FIELDS = new Set(["size", "style_size", "beta", "tv", "colors", "init", "seed"]); // have a control above
-const EXPERT = ["network", "iterations", "scales", "convention", "alpha", "content_layers", "style_layers", "style_statistics",
+const EXPERT = ["network", "iterations", "until", "scales", "convention", "alpha", "content_layers", "style_layers", "style_statistics",
   "optimizer", "lr", "momentum", "bounds", "border", "color_match", "outside"];
 
 export class Form {
