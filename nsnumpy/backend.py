@@ -240,6 +240,12 @@ def on_host(array: Array) -> bool:
     return get_xp(array) is np
 
 
+def aligned(array: Array) -> Array:
+    """The array as a kernel takes it that reads 16 bytes at once: by rows, from an address that is a multiple of 16."""
+    array = get_xp(array).ascontiguousarray(array)
+    return array if array.data.ptr % 16 == 0 else array.copy()
+
+
 def asarray(array: Array, xp: ModuleType, dtype: Any) -> Array:
     """`array` as an array of namespace `xp` and of `dtype`; copied only where one of the two differs."""
     if xp is np:

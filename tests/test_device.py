@@ -18,10 +18,12 @@ from nsnumpy import convolution
 from nsnumpy.backend import DeviceError, asarray, device_text, matmul, to_host
 from nsnumpy.cli.main import main
 from nsnumpy.files.random_network import random_weights
-from nsnumpy.ops import ZERO
+from nsnumpy.losses import STYLE_STATISTICS, Gram
+from nsnumpy.ops import ZERO, patches_relu_backward, patches_relu_forward
 from nsnumpy.ops.fast import first
 from nsnumpy.ops.fast.device import source
 from nsnumpy.run import budget
+from nsnumpy.targets import TermGradients
 
 WIDTHS = (16, 24, 32, 48, 48)
 
@@ -161,11 +163,11 @@ def test_the_kernels_compile(missing):
     for dtype in ("float32", "float64"):
         for architecture in ("compute_75", "compute_100"):
             options = ("--std=c++14", f"--gpu-architecture={architecture}")
-            for code in (source(dtype), first.source(dtype, 3)):
+            for code in (source(dtype), first.source(dtype, 3, 64)):
                 assert nvrtc.compile_kernels(compiler, code, *options) == ""
     with pytest.raises(RuntimeError, match="error"):
         nvrtc.compile_kernels(compiler, source("float32").replace("int rows", "int lines"))
-    for code in (source("float32"), first.source("float32", 3)):  # and with all of their numbers in registers
+    for code in (source("float32"), first.source("float32", 3, 64)):  # and with all of their numbers in registers
         log = nvrtc.compile_kernels(compiler, code, "--gpu-architecture=sm_90", "--ptxas-options=-v")
         assert set(re.findall(r"\d+ bytes (?:stack frame|spill \w+)", log)) == {
             "0 bytes stack frame", "0 bytes spill stores", "0 bytes spill loads"
@@ -210,15 +212,53 @@ def test_the_gpu_is_told_in_words(stand_in, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("border", [("zero", "zero"), ("reflect", "wrap")])
-def test_the_first_layer_is_three_launches(stand_in, tiny_vgg, picture, border):
-    way, x = tiny_vgg(stand_in, dtype="float32").layers["conv1_1"], asarray(picture(40, 33), stand_in, "float32")
-    stand_in.work.reset()
+def test_the_first_layer_is_three_launches(stand_in, tiny_vgg, picture, border, monkeypatch):
+    """With and without a term of style, however small the pieces of work are."""
+    monkeypatch.setattr("nsnumpy.workers.DEVICE_BLOCK_BYTES", 1)
+    vgg, x = tiny_vgg(stand_in, dtype="float32"), asarray(picture(40, 33), stand_in, "float32")
+    way, N = vgg.layers["conv1_1"], vgg.filters["conv1_1"]
     y, kept = way.forward(x, False, border)
-    assert stand_in.work.launches == {"first": 1}
-    way.backward(y, kept, False, border)
-    assert stand_in.work.launches == {"first": 2, "first_adjoint": 1}
-    way.backward(None, kept, False, border, lambda F, at, out, scratch: None)
-    assert stand_in.work.launches == {"first": 3, "first_adjoint": 2}
+    F, w = y.reshape(-1, N), asarray(np.linspace(0, 1, 40 * 33), stand_in, "float32")
+    solved = []
+    for term in (
+        Gram([((stand_in.zeros((N, N), "float32"),), 1.0)]),
+        Gram([((stand_in.zeros((N, N), "float32"),), 1.0)], w),
+    ):
+        _, _, solution = term.solve(term.statistics(F, slice(0, len(F))), 1.0)
+        solved.append((term, solution))
+    for terms in ([], solved[:1], solved[1:], solved):
+        for gy in (None, y) if terms else (y,):
+            stand_in.work.reset()
+            way.forward(x, False, border)
+            assert stand_in.work.launches == {"first": 1}
+            gy = None if gy is None else gy.copy()
+            stand_in.work.reset()
+            way.backward(gy, kept, False, border, *([TermGradients(terms)] if terms else []))
+            assert stand_in.work.launches == {"first_gradient": max(len(terms), 1), "first_adjoint": 1}
+
+
+@pytest.mark.parametrize("statistics", ["gram", "gram+moments", "covariance"])
+@pytest.mark.parametrize("weights", [(), (None,), ("mask",), ("mask", "mask"), (None, "mask")])
+def test_terms_of_style_in_the_first_layers_kernel(make, picture, xp, statistics, weights):
+    """They are what they are block by block, to rounding: one, several, with weights; on a batch of two pictures."""
+    x, weight, bias, gy = make(2, 9, 7, 3), make(3, 3, 3, 5), make(5), make(2, 9, 7, 5)
+    F = patches_relu_forward(x, weight, bias).reshape(-1, 5)
+    kind, everywhere = STYLE_STATISTICS[statistics], slice(0, len(F))
+    solved = []
+    for seed, w in enumerate(weights):
+        mask = None if w is None else xp.asarray(picture(18, 7, seed)[..., 0].reshape(-1).round(1))
+        target = kind().describe(kind().statistics(make(40, 5), slice(0, 40)))
+        term = kind([(target, 1.0)], mask)
+        solved.append((term, term.solve(term.statistics(F, everywhere), 1.0)[2]))
+    terms = TermGradients(solved)
+    assert (terms.affine is None) == (xp is np and any(weights))
+    for given in (gy, None):
+        results = [
+            to_host(patches_relu_backward(given, x, weight, bias, [add])) for add in (terms, lambda *args: terms(*args))
+        ]
+        assert results[0] == pytest.approx(results[1], rel=1e-11, abs=1e-11 * abs(results[1]).max())
+        if weights or given is not None:
+            assert results[0].any()
 
 
 def test_an_evaluation_makes_its_products_by_one_function(stand_in, objective, picture):
