@@ -82,7 +82,7 @@ def device_namespace(device: str) -> ModuleType:
         raise DeviceError(f"device 'gpu' {reason}; or choose device 'cpu'") from error
     try:
         probe = cupy.zeros((2, 2), dtype="float32")
-        cupy.asnumpy(cupy.maximum(probe @ probe, 0))  # allocation, cuBLAS, a kernel compiled at run time
+        cupy.asnumpy(cupy.maximum(matmul(probe, probe), 0))  # allocation, cuBLAS, a kernel compiled at run time
     except Exception as error:  # of many types: no driver, no device, a missing CUDA library, no compiler
         reason = str(error).partition("\n")[0]
         raise DeviceError(f"device 'gpu' cannot be used ({reason}): choose device 'cpu'") from error

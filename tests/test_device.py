@@ -12,6 +12,7 @@ import time
 import numpy as np
 import nvrtc
 import pytest
+import strict_cupy
 
 import nsnumpy as ns
 from nsnumpy import convolution
@@ -19,9 +20,10 @@ from nsnumpy.backend import DeviceError, asarray, device_text, matmul, to_host
 from nsnumpy.cli.main import main
 from nsnumpy.files.random_network import random_weights
 from nsnumpy.losses import STYLE_STATISTICS, Gram
-from nsnumpy.ops import ZERO, patches_relu_backward, patches_relu_forward
+from nsnumpy.ops import ZERO, inner, patches_relu_backward, patches_relu_forward
 from nsnumpy.ops.fast import first
 from nsnumpy.ops.fast.device import source
+from nsnumpy.ops.fast.inner import source as inner_source
 from nsnumpy.run import budget
 from nsnumpy.targets import TermGradients
 
@@ -163,7 +165,7 @@ def test_the_kernels_compile(missing):
     for dtype in ("float32", "float64"):
         for architecture in ("compute_75", "compute_100"):
             options = ("--std=c++14", f"--gpu-architecture={architecture}")
-            for code in (source(dtype), first.source(dtype, 3, 64)):
+            for code in (source(dtype), first.source(dtype, 3, 64), inner_source(dtype)):
                 assert nvrtc.compile_kernels(compiler, code, *options) == ""
     with pytest.raises(RuntimeError, match="error"):
         nvrtc.compile_kernels(compiler, source("float32").replace("int rows", "int lines"))
@@ -268,6 +270,47 @@ def test_an_evaluation_makes_its_products_by_one_function(stand_in, objective, p
     objective(x)
     assert stand_in.work.launches["gemm"] > 30
     assert not stand_in.work.launches.keys() & {"matmul", "dot", "vdot", "inner", "tensordot"}
+
+
+def slow_to_compile(name, array, axis=None, dtype=None, **_):
+    """Whether CuPy would compile a reduction with CUB's headers: not where it brings code, or over other axes."""
+    if name not in ("sum", "prod", "max", "min", "mean", "std", "var", "any", "all", "argmax", "argmin"):
+        return False
+    contiguous = axis is None or array.ndim - 1 in np.atleast_1d(axis) % array.ndim
+    plain = array.dtype in ("float32", "float64") and (dtype or array.dtype) == array.dtype
+    brought = name in ("sum", "max", "min") and plain
+    return contiguous and not brought
+
+
+@pytest.mark.parametrize("options", [{}, {"style_statistics": "gram+moments", "tv": 1.0}, {"optimizer": "adam"}])
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_no_reduction_of_a_run_compiles_slowly(stand_in, tiny_vgg, picture, monkeypatch, options, pooling):
+    found, run = set(), strict_cupy._run
+
+    def watched(module, name, function, args, kwargs):
+        short = name.rpartition(".")[2]
+        if args and hasattr(args[0], "dtype") and slow_to_compile(short, *args, **kwargs):
+            found.add((short, str(args[0].dtype), str(kwargs)))
+        return run(module, name, function, args, kwargs)
+
+    monkeypatch.setattr(strict_cupy, "_run", watched)
+    vgg = tiny_vgg(stand_in, dtype="float32", pooling=pooling)
+    ns.transfer(picture(40, 48), picture(40, 40, 1), vgg=vgg, size=48, scales=(32, 48), iterations=3, **options)
+    assert found == set()
+    stand_in.ones((3, 4), "float32").sum(dtype="float64")
+    assert len(found) == 1
+
+
+def test_inner_products_are_exact_to_float64(make, xp):
+    for shape in ((7, 5, 3), (1, 1), (0, 4), (70_000,)):
+        a, b = make(*shape, dtype="float32"), make(*shape, dtype="float32")
+        for x, y in ((a, b), (a, a), (a.T, b.T)):
+            got = inner(x, y)
+            assert (str(got.dtype), got.shape) == ("float64", ())
+            exact = float(np.vdot(to_host(x).astype("float64"), to_host(y).astype("float64")))
+            assert to_host(got) == pytest.approx(exact, rel=1e-6 if xp is np else 1e-12, abs=1e-4 if xp is np else 1e-9)
+    with pytest.raises(ValueError, match=r"one kind expected|broadcast"):
+        inner(make(3), make(4))
 
 
 def test_tf32_holds_during_both_passes_and_no_longer(stand_in, tiny_weights, picture):
