@@ -39,7 +39,6 @@ import sys
 import tempfile
 import warnings
 from contextlib import nullcontext
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -350,15 +349,18 @@ def main() -> None:
     parser.add_argument("--blocks", type=_sizes, metavar="MIB,...", help="time pieces of work of these sizes")
     parser.add_argument("--first", action="store_true", help="the steps of docs/gpu.md, into gpu-first.json")
     parser.add_argument("--model", action="store_true", help="an estimate for a card with these peaks, an H100 SXM's:")
-    for field in fields(Card):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=float, default=field.default)
+    for name, value in Card._field_defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=value)
     parser.add_argument("--json", type=Path, default=HERE / "gpu.json")
     arguments = parser.parse_args()
     if arguments.first:
         first(Path("gpu-first.json"))
         return
     if arguments.model:
-        estimate(arguments.sizes, Card(**{field.name: getattr(arguments, field.name) for field in fields(Card)}))
+        try:
+            estimate(arguments.sizes, Card(*(getattr(arguments, name) for name in Card._fields)))
+        except RuntimeError as error:
+            sys.exit(f"gpu.py: {error}")
         return
     if arguments.parity or arguments.blocks:
         alone(arguments)

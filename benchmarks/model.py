@@ -11,12 +11,12 @@ What a cache holds need not be read again, and a small launch does not fill a ca
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,14 +26,13 @@ from nsnumpy.files.random_network import random_weights
 
 WIDTHS = (64, 128, 256, 512, 512)
 REACHED = 0.75  # of the peaks
-ITERATIONS = 18  # of L-BFGS, by which it has all of its pairs
+ITERATIONS = 24  # of L-BFGS: its launches do not depend on how many pairs it has, their bytes do
 
 Launch = tuple[str, float, float]
 """Its name, bytes and operations."""
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(NamedTuple):
     """What the data sheet says; the defaults are of an H100 SXM (TF32 without sparsity)."""
 
     flops: float = 67e12
@@ -42,16 +41,23 @@ class Card:
     launch: float = 4e-6  # seconds of the host's
 
 
-def stand_in() -> Any:
+@contextlib.contextmanager
+def stand_in() -> Iterator[Any]:
+    """The tests' stand-in, in CuPy's place; RuntimeError with the reason where there can be none."""
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     import strict_cupy
 
-    cupy = strict_cupy.make()
-    cupy.memory_limit = 1 << 50
-    return cupy
+    fake, before = strict_cupy.make(), sys.modules.get("cupy")
+    fake.memory_limit = 1 << 50
+    sys.modules["cupy"] = fake
+    try:
+        yield fake
+    finally:
+        del sys.modules["cupy"]
+        sys.modules.update({} if before is None else {"cupy": before})
 
 
-def counting(cupy: Any) -> list[Launch]:
+def counting(fake: Any) -> list[Launch]:
     """The launches that this stand-in is told to do from now on; it fills no memory, and neither kernels nor products
     are run."""
     import strict_cupy
@@ -71,11 +77,15 @@ def counting(cupy: Any) -> list[Launch]:
         launches.append(("gemm", 4.0 * numbers, 2.0 * p.m * p.n * p.k * p.batchCount))
 
     def count(name: str, arrays: Any) -> None:
-        launches.append((name, float(sum(array.nbytes for array in {id(a): a for a in arrays}.values())), 0.0))
+        launches.append((name.removeprefix("cupy."), _bytes(arrays), 0.0))
 
-    cupy.RawKernel, cupy.cuda.cublas._products, cupy.work.count = Kernel, products, count
-    cupy.empty = lambda shape, dtype=float: strict_cupy._wrap(cupy, np.zeros(shape, dtype), ())
+    fake.RawKernel, fake.cuda.cublas._products, fake.work.count = Kernel, products, count
+    fake.empty = lambda shape, dtype=float: strict_cupy._wrap(fake, np.zeros(shape, dtype), ())
     return launches
+
+
+def _bytes(arrays: Iterable[np.ndarray]) -> float:
+    return float(sum(array.nbytes for array in {id(array): array for array in arrays}.values()))
 
 
 def _work(name: str, arguments: Any) -> tuple[float, float]:
@@ -94,40 +104,26 @@ def _work(name: str, arguments: Any) -> tuple[float, float]:
 
 def evaluation(size: int) -> list[Launch]:
     """The launches of one evaluation of a square picture, the paper's layers."""
-    cupy = stand_in()
-    launches = counting(cupy)
-    before = sys.modules.get("cupy")
-    sys.modules["cupy"] = cupy
-    try:
-        x = asarray(np.zeros((size, size, 3), "float32"), cupy, "float32")
-        objective = ns.Objective(ns.VGG(random_weights(WIDTHS, seed=0), xp=cupy), content=x, style=x)
+    with stand_in() as fake:
+        launches = counting(fake)
+        x = asarray(np.zeros((size, size, 3), "float32"), fake, "float32")
+        objective = ns.Objective(ns.VGG(random_weights(WIDTHS, seed=0), xp=fake), content=x, style=x)
         objective(x)
         launches.clear()
         objective(x)
-    finally:
-        sys.modules.pop("cupy") if before is None else sys.modules.update(cupy=before)
     return launches
 
 
 def iteration(size: int) -> list[Launch]:
-    """The launches of one iteration of L-BFGS in a box beside its evaluation, with all of its pairs."""
-    cupy = stand_in()
-    before = sys.modules.get("cupy")
-    sys.modules["cupy"] = cupy
+    """The launches of one iteration of L-BFGS in a box, the last that needs one evaluation, without that."""
     launches: list[Launch] = []
-    counted = cupy.work.count
-
-    def count(name: str, arrays: Any) -> None:
-        arrays = list(arrays)
-        launches.append((name, float(sum(array.nbytes for array in {id(a): a for a in arrays}.values())), 0.0))
-        counted(name, arrays)
-
-    cupy.work.count = count
-    try:
-        rng = np.random.default_rng(0)
-        x, target, scale = (asarray(rng.random((size, size, 3)), cupy, "float32") for _ in range(3))
-        target = 1.4 * target - 0.2
-        evaluations: list[int] = []
+    marks: list[tuple[int, int]] = []
+    evaluations: list[int] = []
+    rng = np.random.default_rng(0)
+    with stand_in() as fake:
+        fake.work.count = lambda name, arrays: launches.append((name, _bytes(arrays), 0.0))
+        x, target, scale = (asarray(rng.random((size, size, 3)), fake, "float32") for _ in range(3))
+        target = 1.4 * target - 0.2  # so that the box is felt
 
         def f(x: Any) -> tuple[float, Any]:
             here = len(launches)
@@ -137,53 +133,49 @@ def iteration(size: int) -> list[Launch]:
             evaluations.append(here)
             return value, gradient
 
-        marks: list[tuple[int, int]] = []
-        ns.minimize(
-            f, x, method="lbfgs-device", iterations=ITERATIONS, bounds=(0.0, 1.0),
-            callback=lambda _: marks.append((len(launches), len(evaluations))),
-        )  # fmt: skip
-        steps = [(a, b) for (a, before_), (b, after) in itertools.pairwise(marks) if after - before_ == 1]
-        start, stop = steps[-1]
-        return launches[start:stop]
-    finally:
-        sys.modules.pop("cupy") if before is None else sys.modules.update(cupy=before)
+        def mark(_: Any) -> None:
+            marks.append((len(launches), len(evaluations)))
+
+        ns.minimize(f, x, method="lbfgs-device", iterations=ITERATIONS, bounds=(0.0, 1.0), callback=mark)
+    alone = [(a, b) for (a, before), (b, after) in itertools.pairwise(marks) if after - before == 1]
+    start, stop = alone[-1]
+    return launches[start:stop]
 
 
-def seconds(launches: list[Launch], bandwidth: float, flops: float, launch: float) -> float:
+def seconds(launches: list[Launch], card: Card, *, tf32: bool = False) -> float:
     """Until the last one is done: each begins when it was issued, and the one before is done."""
     done = 0.0
     for k, (name, size, operations) in enumerate(launches):
-        peak = flops if name == "gemm" else min(flops, Card.flops)
-        done = max(done, (k + 1) * launch) + max(size / bandwidth, operations / peak)
+        peak = card.tf32_flops if tf32 and name == "gemm" else card.flops
+        done = max(done, (k + 1) * card.launch) + max(size / card.bandwidth, operations / peak)
     return done
 
 
 def estimate(sizes: list[int], card: Card, say: Callable[[str], object] = print) -> list[dict[str, Any]]:
     """A row for each size and precision."""
+    reached = Card(REACHED * card.flops, REACHED * card.tf32_flops, REACHED * card.bandwidth, card.launch)
     rows = []
     for size in sizes:
         parts = {"evaluation": evaluation(size), "iteration beside it": iteration(size)}
-        for precision, flops in (("float32", card.flops), ("TF32", card.tf32_flops)):
-            for what, launches in parts.items():
-                times = [
-                    seconds(launches, share * card.bandwidth, share * flops, launch)
-                    for share, launch in ((1, card.launch), (REACHED, card.launch), (REACHED, 0.0))
-                ]
-                row = {
-                    "size": size,
-                    "precision": precision,
-                    "what": what,
-                    "launches": len(launches),
-                    "gigabytes": sum(launch[1] for launch in launches) / 1e9,
-                    "teraflop": sum(launch[2] for launch in launches) / 1e12,
-                    "estimated_ms": [1e3 * time for time in times[:2]],
-                    "estimated_ms_without_launches": 1e3 * times[2],
-                }
-                rows.append(row)
-                least, most, free = (1e3 * time for time in times)
-                say(
-                    f"{size} x {size}, {precision}, {what}: {row['launches']} launches, {row['gigabytes']:.2f} GB, "
-                    f"{row['teraflop']:.3f} Tflop; estimated {least:.2f} to {most:.2f} ms, "
-                    f"{free:.2f} if none had to be launched"
-                )
+        for precision, (what, launches) in itertools.product(("float32", "TF32"), parts.items()):
+            times = [
+                1e3 * seconds(launches, each, tf32=precision == "TF32")
+                for each in (card, reached, reached._replace(launch=0.0))
+            ]
+            row = {
+                "size": size,
+                "precision": precision,
+                "what": what,
+                "launches": len(launches),
+                "gigabytes": sum(launch[1] for launch in launches) / 1e9,
+                "teraflop": sum(launch[2] for launch in launches) / 1e12,
+                "estimated_ms": times[:2],
+                "estimated_ms_without_launches": times[2],
+            }
+            rows.append(row)
+            say(
+                f"{size} x {size}, {precision}, {what}: {row['launches']} launches, {row['gigabytes']:.2f} GB, "
+                f"{row['teraflop']:.3f} Tflop; estimated {times[0]:.2f} to {times[1]:.2f} ms, "
+                f"{times[2]:.2f} if none had to be launched"
+            )
     return rows

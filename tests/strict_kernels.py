@@ -240,8 +240,9 @@ class RawKernel:
             raise TypeError(f"{where}: Unsupported type {type(argument)}; {MIXED}")
         if argument.dtype != p.dtype:
             raise TypeError(f"{where}: an array of {p.dtype} expected, {argument.dtype} given")
-        if "alignas" in self.code and argument.data.ptr % 16:  # a GPU would stop
-            raise ValueError(f"{where}: the kernel reads 16 bytes at once, from an address that is no multiple of 16")
+        together = max(map(int, re.findall(r"\balignas\((\d+)\)", self.code)), default=1)
+        if p.const and argument.data.ptr % together:  # a GPU would stop
+            raise ValueError(f"{where}: {together} bytes are read at once, and its address is no multiple of that")
         if not argument.flags.c_contiguous:  # CuPy would pass the pointer, without the strides
             raise ValueError(f"{where}: a C-contiguous array expected; strides={argument.strides}")
         if not p.const and not argument._array.flags.writeable:

@@ -130,7 +130,8 @@ def test_arrays_that_begin_at_any_address(xp, filters, channels):
         given.append(memory[1:].reshape(shape))
         assert given[-1].flags.c_contiguous
     x, weight, bias, gy = given
-    before = gy.copy()
+    assert xp is np or all(array.data.ptr % 16 for array in given)
+    own, before = gy.copy(), gy.copy()
     y, mask = relu_forward(conv_forward(x, weight, bias))
     full = conv_backward(relu_backward(gy, mask), weight)
     for got, expected in (
@@ -139,11 +140,10 @@ def test_arrays_that_begin_at_any_address(xp, filters, channels):
         (patches_relu_backward(gy.copy(), x, weight, bias, overwrite=True), full),
     ):
         assert float(abs(got - expected).max().item()) < 1e-5 * max(1.0, float(abs(expected).max().item()))
-    assert bool((gy == before).all().item())  # what was given is as it was
-    own = xp.asarray(rng.standard_normal(gy.size + 1).astype("float32"))[1:].reshape(gy.shape)
-    expected = patches_relu_backward(own, x, weight, bias)
-    got = patches_relu_backward(own, x, weight, bias, overwrite=True)
-    assert float(abs(got - expected).max().item()) == 0
+    close = patches_relu_backward(own, x, weight, bias) - full
+    assert float(abs(close).max().item()) < 1e-5 * max(1.0, float(abs(full).max().item()))
+    for array in (gy, own):  # what was given is as it was
+        assert bool((array == before).all().item())
 
 
 def test_a_batch_of_no_picture(make):

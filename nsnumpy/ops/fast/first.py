@@ -39,7 +39,7 @@ _SOURCE = Template(
 typedef $type T;
 enum {
     C = $channels, N = $filters, TAPS = 9 * C,
-    V = N % (16 / sizeof(T)) ? 1 : 16 / sizeof(T),  // so many numbers are read in one access
+    V = $bytes / sizeof(T),  // so many numbers are read in one access
     P = 8 / sizeof(T)  // positions of a thread that holds all filters
 };
 
@@ -88,7 +88,7 @@ extern "C" __global__ void __launch_bounds__($threads) first(
 }
 
 // V numbers that lie side by side.
-struct alignas(sizeof(T) * V) Some { T value[V]; };
+struct alignas($bytes) Some { T value[V]; };
 
 // g (height, width, N), or zero if `fresh`, becomes g + w (F K + b) where F = y > 0, and zero elsewhere: F K is there
 // if `term` is 1 or more, b if 2 or more, and w (height, width) if `weighted`.
@@ -239,8 +239,9 @@ extern "C" __global__ void __launch_bounds__($threads) first_adjoint(
 
 def source(dtype: str, channels: int, filters: int) -> str:
     """The kernels, in CUDA C++, for float32 or float64, so many channels of x, and so many of y."""
-    kind = {"float32": "float", "float64": "double"}[dtype]
-    return _SOURCE.substitute(type=kind, channels=channels, filters=filters, threads=_THREADS)
+    kind, itemsize = {"float32": ("float", 4), "float64": ("double", 8)}[dtype]
+    together = itemsize if filters * itemsize % 16 else 16
+    return _SOURCE.substitute(type=kind, channels=channels, filters=filters, threads=_THREADS, bytes=together)
 
 
 @functools.cache
