@@ -24,7 +24,7 @@ Bounds = tuple[float, float] | None
 Curvature = tuple[float, float]
 Scratch = str | os.PathLike[str] | None
 """A folder to hold pairs in; None for memory."""
-STACKED_BYTES = 512 << 20  # of pairs side by side, on a GPU: 20 of 1024 x 1024 pixels are one piece
+STACKED_BYTES = 512 << 20  # of pairs side by side, on a GPU: those of 1024 x 1024 pixels are one piece
 _SHARES = 256  # of the positions, whose products are added up in float64: work for all of a GPU
 
 

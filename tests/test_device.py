@@ -19,8 +19,8 @@ from nsnumpy import convolution
 from nsnumpy.backend import DeviceError, asarray, device_text, matmul, to_host
 from nsnumpy.cli.main import main
 from nsnumpy.files.random_network import random_weights
-from nsnumpy.losses import STYLE_STATISTICS, Gram
-from nsnumpy.ops import ZERO, inner, patches_relu_backward, patches_relu_forward
+from nsnumpy.losses import Gram
+from nsnumpy.ops import ZERO
 from nsnumpy.ops.fast import first
 from nsnumpy.ops.fast.device import source
 from nsnumpy.ops.fast.inner import source as inner_source
@@ -239,30 +239,6 @@ def test_the_first_layer_is_three_launches(stand_in, tiny_vgg, picture, border, 
             assert stand_in.work.launches == {"first_gradient": max(len(terms), 1), "first_adjoint": 1}
 
 
-@pytest.mark.parametrize("statistics", ["gram", "gram+moments", "covariance"])
-@pytest.mark.parametrize("weights", [(), (None,), ("mask",), ("mask", "mask"), (None, "mask")])
-def test_terms_of_style_in_the_first_layers_kernel(make, picture, xp, statistics, weights):
-    """They are what they are block by block, to rounding: one, several, with weights; on a batch of two pictures."""
-    x, weight, bias, gy = make(2, 9, 7, 3), make(3, 3, 3, 5), make(5), make(2, 9, 7, 5)
-    F = patches_relu_forward(x, weight, bias).reshape(-1, 5)
-    kind, everywhere = STYLE_STATISTICS[statistics], slice(0, len(F))
-    solved = []
-    for seed, w in enumerate(weights):
-        mask = None if w is None else xp.asarray(picture(18, 7, seed)[..., 0].reshape(-1).round(1))
-        target = kind().describe(kind().statistics(make(40, 5), slice(0, 40)))
-        term = kind([(target, 1.0)], mask)
-        solved.append((term, term.solve(term.statistics(F, everywhere), 1.0)[2]))
-    terms = TermGradients(solved)
-    assert (terms.affine is None) == (xp is np and any(weights))
-    for given in (gy, None):
-        results = [
-            to_host(patches_relu_backward(given, x, weight, bias, [add])) for add in (terms, lambda *args: terms(*args))
-        ]
-        assert results[0] == pytest.approx(results[1], rel=1e-11, abs=1e-11 * abs(results[1]).max())
-        if weights or given is not None:
-            assert results[0].any()
-
-
 def test_an_evaluation_makes_its_products_by_one_function(stand_in, objective, picture):
     """And none by CuPy's own, which may reduce the precision."""
     x = asarray(picture(40, 33, 2), stand_in, "float32")
@@ -299,18 +275,6 @@ def test_no_reduction_of_a_run_compiles_slowly(stand_in, tiny_vgg, picture, monk
     assert found == set()
     stand_in.ones((3, 4), "float32").sum(dtype="float64")
     assert len(found) == 1
-
-
-def test_inner_products_are_exact_to_float64(make, xp):
-    for shape in ((7, 5, 3), (1, 1), (0, 4), (70_000,)):
-        a, b = make(*shape, dtype="float32"), make(*shape, dtype="float32")
-        for x, y in ((a, b), (a, a), (a.T, b.T)):
-            got = inner(x, y)
-            assert (str(got.dtype), got.shape) == ("float64", ())
-            exact = float(np.vdot(to_host(x).astype("float64"), to_host(y).astype("float64")))
-            assert to_host(got) == pytest.approx(exact, rel=1e-6 if xp is np else 1e-12, abs=1e-4 if xp is np else 1e-9)
-    with pytest.raises(ValueError, match=r"one kind expected|broadcast"):
-        inner(make(3), make(4))
 
 
 def test_tf32_holds_during_both_passes_and_no_longer(stand_in, tiny_weights, picture):

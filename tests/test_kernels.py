@@ -1,4 +1,5 @@
-"""What the kernels do where an array has more elements than an integer of 32 bits counts, lies oddly, or is empty."""
+"""The kernels by themselves: terms of style, sums; arrays of more elements than an integer of 32 bits counts, that lie
+oddly, or are empty."""
 
 import ctypes
 
@@ -6,9 +7,12 @@ import numpy as np
 import pytest
 import strict_kernels
 
+from nsnumpy.backend import to_host
+from nsnumpy.losses import STYLE_STATISTICS
 from nsnumpy.ops import (
     conv_backward,
     conv_forward,
+    inner,
     patches_relu_backward,
     patches_relu_forward,
     relu_backward,
@@ -18,6 +22,7 @@ from nsnumpy.ops import (
     winograd_weight,
 )
 from nsnumpy.ops.fast import device, first
+from nsnumpy.targets import TermGradients
 
 pytestmark = pytest.mark.skipif(not strict_kernels.COMPILER, reason="no C++ compiler")
 
@@ -144,6 +149,42 @@ def test_arrays_that_begin_at_any_address(xp, filters, channels):
     assert float(abs(close).max().item()) < 1e-5 * max(1.0, float(abs(full).max().item()))
     for array in (gy, own):  # what was given is as it was
         assert bool((array == before).all().item())
+
+
+@pytest.mark.parametrize("statistics", ["gram", "gram+moments", "covariance"])
+@pytest.mark.parametrize("weights", [(), (None,), ("mask",), ("mask", "mask"), (None, "mask")])
+def test_terms_of_style_in_the_first_layers_kernel(make, picture, xp, statistics, weights):
+    """They are what they are block by block, to rounding: one, several, with weights; on a batch of two pictures."""
+    x, weight, bias, gy = make(2, 9, 7, 3), make(3, 3, 3, 5), make(5), make(2, 9, 7, 5)
+    F = patches_relu_forward(x, weight, bias).reshape(-1, 5)
+    kind, everywhere = STYLE_STATISTICS[statistics], slice(0, len(F))
+    solved = []
+    for seed, w in enumerate(weights):
+        mask = None if w is None else xp.asarray(picture(18, 7, seed)[..., 0].reshape(-1).round(1))
+        target = kind().describe(kind().statistics(make(40, 5), slice(0, 40)))
+        term = kind([(target, 1.0)], mask)
+        solved.append((term, term.solve(term.statistics(F, everywhere), 1.0)[2]))
+    terms = TermGradients(solved)
+    assert (terms.affine is None) == (xp is np and any(weights))
+    for given in (gy, None):
+        results = [
+            to_host(patches_relu_backward(given, x, weight, bias, [add])) for add in (terms, lambda *args: terms(*args))
+        ]
+        assert results[0] == pytest.approx(results[1], rel=1e-11, abs=1e-11 * abs(results[1]).max())
+        if weights or given is not None:
+            assert results[0].any()
+
+
+def test_inner_products_are_exact_to_float64(make, xp):
+    for shape in ((7, 5, 3), (1, 1), (0, 4), (70_000,)):
+        a, b = make(*shape, dtype="float32"), make(*shape, dtype="float32")
+        for x, y in ((a, b), (a, a), (a.T, b.T)):
+            got = inner(x, y)
+            assert (str(got.dtype), got.shape) == ("float64", ())
+            exact = float(np.vdot(to_host(x).astype("float64"), to_host(y).astype("float64")))
+            assert to_host(got) == pytest.approx(exact, rel=1e-6 if xp is np else 1e-12, abs=1e-4 if xp is np else 1e-9)
+    with pytest.raises(ValueError, match=r"one kind expected|broadcast"):
+        inner(make(3), make(4))
 
 
 def test_a_batch_of_no_picture(make):
