@@ -187,6 +187,19 @@ def test_inner_products_are_exact_to_float64(make, xp):
         inner(make(3), make(4))
 
 
+def test_arrays_that_do_not_fit_are_refused(make, xp):
+    """A kernel would read what is not there, or other numbers for what they are not."""
+    x, weight, bias, gy = make(5, 6, 3), make(3, 3, 3, 4), make(4), make(5, 6, 4)
+    with pytest.raises(ValueError, match=r"expected|mismatch|shape|dimension"):
+        patches_relu_forward(x, make(3, 3, 2, 4), bias)
+    with pytest.raises(ValueError, match=r"expected|mismatch|shape|dimension"):
+        patches_relu_backward(gy, x, make(3, 3, 3, 5), bias)
+    if xp is not np:  # which would make them one dtype
+        for arrays in ((gy.astype("float32"), x, weight, bias), (gy, x, weight.astype("float32"), bias)):
+            with pytest.raises(TypeError, match="arrays of float64 expected"):
+                patches_relu_backward(*arrays)
+
+
 def test_a_batch_of_no_picture(make):
     x, weight, bias, gy = make(0, 5, 6, 3), make(3, 3, 3, 4), make(4), make(0, 5, 6, 4)
     U = winograd_weight(weight)

@@ -256,6 +256,8 @@ class DeviceFirst:
     def __init__(self, x: Array, weight: Array, bias: Array, border: Border) -> None:
         self._xp = get_xp(x, weight, bias)
         height, width, channels = x.shape
+        if weight.shape != (3, 3, channels, len(bias)):
+            raise ValueError(f"a weight of shape {(3, 3, channels, len(bias))} expected, {weight.shape} given")
         self._x, self._weight, self._bias = map(aligned, (x, weight, bias))
         self._size, self.filters = (height, width), len(bias)
         rows, columns = [-1, -1], [-1, -1]
@@ -291,6 +293,8 @@ class DeviceFirst:
 
     def _launch(self, name: str, arrays: Sequence[Array], count: int, numbers: Sequence[int]) -> None:
         """Run a kernel in `count` threads. Its integers have 32 bits; CuPy would pass Python's as 64."""
+        if any(array.dtype != self._x.dtype for array in arrays):  # it would read other numbers for what they are not
+            raise TypeError(f"arrays of {self._x.dtype} expected, {', '.join(str(a.dtype) for a in arrays)} given")
         if count:
             integers = map(self._xp.int32, (count, *self._size, *self._border, *numbers))
             self._kernels[name]((-(-count // _THREADS),), (_THREADS,), (*arrays, *integers))
