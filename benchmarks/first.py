@@ -17,7 +17,7 @@ from compare import say
 
 ROOT = Path(__file__).parent.parent
 KEPT = 6000  # characters of a step's output, from its end
-KERNELS = "pytest -n 0 --backend cupy tests/test_winograd.py -k border"
+KERNELS = "pytest -n 0 --backend cupy tests/test_winograd.py::test_borders tests/test_kernels.py"
 
 # (what it shows, command, seconds that it may take): as in docs/gpu.md, whose block this is
 STEPS = (

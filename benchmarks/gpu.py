@@ -3,6 +3,8 @@
     python benchmarks/gpu.py [--device gpu|cpu] [--sizes 512,1024,2048] [--iterations 300] [--rounds 3] [--quick]
         [--threads N] [--json FILE]
     python benchmarks/gpu.py --parity | --blocks 24,32,64,128,256 | --first
+    python benchmarks/gpu.py --model [--sizes 512,1024] [--flops 67e12] [--tf32-flops 494.7e12] [--bandwidth 3.35e12]
+        [--launch 4e-6]
 
 The two sides run in turn, in processes of their own, on the same objective with the same weights (compare.py's), in
 strict float32 and, on a GPU, with TF32 products on both sides. Before anything is timed, loss and gradient of both
@@ -20,6 +22,9 @@ must agree with the definition in float64 on the CPU, or the script stops. Compa
 --parity compares nsnumpy alone, and parts of it: the first layer and Gram matrices in both precisions. --blocks times
 an evaluation with pieces of work of so many MiB, at --sizes. --first runs the steps of docs/gpu.md, each
 whatever the others did, and writes what they said to one file, gpu-first.json. These three need no PyTorch.
+
+--model needs no GPU: it estimates, from launches, bytes and products that are counted on the tests' stand-in, what a
+card of these peaks would take; see model.py.
 
 Writes benchmarks/gpu.json. Needs PyTorch built for CUDA, and CuPy (pip install '.[cuda12]' or '.[cuda13]').
 """
@@ -40,6 +45,7 @@ from typing import Any
 import numpy as np
 from compare import HERE, environment, run, say, spread, weight_file
 from first import first
+from model import Card, estimate
 
 from nsnumpy.backend import DEVICES, DeviceError, asarray, device_namespace, tf32_products, to_host
 from nsnumpy.lbfgs import MEMORY
@@ -342,10 +348,19 @@ def main() -> None:
     parser.add_argument("--parity", action="store_true", help="of nsnumpy and its parts, and nothing else")
     parser.add_argument("--blocks", type=_sizes, metavar="MIB,...", help="time pieces of work of these sizes")
     parser.add_argument("--first", action="store_true", help="the steps of docs/gpu.md, into gpu-first.json")
+    parser.add_argument("--model", action="store_true", help="an estimate for a card with these peaks, an H100 SXM's:")
+    for name, value in Card._field_defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=value)
     parser.add_argument("--json", type=Path, default=HERE / "gpu.json")
     arguments = parser.parse_args()
     if arguments.first:
         first(Path("gpu-first.json"))
+        return
+    if arguments.model:
+        try:
+            estimate(arguments.sizes, Card(*(getattr(arguments, name) for name in Card._fields)))
+        except RuntimeError as error:
+            sys.exit(f"gpu.py: {error}")
         return
     if arguments.parity or arguments.blocks:
         alone(arguments)

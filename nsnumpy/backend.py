@@ -82,7 +82,7 @@ def device_namespace(device: str) -> ModuleType:
         raise DeviceError(f"device 'gpu' {reason}; or choose device 'cpu'") from error
     try:
         probe = cupy.zeros((2, 2), dtype="float32")
-        cupy.asnumpy(cupy.maximum(probe @ probe, 0))  # allocation, cuBLAS, a kernel compiled at run time
+        cupy.asnumpy(cupy.maximum(matmul(probe, probe), 0))  # allocation, cuBLAS, a kernel compiled at run time
     except Exception as error:  # of many types: no driver, no device, a missing CUDA library, no compiler
         reason = str(error).partition("\n")[0]
         raise DeviceError(f"device 'gpu' cannot be used ({reason}): choose device 'cpu'") from error
@@ -238,6 +238,12 @@ def kernels_folder() -> Path:
 def on_host(array: Array) -> bool:
     """Whether an array is NumPy's."""
     return get_xp(array) is np
+
+
+def aligned(array: Array) -> Array:
+    """The array as a kernel takes it that reads 16 bytes at once: by rows, from an address that is a multiple of 16."""
+    array = get_xp(array).ascontiguousarray(array)
+    return array if array.data.ptr % 16 == 0 else array.copy()
 
 
 def asarray(array: Array, xp: ModuleType, dtype: Any) -> Array:

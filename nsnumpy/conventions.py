@@ -60,6 +60,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .backend import Array, to_floats
+from .ops import inner
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Convention:
 
 
 def mean_square(x: Array) -> float:
-    return to_floats((x * x).mean(dtype="float64"))[0]
+    return to_floats(inner(x, x))[0] / x.size
 
 
 def _differences(shape: tuple[int, ...]) -> int:

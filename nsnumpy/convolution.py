@@ -8,7 +8,7 @@ too.
 Both take the border, what a convolution sees beyond the picture (ops/border.py).
 
 A way that `makes_again` its y in the backward also takes there what is to be added to gy, as functions of blocks of y
-(`vgg.AddGradient`); its gy may be None, for zeros.
+(`vgg.AddGradient`); its gy may be None, for zeros, and is overwritten.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Patches:
         return patches_relu_forward(x, *self.arrays, self._workers, border), x
 
     def backward(self, gy: Array | None, x: Array, pool: bool, border: Border, *adds: Callable[..., None]) -> Array:
-        return patches_relu_backward(gy, x, *self.arrays, adds, self._workers, border)
+        return patches_relu_backward(gy, x, *self.arrays, adds, self._workers, border, overwrite=True)
 
     @staticmethod
     def takes(layer: Layer) -> Takes:

@@ -32,6 +32,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from .backend import Array, get_xp, matmul
+from .ops import inner
 from .positions import LEAST, Weights
 from .workers import Scratch
 
@@ -155,7 +156,7 @@ def loss_and_layer(term: str) -> tuple[str, str]:
 
 def sum_of_squares(residual: Array) -> Array:
     """Summed in float64; a zero-dimensional array on the residual's device."""
-    return (residual * residual).sum(dtype="float64")
+    return inner(residual, residual)
 
 
 class LayerTerm(Protocol):
@@ -263,9 +264,9 @@ class Gram:
             if c is not None:
                 b = weight * c if b is None else b + weight * c
         G, m, s = sums[-3:]
-        square = (K * matmul(G, K)).sum(dtype="float64")
+        square = inner(K, matmul(G, K))
         if b is not None:
-            square = square + 2 * (b * (K @ m)).sum() + s * (b * b).sum()
+            square = square + 2 * (b * (K * m).sum(axis=1)).sum() + s * (b * b).sum()
             b = (scale * b).astype(G.dtype)
         return scale * value, scale * (scale * square), ((scale * K).astype(G.dtype), b)
 
@@ -308,7 +309,7 @@ class Covariance(Gram):
     def _compare(self, G: Array, m: Array, s: Any, target: Sums) -> tuple[Array, Array, Array]:
         C = G - (m[:, None] * m / s).astype(G.dtype)
         value, K = gram_loss(C, target[0] * s, s)
-        return value, K, -(K @ m) / s
+        return value, K, -(K * m).sum(axis=1) / s
 
 
 class GramMoments(Gram):

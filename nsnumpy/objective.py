@@ -12,9 +12,8 @@ from .backend import Array, asarray, get_xp, to_floats
 from .conventions import convention_of
 from .losses import STYLE_STATISTICS, Content, LayerTerm, sum_of_squares, tv_loss
 from .positions import LEAST, Region, area_mean, partition, pooled
-from .targets import ContentTarget, StyleTarget, content_target, measure, style_target
+from .targets import ContentTarget, StyleTarget, TermGradients, content_target, measure, style_target
 from .vgg import VGG, AddGradient
-from .workers import Scratch
 
 CONTENT_LAYERS = ("conv4_2",)
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -232,12 +231,7 @@ class Objective:
                 value, square, solution = term.solve(sums, scale)
                 solved[label] = value, square
                 solutions.append((term, solution))
-
-            def add(F: Array, at: slice, out: Array, scratch: Scratch) -> None:
-                for term, solution in solutions:
-                    term.add_gradient(F, at, solution, out, scratch)
-
-            sources[name] = add
+            sources[name] = TermGradients(solutions)
 
         _, trace = self.vgg.forward(x, self._layers, visit)
         gx = self.vgg.backward(trace, sources, keep=False)

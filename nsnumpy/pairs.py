@@ -27,7 +27,7 @@ from .workers import Scratch as Buffers
 Bounds = tuple[float, float] | None
 Scratch = str | os.PathLike[str] | None
 """A folder to hold pairs in; None for memory."""
-STACKED_BYTES = 256 << 20  # of pairs side by side, on a GPU
+STACKED_BYTES = 256 << 20  # of pairs side by side, on a GPU: those of 1024 x 1024 pixels are one piece
 POSITIONS = 16384  # at a time, on the CPU
 _SHARES = 256  # of the positions, whose products are added up in float64: work for all of a GPU
 

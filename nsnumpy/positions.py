@@ -93,12 +93,14 @@ class Weights:
     ----------
     total, squares : float
         The sums of the weights, and of their squares.
+    on_device : array ``(M,)``, or None
+        The weights as they are, where they are a GPU's.
     """
 
     def __init__(self, w: Array) -> None:
         xp, w = get_xp(w), w.reshape(-1)
         whole, part = xp.flatnonzero(w == 1), xp.flatnonzero((w != 0) & (w != 1))
-        self._size = len(w)
+        self._size, self.on_device = len(w), None if on_host(w) else w
         self.total, self.squares = to_floats(w.sum(dtype="float64"), (w * w).sum(dtype="float64"))
         self._sets = [(to_host(whole), whole, None), (to_host(part), part, w[part].reshape(-1, 1))]
 

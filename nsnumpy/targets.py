@@ -16,6 +16,7 @@ import numpy as np
 from .backend import Array, asarray, to_host
 from .conventions import mean_square
 from .losses import STYLE_STATISTICS, Gram, LayerTerm, Sums
+from .ops.fast.first import Affine
 from .positions import Region, area_mean, check_mask, pooled
 from .vgg import VGG
 from .workers import Scratch, Workers
@@ -154,6 +155,34 @@ def measure(terms: Sequence[LayerTerm], F: Array, workers: Workers) -> list[Sums
 
     parts = workers.map(partial, workers.blocks(len(F), F.shape[1] * F.dtype.itemsize))
     return [tuple(map(sum, zip(*of_term, strict=True))) for of_term in zip(*parts, strict=True)]
+
+
+class TermGradients:
+    """The gradient of a layer's terms, which is added to a block of positions at a time: a `vgg.AddGradient`.
+
+    Parameters
+    ----------
+    solved : sequence of (term, solution)
+        From each term's `solve`.
+    """
+
+    def __init__(self, solved: Sequence[tuple[LayerTerm, Any]]) -> None:
+        self._solved = solved
+
+    def __call__(self, F: Array, at: slice, out: Array, scratch: Scratch) -> None:
+        for term, solution in self._solved:
+            term.add_gradient(F, at, solution, out, scratch)
+
+    @property
+    def affine(self) -> list[Affine] | None:
+        """The same on a GPU as K, b and w of each term, if all of them are of style: see `ops.fast.first`."""
+        terms: list[Affine] = []
+        for term, solution in self._solved:
+            w = term.w.on_device if isinstance(term, Gram) and term.w is not None else None
+            if not isinstance(term, Gram) or (w is None) != (term.w is None):
+                return None
+            terms.append((*solution, w))
+        return terms
 
 
 @contextlib.contextmanager

@@ -130,8 +130,8 @@ class Cublas:
             raise RuntimeError(f"CUBLAS_STATUS_INVALID_VALUE: {name}: ld{what.lower()} is {leading}, rows are {rows}")
         itemsize = np.dtype(dtype).itemsize
         size = ((batch - 1) * stride + (columns - 1) * leading + rows) * itemsize
-        for start, reference in self._module.memory.items():
-            if start <= address < start + (owner := reference()).nbytes:
+        for start, reference in self._module.memory.copy().items():  # other threads make arrays, and give them up
+            if (owner := reference()) is not None and start <= address < start + owner.nbytes:
                 break
         else:
             raise ValueError(f"{name}: {what} points to no array of the device")

@@ -46,12 +46,13 @@ template <class N> static inline N atomicAdd(N *p, N a) { N old = *p; *p += a; r
 
 # Threads run one after the other, forwards or backwards: a kernel whose result depends on it has a race.
 _LAUNCHER = """
-extern "C" void stand_in_launch_{name}(const unsigned *grid, const unsigned *block, void **args, int backwards) {{
+extern "C" void stand_in_launch_{name}(const unsigned *grid, const unsigned *block, void **args, int backwards,
+                                     unsigned long long stand_in_from) {{
     gridDim = {{grid[0], grid[1], grid[2]}};
     blockDim = {{block[0], block[1], block[2]}};
     const unsigned long long blocks = 1ull * grid[0] * grid[1] * grid[2];
     const unsigned long long threads = block[0] * block[1] * block[2];
-    for (unsigned long long k = 0; k < blocks * threads; k++) {{
+    for (unsigned long long k = stand_in_from; k < blocks * threads; k++) {{
         const unsigned long long i = backwards ? blocks * threads - 1 - k : k, b = i / threads, t = i % threads;
         blockIdx = {{unsigned(b % grid[0]), unsigned(b / grid[0] % grid[1]), unsigned(b / grid[0] / grid[1])}};
         threadIdx = {{unsigned(t % block[0]), unsigned(t / block[0] % block[1]), unsigned(t / block[0] / block[1])}};
@@ -197,7 +198,7 @@ class RawKernel:
         def run(backwards: bool, guard: int) -> list[Any]:
             buffers = [_Buffer(a._array, guard) if p.pointer else np.array(a) for p, a in pairs]
             pointers = (ctypes.c_void_p * len(buffers))(*(buffer.ctypes.data for buffer in buffers))
-            launch((ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block), pointers, backwards)
+            launch((ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block), pointers, backwards, ctypes.c_ulonglong(0))
             for (p, _), buffer in zip(pairs, buffers, strict=True):
                 if p.pointer and not buffer.intact():
                     raise ValueError(f"kernel {self.name} writes outside of its argument {p.name}")
@@ -239,6 +240,9 @@ class RawKernel:
             raise TypeError(f"{where}: Unsupported type {type(argument)}; {MIXED}")
         if argument.dtype != p.dtype:
             raise TypeError(f"{where}: an array of {p.dtype} expected, {argument.dtype} given")
+        together = max(map(int, re.findall(r"\balignas\((\d+)\)", self.code)), default=1)
+        if p.const and argument.data.ptr % together:  # a GPU would stop
+            raise ValueError(f"{where}: {together} bytes are read at once, and its address is no multiple of that")
         if not argument.flags.c_contiguous:  # CuPy would pass the pointer, without the strides
             raise ValueError(f"{where}: a C-contiguous array expected; strides={argument.strides}")
         if not p.const and not argument._array.flags.writeable:

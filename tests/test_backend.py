@@ -66,15 +66,13 @@ def test_a_gpu_that_does_not_answer_is_an_error(monkeypatch):
         device_namespace("gpu")
 
 
-def test_a_gpu_that_cannot_compute_is_an_error(monkeypatch):
+def test_a_gpu_that_cannot_compute_is_an_error(stand_in, monkeypatch):
     """It has memory, but no cuBLAS, or no compiler."""
 
-    class Broken:
-        def __matmul__(self, other):
-            raise RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED")
+    def broken(*_):
+        raise RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED")
 
-    cupy = SimpleNamespace(zeros=lambda *_, **__: Broken(), maximum=None, asnumpy=None)
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(stand_in.cuda.cublas, "gemmEx", broken, raising=True)
     with pytest.raises(DeviceError, match="CUBLAS_STATUS_NOT_INITIALIZED\\): choose device 'cpu'$"):
         device_namespace("gpu")
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import nsnumpy as ns
 from nsnumpy import WeightFile, load_vgg, transfer, write_weights
+from nsnumpy.files.random_network import random_weights
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
@@ -289,6 +292,61 @@ def test_blocks_of_each_size_are_timed(gpu, stand_in, monkeypatch):
     rows = gpu.blocks(Path("w.h5"), SimpleNamespace(device="gpu", sizes=[64], threads=1, blocks=[24, 256]))
     assert asked == [((64, 64), tf32, size) for tf32 in (False, True) for size in (24, 256)]
     assert {row["milliseconds"] for row in rows} == {200.0}
+
+
+@pytest.fixture
+def model(stand_in, monkeypatch):
+    """Of a narrow network."""
+    module = load("model")
+    monkeypatch.setattr(module, "WIDTHS", (4, 4, 6, 8, 8))
+    monkeypatch.setattr(module, "ITERATIONS", 6)
+    return module
+
+
+def test_the_model_counts_what_a_run_would_launch(model, stand_in):
+    """As many of each as where all of them are run."""
+    launches = model.evaluation(48)
+    assert sys.modules["cupy"] is stand_in
+    x = stand_in.zeros((48, 48, 3), "float32")
+    objective = ns.Objective(ns.VGG(random_weights(model.WIDTHS, seed=0), xp=stand_in), content=x, style=x)
+    objective(x)
+    stand_in.work.reset()
+    objective(x)
+    assert Counter(name for name, _, _ in launches) == stand_in.work.launches
+    for name, size, operations in launches:
+        if name in ("first", "first_adjoint"):  # 27 products for each number of y; each array once
+            assert operations == 54 * 48 * 48 * 4
+            assert 4 * 48 * 48 * (3 + 4) < size < 4 * 48 * 48 * (3 + 4) + 1000
+    assert len(model.iteration(16)) <= 40
+
+
+def test_the_model_adds_up(model):
+    def launches(*each):
+        return [("gemm", bytes, operations) for bytes, operations in each]
+
+    card = model.Card(flops=4.0, tf32_flops=8.0, bandwidth=2.0, launch=0.0)
+    assert model.seconds(launches((6.0, 0.0), (0.0, 8.0)), card) == 3 + 2  # one waits for the other
+    assert model.seconds(launches((6.0, 0.0), (0.0, 8.0)), card, tf32=True) == 3 + 1
+    assert model.seconds([("first", 0.0, 8.0)], card, tf32=True) == 2  # by no tensor core
+    assert model.seconds(launches((6.0, 8.0)), card._replace(launch=1.0)) == 1 + 3  # the longer of two
+    slow = card._replace(launch=5.0)
+    assert model.seconds(launches((2.0, 0.0), (2.0, 0.0), (2.0, 0.0)), slow) == 15 + 1  # the host is slower
+    said = []
+    rows = model.estimate([32], model.Card(launch=1e-3), said.append)
+    assert len(rows) == len(said) == 4
+    assert all("estimated" in text for text in said)
+    for row in rows:
+        assert row["estimated_ms"] == pytest.approx([row["launches"]] * 2, rel=0.01)
+        assert row["estimated_ms_without_launches"] < 1
+
+
+def test_the_model_is_asked_of_the_command(gpu, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(gpu, "estimate", lambda sizes, card: asked.append((sizes, card)))
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--model", "--sizes", "64", "--bandwidth", "1e12", "--tf32-flops", "3"])
+    gpu.main()
+    ((sizes, card),) = asked
+    assert (sizes, card.bandwidth, card.tf32_flops, card.flops) == ([64], 1e12, 3.0, 67e12)
 
 
 def test_the_first_steps_do_not_stop_at_one_that_fails(tmp_path, monkeypatch):

@@ -581,12 +581,24 @@ def test_help_is_two_screens_and_its_examples_can_be_typed(program, names, comma
 
 def test_version_tells_what_a_report_about_a_fault_needs(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    status, out, err = call(capsys, "--version")
-    rows = dict(line.split(maxsplit=1) for line in out.splitlines())
-    assert (status, err) == (0, "")
-    assert list(rows) == ["nsnumpy", "Python", "packages", "BLAS", "cores", "GPU", "weights"]
-    assert f"numpy {np.__version__}" in rows["packages"]
-    assert rows["GPU"].startswith("none (")
+    for asked, gpu in (
+        ("", "none (CuPy is missing)"),
+        (" --device cpu", "none (CuPy is missing)"),
+        (" --device gpu", "none (device 'gpu' needs CuPy: "),
+        (" --device=gpu", "none (device 'gpu' needs CuPy: "),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr("nsnumpy.cli.version._CUPY", ("nosuch",))
+            status, out, err = call(capsys, f"--version{asked}")
+        rows = dict(line.split(maxsplit=1) for line in out.splitlines())
+        assert (status, err) == (0, "")
+        assert list(rows) == ["nsnumpy", "Python", "packages", "BLAS", "cores", "GPU", "weights"]
+        assert f"numpy {np.__version__}" in rows["packages"]
+        assert rows["GPU"].startswith(gpu)
+    for wrong in ("--device tpu", "transfer", "--device gpu --tf32", "--device"):
+        status, out, err = call(capsys, f"--version {wrong}")
+        assert (status, out) == (2, "")
+        assert f"error: --version goes with nothing but --device cpu or gpu: {wrong}" in err
 
     class Broken:
         def __getattr__(self, name):
@@ -594,8 +606,12 @@ def test_version_tells_what_a_report_about_a_fault_needs(capsys, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "cupy", Broken())
     monkeypatch.setattr("nsnumpy.cli.version._PACKAGES", ("numpy", "nosuch"))
-    status, out, _ = call(capsys, "--version")
+    status, out, _ = call(capsys, "--version --device gpu")
     assert (status, out.count("nosuch missing"), out.count("no driver")) == (0, 1, 1)
+    monkeypatch.setattr("nsnumpy.cli.version._CUPY", ("nosuch", "numpy"))
+    out = call(capsys, "--version")[1]  # it is told without being loaded
+    assert f"GPU      numpy {np.__version__}: --version --device gpu tells what it sees\n" in out
+    assert "no driver" not in out
 
 
 def test_too_many_threads_are_what_is_blamed(folder, capsys, monkeypatch):

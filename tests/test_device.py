@@ -12,16 +12,20 @@ import time
 import numpy as np
 import nvrtc
 import pytest
+import strict_cupy
 
 import nsnumpy as ns
 from nsnumpy import convolution
 from nsnumpy.backend import DeviceError, asarray, device_text, matmul, to_host
 from nsnumpy.cli.main import main
 from nsnumpy.files.random_network import random_weights
+from nsnumpy.losses import Gram
 from nsnumpy.ops import ZERO
 from nsnumpy.ops.fast import first
 from nsnumpy.ops.fast.device import source
+from nsnumpy.ops.fast.inner import source as inner_source
 from nsnumpy.run import budget
+from nsnumpy.targets import TermGradients
 
 WIDTHS = (16, 24, 32, 48, 48)
 
@@ -161,11 +165,11 @@ def test_the_kernels_compile(missing):
     for dtype in ("float32", "float64"):
         for architecture in ("compute_75", "compute_100"):
             options = ("--std=c++14", f"--gpu-architecture={architecture}")
-            for code in (source(dtype), first.source(dtype, 3)):
+            for code in (source(dtype), first.source(dtype, 3, 64), inner_source(dtype)):
                 assert nvrtc.compile_kernels(compiler, code, *options) == ""
     with pytest.raises(RuntimeError, match="error"):
         nvrtc.compile_kernels(compiler, source("float32").replace("int rows", "int lines"))
-    for code in (source("float32"), first.source("float32", 3)):  # and with all of their numbers in registers
+    for code in (source("float32"), first.source("float32", 3, 64)):  # and with all of their numbers in registers
         log = nvrtc.compile_kernels(compiler, code, "--gpu-architecture=sm_90", "--ptxas-options=-v")
         assert set(re.findall(r"\d+ bytes (?:stack frame|spill \w+)", log)) == {
             "0 bytes stack frame", "0 bytes spill stores", "0 bytes spill loads"
@@ -210,15 +214,29 @@ def test_the_gpu_is_told_in_words(stand_in, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("border", [("zero", "zero"), ("reflect", "wrap")])
-def test_the_first_layer_is_three_launches(stand_in, tiny_vgg, picture, border):
-    way, x = tiny_vgg(stand_in, dtype="float32").layers["conv1_1"], asarray(picture(40, 33), stand_in, "float32")
-    stand_in.work.reset()
+def test_the_first_layer_is_three_launches(stand_in, tiny_vgg, picture, border, monkeypatch):
+    """With and without a term of style, however small the pieces of work are."""
+    monkeypatch.setattr("nsnumpy.workers.DEVICE_BLOCK_BYTES", 1)
+    vgg, x = tiny_vgg(stand_in, dtype="float32"), asarray(picture(40, 33), stand_in, "float32")
+    way, N = vgg.layers["conv1_1"], vgg.filters["conv1_1"]
     y, kept = way.forward(x, False, border)
-    assert stand_in.work.launches == {"first": 1}
-    way.backward(y, kept, False, border)
-    assert stand_in.work.launches == {"first": 2, "first_adjoint": 1}
-    way.backward(None, kept, False, border, lambda F, at, out, scratch: None)
-    assert stand_in.work.launches == {"first": 3, "first_adjoint": 2}
+    F, w = y.reshape(-1, N), asarray(np.linspace(0, 1, 40 * 33), stand_in, "float32")
+    solved = []
+    for term in (
+        Gram([((stand_in.zeros((N, N), "float32"),), 1.0)]),
+        Gram([((stand_in.zeros((N, N), "float32"),), 1.0)], w),
+    ):
+        _, _, solution = term.solve(term.statistics(F, slice(0, len(F))), 1.0)
+        solved.append((term, solution))
+    for terms in ([], solved[:1], solved[1:], solved):
+        for gy in (None, y) if terms else (y,):
+            stand_in.work.reset()
+            way.forward(x, False, border)
+            assert stand_in.work.launches == {"first": 1}
+            gy = None if gy is None else gy.copy()
+            stand_in.work.reset()
+            way.backward(gy, kept, False, border, *([TermGradients(terms)] if terms else []))
+            assert stand_in.work.launches == {"first_gradient": max(len(terms), 1), "first_adjoint": 1}
 
 
 def test_an_evaluation_makes_its_products_by_one_function(stand_in, objective, picture):
@@ -228,6 +246,35 @@ def test_an_evaluation_makes_its_products_by_one_function(stand_in, objective, p
     objective(x)
     assert stand_in.work.launches["gemm"] > 30
     assert not stand_in.work.launches.keys() & {"matmul", "dot", "vdot", "inner", "tensordot"}
+
+
+def slow_to_compile(name, array, axis=None, dtype=None, *_, **__):
+    """Whether CuPy would compile a reduction with CUB's headers: not where it brings code, or over other axes."""
+    if name not in ("sum", "prod", "max", "min", "mean", "std", "var", "any", "all", "argmax", "argmin"):
+        return False
+    contiguous = axis is None or array.ndim - 1 in np.atleast_1d(axis) % array.ndim
+    plain = array.dtype in ("float32", "float64") and (dtype or array.dtype) == array.dtype
+    brought = name in ("sum", "max", "min") and plain
+    return contiguous and not brought
+
+
+@pytest.mark.parametrize("options", [{}, {"style_statistics": "gram+moments", "tv": 1.0}, {"optimizer": "adam"}])
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_no_reduction_of_a_run_compiles_slowly(stand_in, tiny_vgg, picture, monkeypatch, options, pooling):
+    found, run = set(), strict_cupy._run
+
+    def watched(module, name, function, args, kwargs):
+        short = name.rpartition(".")[2]
+        if args and hasattr(args[0], "dtype") and slow_to_compile(short, *args, **kwargs):
+            found.add((short, str(args[0].dtype), str(kwargs)))
+        return run(module, name, function, args, kwargs)
+
+    monkeypatch.setattr(strict_cupy, "_run", watched)
+    vgg = tiny_vgg(stand_in, dtype="float32", pooling=pooling)
+    ns.transfer(picture(40, 48), picture(40, 40, 1), vgg=vgg, size=48, scales=(32, 48), iterations=3, **options)
+    assert found == set()
+    stand_in.ones((3, 4), "float32").sum(dtype="float64")
+    assert len(found) == 1
 
 
 def test_tf32_holds_during_both_passes_and_no_longer(stand_in, tiny_weights, picture):

@@ -1,6 +1,7 @@
 """The rules of the house that a machine can hold: which way imports run, who may name numpy and cupy, who may print."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -150,3 +151,56 @@ def test_everything_public_is_documented_and_hinted():
             assert thing.__doc__, name
             if not isinstance(thing, type):
                 assert "return" in thing.__annotations__, name
+
+
+PRODUCTS = {"matmul", "dot", "vdot", "inner", "outer", "tensordot", "einsum", "kron"}
+ON_THE_HOST = {"nsnumpy/ops/fast/host.py", "nsnumpy/run/colors.py", "nsnumpy/run/regions.py"}
+KNOWN = {
+    "nsnumpy/pairs.py": {"G", "q", "get_xp", "xp"},  # inner products of vectors; and of numbers on the host
+    "nsnumpy/ops/fast/winograd.py": {"xp"},  # a layer's weights, once, in float64
+}
+
+
+def own_products(source: str) -> set[str]:
+    """The expressions in a source that are products of matrices or vectors by the array's own functions: what they
+    begin with. NumPy's, by its name, are the host's."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult):
+            found.add(re.match(r"\w*", ast.unparse(node))[0])
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in PRODUCTS:
+            found.add(re.match(r"\w*", ast.unparse(node))[0])
+        if isinstance(node, ast.Attribute) and node.attr in PRODUCTS and isinstance(node.value, ast.Call):
+            found.add(re.match(r"\w*", ast.unparse(node))[0])
+    return found - {"np", "self"}
+
+
+def test_products_on_a_device_are_made_by_one_function():
+    """`backend.matmul`, which says how precisely; a GPU's own may choose, and copy what is transposed."""
+    root = Path(nsnumpy.__file__).parent.parent
+    wrong, seen = {}, set()
+    for folder in ("nsnumpy", "weights_tools"):
+        for path in (root / folder).rglob("*.py"):
+            name = path.relative_to(root).as_posix()
+            products = own_products(path.read_text())
+            seen |= {name} if products else set()
+            if name not in ON_THE_HOST and (left := products - KNOWN.get(name, set())):
+                wrong[name] = left
+    assert wrong == {}
+    assert seen == ON_THE_HOST | KNOWN.keys()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "y = F.T @ F",
+        "F @= K",
+        "y = xp.matmul(a, b)",
+        "y = F.dot(K)",
+        "dot = get_xp(x).vdot",
+        "y = xp.einsum('ij,j', a, b)",
+    ],
+)
+def test_products_by_other_functions_are_found(line):
+    assert len(own_products(line)) == 1
+    assert own_products("y = np.matmul(a, b) + matmul(a, b) + self.inner") == set()

@@ -23,7 +23,7 @@ from nsnumpy.ops import (
     winograd_relu_forward,
     winograd_weight,
 )
-from nsnumpy.ops.fast import order, patches, winograd
+from nsnumpy.ops.fast import order, winograd
 from nsnumpy.workers import Workers
 
 SHAPES = [(1, 1), (2, 3), (4, 4), (5, 8), (8, 5), (16, 12), (21, 18), (13, 35)]
@@ -38,7 +38,6 @@ def workers(request, monkeypatch):
     threads, block_bytes, tiles = request.param
     monkeypatch.setattr(order, "TILES", tiles)
     monkeypatch.setattr(winograd, "_ROWS", 1)
-    monkeypatch.setattr(patches, "_DEVICE_BYTES", 1)
     return Workers(threads, block_bytes)
 
 

@@ -9,6 +9,7 @@ faster and in less memory, several ops at a time, and are checked against them.
 
 from .border import BORDERS, ZERO, Border, pad, pad_adjoint
 from .conv import conv_backward, conv_backward_weight, conv_forward
+from .fast.inner import inner
 from .fast.patches import patches_relu_backward, patches_relu_forward, patches_scratch
 from .fast.winograd import (
     winograd_backward,
@@ -32,6 +33,7 @@ __all__ = [
     "conv_backward",
     "conv_backward_weight",
     "conv_forward",
+    "inner",
     "maxpool_backward",
     "maxpool_forward",
     "pad",

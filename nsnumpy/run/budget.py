@@ -130,11 +130,14 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
             forward = _forward(walk(asked, part), set(), taken, keep=False)
             whole = math.prod(shape) * 3 * network.itemsize if run.tile else 0
             evaluation = max(evaluation, whole + 2 * taken + forward)  # and its preprocessed copy
-    passes = [passed]
+    # The first layer's features are made again in blocks on a GPU only for what a kernel does not add to them.
+    passes = [[at for at in passed if not (on_device and at.way.makes_again and at.step.name not in content)]]
     if run.style:  # only a forward, whose first layer needs none on a GPU
         passed_by_style = walk(layers, seen(run.style)[0])
         passes.append([at for at in passed_by_style if not (on_device and at.way.makes_again)])
     scratch = max(_scratch(each, workers.threads) for each in passes)
+    if on_device:  # and what a term makes of a block of positions
+        scratch += max((_term(at) for at in passed if at.step.name in layers and not at.way.makes_again), default=0)
     scratch = scratch * network.itemsize + (_CUBLAS_BYTES if on_device else 0)
     given = 0 if on_device else sum(9 * c * n for c, n in _widths(network)) * network.itemsize
     weights = given + sum(
@@ -282,6 +285,12 @@ def _scratch(passed: list[_Passed], threads: int) -> int:
     for at in passed:
         pieces |= {name: max(pieces.get(name, 0), elements) for name, elements in at.takes.scratch.items()}
     return threads * sum(pieces.values())
+
+
+def _term(at: _Passed) -> int:
+    """The elements of a block of a layer's positions, as `VGG.backward` cuts them."""
+    filters, itemsize = at.layer.filters, at.layer.itemsize
+    return at.layer.workers.blocks(at.output // (filters * itemsize), 3 * filters * itemsize).longest * filters
 
 
 # (height, width, filters) of the layers that are timed, and how many times in a row: a GPU's are over too soon to be

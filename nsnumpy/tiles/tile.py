@@ -13,9 +13,8 @@ from ..backend import Array, asarray, to_floats
 from ..losses import STYLE_STATISTICS, Content, LayerTerm, Sums, sum_of_squares
 from ..ops import Border
 from ..positions import pooled
-from ..targets import measure
+from ..targets import TermGradients, measure
 from ..vgg import VGG, AddGradient
-from ..workers import Scratch
 from .grid import Tile
 
 
@@ -97,12 +96,7 @@ def tile_gradient(
             w = asarray(owned(vgg, tile, name, F.shape), vgg.xp, vgg.dtype)
             terms[label := asked.content[name]] = Content(P[name], w=w)
             (sums[label],) = measure([terms[label]], F, vgg.workers)
-
-        def add(F: Array, at: slice, out: Array, scratch: Scratch) -> None:
-            for label, term in terms.items():
-                term.add_gradient(F, at, solutions[label], out, scratch)
-
-        sources[name] = add
+        sources[name] = TermGradients([(term, solutions[label]) for label, term in terms.items()])
 
     _, trace = network.forward(asarray(x, vgg.xp, vgg.dtype), {**asked.content, **asked.style}, visit)
     return network.backward(trace, sources, keep=False), sums

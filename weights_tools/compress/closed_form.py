@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 
 from nsnumpy import WeightFile
-from nsnumpy.backend import Array, asarray, get_xp, to_floats, to_host
+from nsnumpy.backend import Array, asarray, get_xp, matmul, to_floats, to_host
 from nsnumpy.workers import Workers
 
 from .crops import Crops
@@ -105,7 +105,7 @@ def compress(
         fitted = len(X) // len(crops) * (len(crops) - held_out(crops))
         Y = asarray(values[rows][:, kept], xp, "float32") * scale
         W, ridge = _fit(X[:fitted], Y[:fitted], X[fitted:], Y[fitted:])
-        own = relative_error(xp.maximum(X[fitted:] @ W, 0), xp.maximum(Y[fitted:], 0))
+        own = relative_error(xp.maximum(matmul(X[fitted:], W), 0), xp.maximum(Y[fitted:], 0))
         of_all = _map_error(X, W, values, rows, fitted)
         errors.append(LayerError(name, len(kept), values.shape[1], own, of_all, ridge))
         W = to_host(W)
@@ -152,7 +152,7 @@ def _choose(values: np.ndarray, count: int, following: np.ndarray | None, xp: Mo
     if following is None:
         return choose(C, count)
     w = asarray(following, xp, "float64").reshape(9, len(C), -1)
-    Q = xp.matmul(w, w.swapaxes(1, 2)).sum(axis=0)
+    Q = matmul(w, w.swapaxes(1, 2)).sum(axis=0)
     energy, needed = to_floats(xp.trace(C), (Q * C).sum())
     return choose(C, count, IMPORTANCE / (needed or 1) * Q + (1 - IMPORTANCE) / (energy or 1) * xp.eye(len(C)))
 
@@ -190,7 +190,7 @@ def _fit(X: Array, Y: Array, held_X: Array, held_Y: Array) -> tuple[Array, float
     best: tuple[float, float, Array] | None = None
     for ridge in RIDGES:
         W = ridge_solver(XX, ridge, free=1)(XY).astype("float32")
-        error = relative_error(xp.maximum(held_X @ W, 0), T)
+        error = relative_error(xp.maximum(matmul(held_X, W), 0), T)
         if best is None or error < best[0]:
             best = error, ridge, W
     _, ridge, W = best
@@ -203,18 +203,18 @@ def _map_error(X: Array, W: Array, values: np.ndarray, rows: np.ndarray, fitted:
 
     def features(start: int, stop: int) -> tuple[Array, Array]:
         some = slice(start, min(start + _ROWS, stop))
-        return xp.maximum(X[some] @ W, 0), xp.maximum(asarray(values[rows[some]], xp, "float32"), 0)
+        return xp.maximum(matmul(X[some], W), 0), xp.maximum(asarray(values[rows[some]], xp, "float32"), 0)
 
     n = W.shape[1]
     FF, FT = xp.zeros((n, n), "float64"), xp.zeros((n, values.shape[1]), "float64")
     for start in range(0, fitted, _ROWS):
         F, T = features(start, fitted)
-        FF += F.T @ F
-        FT += F.T @ T
+        FF += matmul(F.T, F)
+        FT += matmul(F.T, T)
     B = ridge_solver(FF, _MAP_RIDGE)(FT).astype("float32")
     left = size = 0.0
     for start in range(fitted, len(X), _ROWS):
         F, T = features(start, len(X))
-        sums = to_floats(((F @ B - T) ** 2).sum(), (T * T).sum())
+        sums = to_floats(((matmul(F, B) - T) ** 2).sum(), (T * T).sum())
         left, size = left + sums[0], size + sums[1]
     return (left / size) ** 0.5 if size else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nsnumpy.backend import Array, get_xp, to_floats
+from nsnumpy.backend import Array, get_xp, matmul, to_floats
 
 _ROWS = 16384  # positions at a time
 
@@ -14,7 +14,7 @@ def products(X: Array, Y: Array) -> Array:
     xp = get_xp(X, Y)
     total = xp.zeros((X.shape[1], Y.shape[1]), "float64")
     for start in range(0, len(X), _ROWS):
-        total += X[start : start + _ROWS].T @ Y[start : start + _ROWS]
+        total += matmul(X[start : start + _ROWS].T, Y[start : start + _ROWS])
     return total
 
 
@@ -42,7 +42,7 @@ def ridge_solver(XX: Array, ridge: float, free: int = 0) -> Callable[[Array], Ar
         inverse = xp.linalg.inv(XX + xp.diag(penalty))
     except ValueError as error:  # LinAlgError is one
         raise ValueError("the pictures are too much alike to fit a layer's weights: give others, or more") from error
-    return lambda XY: inverse @ XY
+    return lambda XY: matmul(inverse, XY)
 
 
 def relu_targets(Y: Array, predicted: Array) -> Array:
@@ -71,7 +71,7 @@ def fit_relu(X: Array, Y: Array, W: Array, solve: Callable[[Array], Array], swee
         XT = xp.zeros(W.shape, "float64")
         for start in range(0, len(X), _ROWS):
             rows = slice(start, start + _ROWS)
-            XT += X[rows].T @ relu_targets(Y[rows], X[rows] @ W)
+            XT += matmul(X[rows].T, relu_targets(Y[rows], matmul(X[rows], W)))
         W = solve(XT).astype(X.dtype)
     return W
 

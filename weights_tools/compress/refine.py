@@ -25,7 +25,7 @@ import numpy as np
 
 from nsnumpy import VGG, Progress, WeightFile, transfer
 from nsnumpy.architecture import layer_names
-from nsnumpy.backend import Array, asarray, to_floats, to_host
+from nsnumpy.backend import Array, asarray, matmul, to_floats, to_host
 from nsnumpy.ops import (
     avgpool_backward,
     avgpool_forward,
@@ -313,7 +313,7 @@ class Refiner:
 
     def _compare(self, name: str, F: Array, T: Array) -> tuple[Array, Array, Arrays, Array]:
         """A layer's loss, its gradient with respect to F ``(P, N)``, its moments, and B."""
-        FF, FT, TT = F.T @ F, F.T @ T, (T * T).sum()
+        FF, FT, TT = matmul(F.T, F), matmul(F.T, T), (T * T).sum()
         kept = {f"{name}/FF": FF, f"{name}/FT": FT, f"{name}/TT": TT, f"{name}/steps": 0 * TT + 1}
         if name in self.maps:
             kept = {key: _KEPT * self.moments[key] + array for key, array in kept.items()}
@@ -321,9 +321,9 @@ class Refiner:
         if self.step % _SOLVE == 0 or B is None:
             B = ridge_solver(kept[f"{name}/FF"].astype("float64"), _RIDGE)(kept[f"{name}/FT"].astype("float64"))
             B = B.astype(F.dtype)
-        residual = F @ B - T
+        residual = matmul(F, B) - T
         size = kept[f"{name}/TT"] / kept[f"{name}/steps"]  # |T|^2 of a step, on average
-        return (residual * residual).sum() / TT, (2 / size) * (residual @ B.T), kept, B
+        return (residual * residual).sum() / TT, (2 / size) * matmul(residual, B.T), kept, B
 
 
 def rate_at(step: int, recipe: Recipe) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nsnumpy.backend import Array, get_xp, to_floats
+from nsnumpy.backend import Array, get_xp, matmul, to_floats
 
 _ROUNDING = 1e-9  # of the mean diagonal of R: what is less is rounding
 
@@ -36,12 +36,12 @@ def choose(moments: Array, count: int, importance: Array | None = None) -> list[
     free = xp.ones(len(R), bool)
     for _ in range(count):
         diagonal = xp.diagonal(R)
-        gain = ((R if importance is None else R @ importance) * R).sum(axis=1)
+        gain = ((R if importance is None else matmul(R, importance)) * R).sum(axis=1)
         score = xp.where(diagonal > least, gain / xp.maximum(diagonal, least or 1), 0)
         score = xp.where(free, score, -1)
         j = int(to_floats(score.argmax())[0])
         chosen.append(j)
         free[j] = False
         if to_floats(diagonal[j])[0] > least:
-            R = R - xp.outer(R[:, j], R[j]) / R[j, j]
+            R = R - R[:, j, None] * R[j] / R[j, j]
     return sorted(chosen)

@@ -1,9 +1,15 @@
-"""The first layer on a GPU: one kernel each way, and the forward's once more for what the backward needs to know.
+"""The first layer on a GPU: one kernel forward, one that makes the features again for what the backward needs of them,
+and one that sends the gradient back.
 
 With three channels there is next to nothing to compute for each number of y, so that the time goes to memory and to
 launches: patches.py's steps, one by one, would write all of it some ten times. Here a thread of the forward has a tile
 of 4x4 pixels in one filter, and neighbouring threads have neighbouring filters; the adjoint's has four pixels of x, for
 which it gathers what the 3x3 around each has for it, filter by filter, so that no two threads write to one place.
+
+A term of style adds w (F K + b) to what comes from above (losses.py), and that needs all filters of a position at once.
+So the thread in between has one position, or two, in all filters: it holds F in registers, adds the product, sends the
+sum through the ReLU and writes it where it read what came from above. F is never in memory again: with 64 filters and
+2048 x 2048 pixels that is 1 GB.
 
 The border is in the kernels' reckoning (ops/border.py): they get the rows and columns that lie beyond it, -1 for zeros.
 """
@@ -11,40 +17,48 @@ The border is in the kernels' reckoning (ops/border.py): they get the rows and c
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from string import Template
 from types import ModuleType
 from typing import Any
 
-from ...backend import Array, get_xp
+from ...backend import Array, aligned, get_xp
+from ...workers import Blocks, Scratch, Workers
 from ..border import Border, outside
 
-_THREADS = 128  # in a block: the adjoint's hold many numbers each
+_THREADS = 128  # in a block: each holds many numbers
+
+Add = Callable[[Array, slice, Array, Scratch], None]
+"""As `patches_relu_backward` takes it. It may have an attribute `affine`: a list of `Affine` that says the same."""
+Affine = tuple[Array, Array | None, Array | None]
+"""``K (N, N)``, ``b (N,)`` or None for zero, and weights ``w (M,)`` or None for ones: a term whose gradient is
+``w_k (F_k K + b)`` at position k."""
 
 _SOURCE = Template(
     r"""
 typedef $type T;
-enum { C = $channels, SIDE = 16 / sizeof(T) };  // so many numbers are read in one access
+enum {
+    C = $channels, N = $filters, TAPS = 9 * C,
+    V = $bytes / sizeof(T),  // so many numbers are read in one access
+    P = 8 / sizeof(T)  // positions of a thread that holds all filters
+};
 
 // What lies at place k of an axis with `length` places, of which -1 and `length` are copies; -1 for zero.
 __device__ __forceinline__ int source(int k, int length, int before, int after) {
     return k >= 0 && k < length ? k : k == -1 ? before : k == length ? after : -1;
 }
 
-// Rows start ... start + rows - 1 of y = max(x * weight + bias, 0), from x (height, width, C): y (rows, width, filters)
-// if `features`; of each tile's 16 numbers, where they are above zero, a bit each, if `keep`; and gF, of y's shape:
-// gy, which has all rows, if `gradient` is 2, and zeros if it is 1.
+// Rows start ... start + rows - 1 of y = max(x * weight + bias, 0), from x (height, width, C): y (rows, width, N).
 extern "C" __global__ void __launch_bounds__($threads) first(
-    const T* x, const T* weight, const T* bias, const T* gy, T* y, T* gF, unsigned short* signs,
-    int count, int height, int width, int filters, int start, int rows, int above, int below, int left, int right,
-    int features, int gradient, int keep) {
+    const T* x, const T* weight, const T* bias, T* y,
+    int count, int height, int width, int above, int below, int left, int right, int start, int rows) {
     const int place = blockIdx.x * blockDim.x + threadIdx.x;
     if (place >= count) return;
     const int columns = (width + 3) / 4;
-    const int n = place % filters, t = place / filters % columns, r = place / filters / columns;
-    T w[9 * C], z[16];
+    const int n = place % N, t = place / N % columns, r = place / N / columns;
+    T w[TAPS], z[16];
     #pragma unroll
-    for (int k = 0; k < 9 * C; ++k) w[k] = weight[k * filters + n];
+    for (int k = 0; k < TAPS; ++k) w[k] = weight[k * N + n];
     const T b = bias[n];
     #pragma unroll
     for (int k = 0; k < 16; ++k) z[k] = b;
@@ -65,169 +79,273 @@ extern "C" __global__ void __launch_bounds__($threads) first(
             }
         }
     }
-    unsigned short on = 0;
     #pragma unroll
     for (int k = 0; k < 16; ++k) {
         const int h = 4 * r + k / 4, v = 4 * t + k % 4;
-        on |= (z[k] > T(0)) << k;
-        if (h < rows && v < width) {
-            const long long at = ((long long)h * width + v) * filters + n;
-            if (features) y[at] = z[k] <= T(0) ? T(0) : z[k];  // and not a number stays so
-            if (gradient) gF[at] = gradient == 2 ? gy[(long long)start * width * filters + at] : T(0);
-        }
+        if (h < rows && v < width)
+            y[((long long)h * width + v) * N + n] = z[k] <= T(0) ? T(0) : z[k];  // and not a number stays so
     }
-    if (keep) signs[place] = on;
 }
 
 // V numbers that lie side by side.
-template <class N, int V> struct alignas(sizeof(N) * V) Some { N value[V]; };
+struct alignas($bytes) Some { T value[V]; };
 
-// Added to sums (P, C): the gradient at P places side by side, from (h, w) on, of x with its frame; of g (rows, width,
-// filters), the rows start ... of a picture, where `signs` are set.
-template <int P, int V> __device__ __forceinline__ void gather(
-    const T* g, const unsigned short* signs, const T* weight, int h, int w, T (*sums)[C],
-    int width, int filters, int start, int rows) {
-    for (int n = 0; n < filters; n += V) {
+// g (height, width, N), or zero if `fresh`, becomes g + w (F K + b) where F = y > 0, and zero elsewhere: F K is there
+// if `term` is 1 or more, b if 2 or more, and w (height, width) if `weighted`.
+extern "C" __global__ void __launch_bounds__($threads) first_gradient(
+    const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
+    const T* __restrict__ K, const T* __restrict__ b, const T* __restrict__ w, T* __restrict__ g,
+    int count, int height, int width, int above, int below, int left, int right,
+    int fresh, int term, int weighted) {
+    const int place = blockIdx.x * blockDim.x + threadIdx.x;
+    if (place >= count) return;
+    const int across = (width + P - 1) / P;
+    const int column = place % across * P, row = place / across;
+    T F[P][N];
+    #pragma unroll
+    for (int n = 0; n < N; ++n)
         #pragma unroll
-        for (int i = 0; i < 3; ++i) {
-            const int row = h + 1 - i - start;
-            if (row < 0 || row >= rows) continue;
-            Some<T, V> taps[3 * C];
+        for (int p = 0; p < P; ++p) F[p][n] = bias[n];
+    #pragma unroll 1
+    for (int i = 0; i < 3; ++i) {
+        const int from = source(row - 1 + i, height, above, below);
+        if (from < 0) continue;
+        #pragma unroll 1
+        for (int j = 0; j < 3; ++j)
             #pragma unroll
-            for (int k = 0; k < 3 * C; ++k)
-                taps[k] = *(const Some<T, V>*)(weight + (3 * i * C + k) * filters + n);
-            #pragma unroll
-            for (int k = 0; k < P + 2; ++k) {
-                const int column = w - 1 + k;
-                if (column < 0 || column >= width) continue;
-                const Some<T, V> there = *(const Some<T, V>*)(g + ((long long)row * width + column) * filters + n);
-                const Some<unsigned short, V> on = *(const Some<unsigned short, V>*)(
-                    signs + ((long long)(row / 4) * ((width + 3) / 4) + column / 4) * filters + n);
+            for (int c = 0; c < C; ++c) {
+                T d[P];
                 #pragma unroll
-                for (int v = 0; v < V; ++v) {
-                    const T value = on.value[v] >> (row % 4 * 4 + column % 4) & 1 ? there.value[v] : T(0);
-                    #pragma unroll
-                    for (int j = 0; j < 3; ++j) {
-                        const int p = k - 2 + j;
-                        if (p >= 0 && p < P)
-                            #pragma unroll
-                            for (int c = 0; c < C; ++c) sums[p][c] += value * taps[j * C + c].value[v];
-                    }
+                for (int p = 0; p < P; ++p) {
+                    const int at = source(column + p - 1 + j, width, left, right);
+                    d[p] = at < 0 ? T(0) : x[((long long)from * width + at) * C + c];
                 }
+                const T* taps = weight + ((3 * i + j) * C + c) * N;
+                #pragma unroll
+                for (int n = 0; n < N; n += V) {
+                    const Some tap = *(const Some*)(taps + n);
+                    #pragma unroll
+                    for (int v = 0; v < V; ++v)
+                        #pragma unroll
+                        for (int p = 0; p < P; ++p) F[p][n + v] += d[p] * tap.value[v];
+                }
+            }
+    }
+    unsigned on[P][(N + 31) / 32] = {};  // a bit for each filter: registers have no numbers that a loop could count
+    T share[P];
+    #pragma unroll
+    for (int p = 0; p < P; ++p) {
+        #pragma unroll
+        for (int n = 0; n < N; ++n) {
+            on[p][n / 32] |= (unsigned)(F[p][n] > T(0)) << n % 32;
+            F[p][n] = F[p][n] <= T(0) ? T(0) : F[p][n];
+        }
+        share[p] = weighted && column + p < width ? w[(long long)row * width + column + p] : T(1);
+    }
+    T* target = g + ((long long)row * width + column) * N;
+    #pragma unroll
+    for (int word = 0; word < (N + 31) / 32; ++word) {
+        const int last = N < 32 * word + 32 ? N : 32 * word + 32;
+        #pragma unroll 1
+        for (int n = 32 * word; n < last; n += V) {
+            T sums[P][V];
+            #pragma unroll
+            for (int v = 0; v < V; ++v)
+                #pragma unroll
+                for (int p = 0; p < P; ++p) sums[p][v] = term > 1 ? b[n + v] : T(0);
+            if (term) {
+                #pragma unroll
+                for (int m = 0; m < N; ++m) {
+                    const Some k = *(const Some*)(K + m * N + n);
+                    #pragma unroll
+                    for (int v = 0; v < V; ++v)
+                        #pragma unroll
+                        for (int p = 0; p < P; ++p) sums[p][v] += F[p][m] * k.value[v];
+                }
+            }
+            #pragma unroll
+            for (int p = 0; p < P; ++p) {
+                if (column + p >= width) continue;
+                Some* there = (Some*)(target + p * N + n);
+                Some sum = {};
+                if (!fresh) sum = *there;
+                #pragma unroll
+                for (int v = 0; v < V; ++v)
+                    sum.value[v] = on[p][word] >> (n % 32 + v) & 1 ? sum.value[v] + share[p] * sums[p][v] : T(0);
+                *there = sum;
             }
         }
     }
 }
 
-// The adjoint of `first`: what the rows start ... start + rows - 1 of gy, in g, have for rows top ... of gx (height,
-// width, C); added to it, if `add`.
+// Added to sums (PLACES, C): the gradient at that many places side by side, from (h, w) on, of x with its frame.
+template <int PLACES> __device__ __forceinline__ void gather(
+    const T* g, const T* weight, int h, int w, T (*sums)[C], int height, int width) {
+    for (int n = 0; n < N; n += V) {
+        #pragma unroll
+        for (int i = 0; i < 3; ++i) {
+            const int row = h + 1 - i;
+            if (row < 0 || row >= height) continue;
+            Some taps[3 * C];
+            #pragma unroll
+            for (int k = 0; k < 3 * C; ++k) taps[k] = *(const Some*)(weight + (3 * i * C + k) * N + n);
+            #pragma unroll
+            for (int k = 0; k < PLACES + 2; ++k) {
+                const int column = w - 1 + k;
+                if (column < 0 || column >= width) continue;
+                const Some there = *(const Some*)(g + ((long long)row * width + column) * N + n);
+                #pragma unroll
+                for (int v = 0; v < V; ++v)
+                    #pragma unroll
+                    for (int j = 0; j < 3; ++j) {
+                        const int p = k - 2 + j;
+                        if (p >= 0 && p < PLACES)
+                            #pragma unroll
+                            for (int c = 0; c < C; ++c) sums[p][c] += there.value[v] * taps[j * C + c].value[v];
+                    }
+            }
+        }
+    }
+}
+
+// The adjoint of the convolution: gx (height, width, C) of g (height, width, N), what the ReLU has let through.
 extern "C" __global__ void __launch_bounds__($threads) first_adjoint(
-    const T* g, const unsigned short* signs, const T* weight, T* gx,
-    int count, int height, int width, int filters, int start, int rows, int above, int below, int left, int right,
-    int top, int add) {
+    const T* g, const T* weight, T* gx,
+    int count, int height, int width, int above, int below, int left, int right) {
     const int place = blockIdx.x * blockDim.x + threadIdx.x;
     if (place >= count) return;
     const int columns = (width + 3) / 4;
-    const int w = place % columns * 4, h = top + place / columns;
+    const int w = place % columns * 4, h = place / columns;
     T sums[4][C] = {};
     for (int copy = 0; copy < 3; ++copy) {  // the row itself, and those beyond the border that are copies of it
         if ((copy == 1 && above != h) || (copy == 2 && below != h)) continue;
         const int from = copy == 0 ? h : copy == 1 ? -1 : height;
-        if (filters % SIDE == 0) gather<4, SIDE>(g, signs, weight, from, w, sums, width, filters, start, rows);
-        else gather<4, 1>(g, signs, weight, from, w, sums, width, filters, start, rows);
+        gather<4>(g, weight, from, w, sums, height, width);
         #pragma unroll
         for (int p = 0; p < 4; ++p) {
-            if (left == w + p) gather<1, 1>(g, signs, weight, from, -1, sums + p, width, filters, start, rows);
-            if (right == w + p) gather<1, 1>(g, signs, weight, from, width, sums + p, width, filters, start, rows);
+            if (left == w + p) gather<1>(g, weight, from, -1, sums + p, height, width);
+            if (right == w + p) gather<1>(g, weight, from, width, sums + p, height, width);
         }
     }
     #pragma unroll
     for (int p = 0; p < 4; ++p)
         if (w + p < width)
             #pragma unroll
-            for (int c = 0; c < C; ++c) {
-                T* target = gx + ((long long)h * width + w + p) * C + c;
-                *target = add ? *target + sums[p][c] : sums[p][c];
-            }
+            for (int c = 0; c < C; ++c) gx[((long long)h * width + w + p) * C + c] = sums[p][c];
 }
 """
 )
 
 
-def source(dtype: str, channels: int) -> str:
-    """The kernels, in CUDA C++, for float32 or float64 and so many channels of x."""
-    return _SOURCE.substitute(
-        type={"float32": "float", "float64": "double"}[dtype], channels=channels, threads=_THREADS
-    )
+def source(dtype: str, channels: int, filters: int) -> str:
+    """The kernels, in CUDA C++, for float32 or float64, so many channels of x, and so many of y."""
+    kind, itemsize = {"float32": ("float", 4), "float64": ("double", 8)}[dtype]
+    together = itemsize if filters * itemsize % 16 else 16
+    return _SOURCE.substitute(type=kind, channels=channels, filters=filters, threads=_THREADS, bytes=together)
 
 
 @functools.cache
-def _kernels(xp: ModuleType, dtype: str, channels: int) -> dict[str, Any]:
-    code = source(dtype, channels)
-    return {name: xp.RawKernel(code, name) for name in ("first", "first_adjoint")}
+def _kernels(xp: ModuleType, dtype: str, channels: int, filters: int) -> dict[str, Any]:
+    code = source(dtype, channels, filters)
+    return {name: xp.RawKernel(code, name) for name in ("first", "first_gradient", "first_adjoint")}
 
 
 class DeviceFirst:
-    """The first layer of weight ``(3, 3, C, N)`` and bias ``(N,)`` on one picture x ``(H, W, C)``."""
+    """The first layer, of weight ``(3, 3, C, N)`` and bias ``(N,)``, on one picture x ``(H, W, C)``."""
 
     def __init__(self, x: Array, weight: Array, bias: Array, border: Border) -> None:
-        xp = self._xp = get_xp(x, weight, bias)
+        self._xp = get_xp(x, weight, bias)
         height, width, channels = x.shape
-        self._x, self._weight, self._bias = (xp.ascontiguousarray(array) for array in (x, weight, bias))
-        self._size = height, width, len(bias)
-        self._rows, self._columns = ([-1, -1], [-1, -1])
-        for found, kind, length in ((self._rows, border[0], height), (self._columns, border[1], width)):
+        if weight.shape != (3, 3, channels, len(bias)):
+            raise ValueError(f"a weight of shape {(3, 3, channels, len(bias))} expected, {weight.shape} given")
+        self._x, self._weight, self._bias = map(aligned, (x, weight, bias))
+        self._size, self.filters = (height, width), len(bias)
+        rows, columns = [-1, -1], [-1, -1]
+        for found, kind, length in ((rows, border[0], height), (columns, border[1], width)):
             for place, copied in outside(kind, length):
                 found[place >= 0] = copied
-        self._kernels = _kernels(xp, x.dtype.name, channels)
+        self._border = *rows, *columns
+        self._kernels = _kernels(self._xp, x.dtype.name, channels, len(bias))
 
-    def features(self, y: Array) -> None:
-        """The layer's output into y ``(H, W, N)``."""
-        self._first((0, self._size[0]), y=y)
+    def features(self, y: Array, rows: tuple[int, int]) -> None:
+        """The rows start ... stop - 1 of the layer's output, into y ``(stop - start, W, N)``."""
+        start, stop = rows
+        count = -(-(stop - start) // 4) * -(-self._size[1] // 4) * self.filters
+        self._launch("first", (self._x, self._weight, self._bias, y), count, (start, stop - start))
 
-    def again(self, block: tuple[int, int], signs: Array, y: Array | None, gF: Array | None, gy: Array | None) -> None:
-        """Of some rows: the ReLU's signs; y; and the gradient that others are added to, gy's rows or zeros."""
-        self._first(block, signs, y, gF, gy)
+    def add_term(self, g: Array, K: Array | None, b: Array | None, w: Array | None, *, fresh: bool) -> None:
+        """g ``(H, W, N)``, or zero if it is fresh memory, with `Affine`'s term (none if K is None), through the ReLU:
+        in place.
 
-    def _first(
-        self,
-        block: tuple[int, int],
-        signs: Array | None = None,
-        y: Array | None = None,
-        gF: Array | None = None,
-        gy: Array | None = None,
-    ) -> None:
-        _, width, filters = self._size
-        rows = block[1] - block[0]
-        count = -(-rows // 4) * -(-width // 4) * filters
-        xp, x = self._xp, self._x
-        others = [x if gy is None else gy, *(xp.empty(1, x.dtype) if array is None else array for array in (y, gF))]
-        others.append(xp.empty(1, "uint16") if signs is None else signs)
-        flags = (y is not None, 0 if gF is None else 1 + (gy is not None), signs is not None)
-        self._launch("first", (self._x, self._weight, self._bias, *others), count, block, flags)
+        Again for each further term: what the ReLU stops, it stops again.
+        """
+        height, width = self._size
+        positions = 8 // g.itemsize  # the kernel's P
+        flags = (fresh, 0 if K is None else 1 if b is None else 2, w is not None)
+        term = (self._bias if array is None else aligned(array) for array in (K, b, w))
+        arrays = (self._x, self._weight, self._bias, *term, g)
+        self._launch("first_gradient", arrays, height * -(-width // positions), flags)
 
-    def add_adjoint(self, g: Array, signs: Array, block: tuple[int, int], gx: Array, *, add: bool) -> None:
-        """What g ``(rows, W, N)``, a block of rows of the gradient at y, has for gx ``(H, W, C)``."""
-        height, width, _ = self._size
-        start, stop = block
-        top, bottom = max(start - 1, 0), min(stop + 1, height)
-        ranges = [(top, bottom)]
-        for beyond, row in zip((start == 0, stop == height), self._rows, strict=True):
-            if beyond and row >= 0 and not any(first <= row < last for first, last in ranges):
-                ranges.append((row, row + 1))  # it lies beyond the border, and is a copy of a row far away
-        for first, last in ranges:
-            count = (last - first) * -(-width // 4)
-            self._launch("first_adjoint", (g, signs, self._weight, gx), count, block, (first, add))
+    def adjoint(self, g: Array, gx: Array) -> None:
+        """The convolution's, of what the ReLU has let through, into gx ``(H, W, C)``."""
+        height, width = self._size
+        self._launch("first_adjoint", (g, self._weight, gx), height * -(-width // 4), ())
 
-    def _launch(
-        self, name: str, arrays: Sequence[Array], count: int, block: tuple[int, int], flags: Sequence[int]
-    ) -> None:
-        start, stop = block
-        integers = (count, *self._size, start, stop - start, *self._rows, *self._columns, *flags)
-        arguments = (*arrays, *map(self._xp.int32, integers))
-        self._kernels[name]((-(-count // _THREADS),), (_THREADS,), arguments)
+    def _launch(self, name: str, arrays: Sequence[Array], count: int, numbers: Sequence[int]) -> None:
+        """Run a kernel in `count` threads. Its integers have 32 bits; CuPy would pass Python's as 64."""
+        if any(array.dtype != self._x.dtype for array in arrays):  # it would read other numbers for what they are not
+            raise TypeError(f"arrays of {self._x.dtype} expected, {', '.join(str(a.dtype) for a in arrays)} given")
+        if count:
+            integers = map(self._xp.int32, (count, *self._size, *self._border, *numbers))
+            self._kernels[name]((-(-count // _THREADS),), (_THREADS,), (*arrays, *integers))
 
 
-def signs_size(rows: int, width: int, filters: int) -> int:
-    """How many numbers of 16 bits `DeviceFirst.again` writes signs to."""
-    return -(-rows // 4) * -(-width // 4) * filters
+def device_backward(
+    gradients: Array | None,
+    images: Array,
+    layers: Sequence[DeviceFirst],
+    adds: Sequence[Add],
+    workers: Workers,
+    *,
+    overwrite: bool,
+) -> Array:
+    """`patches_relu_backward` of images ``(n, H, W, C)``, with a layer of each. A kernel adds what is affine in the
+    features; for the rest there are blocks of them as an array."""
+    xp = get_xp(images)
+    count, height, width, _ = images.shape
+    filters, positions = layers[0].filters if layers else 0, height * width
+    terms = [term for add in adds for term in getattr(add, "affine", None) or ()]
+    others = [add for add in adds if getattr(add, "affine", None) is None]
+    fresh = gradients is None and not others
+    if gradients is None:
+        g = (xp.empty if fresh else xp.zeros)((count, height, width, filters), images.dtype)
+    else:
+        g = aligned(gradients) if overwrite else gradients.copy()
+    gx = xp.empty(images.shape, images.dtype)
+
+    def block(job: tuple[int, tuple[int, int]], scratch: Scratch) -> None:
+        n, (start, stop) = job
+        F = scratch.empty("features", ((stop - start) * width, filters), images)
+        layers[n].features(F, (start, stop))
+        at = slice(n * positions + start * width, n * positions + stop * width)
+        for add in others:
+            add(F, at, g.reshape(-1, filters)[at], scratch)
+
+    if others:
+        blocks = _blocks(height, width, filters, images.itemsize, workers)
+        workers.map(block, [(n, rows) for n in range(count) for rows in blocks])
+    for n, layer in enumerate(layers):
+        for k, (K, b, w) in enumerate(terms or [(None, None, None)]):
+            here = None if w is None else w[n * positions : (n + 1) * positions]
+            layer.add_term(g[n], K, b, here, fresh=fresh and not k)
+        layer.adjoint(g[n], gx[n])
+    return gx
+
+
+def device_scratch(height: int, width: int, filters: int, itemsize: int, workers: Workers) -> int:
+    """The elements of its scratch, where a term is not affine: features, and what is made of them."""
+    return 2 * _blocks(height, width, filters, itemsize, workers).longest * width * filters
+
+
+def _blocks(height: int, width: int, filters: int, itemsize: int, workers: Workers) -> Blocks:
+    return workers.blocks(height, 2 * width * filters * itemsize)

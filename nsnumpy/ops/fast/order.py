@@ -58,8 +58,8 @@ def done(
     """
     rows, columns = tiles
     jobs = list(enumerate(pieces))
-    count = pieces[-1].last * rows * columns
-    if len(jobs) == 1 or not on_host(U) or not in_step(count, workers):
+    count = pieces[-1].last * rows * columns if jobs else 0
+    if len(jobs) < 2 or not on_host(U) or not in_step(count, workers):
         return workers.map(lambda job, scratch: last(job, product(first(job, scratch), U, scratch), scratch), jobs)
     before, after = (workers.scratch().empty(f"in step {k}", (36, count, n), U) for k, n in enumerate(channels))
 

@@ -14,11 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ...backend import Array, get_xp, matmul, on_host
-from ...workers import Blocks, Scratch, Workers
+from ...workers import Scratch, Workers
 from ..border import ZERO, Border, pad, pad_adjoint
-from .first import DeviceFirst, signs_size
-
-_DEVICE_BYTES = 256 << 20  # the least for a block on a GPU: 512 x 512 pixels are one
+from .first import DeviceFirst, device_backward, device_scratch
 
 
 # The backward keeps x.
@@ -47,7 +45,7 @@ def patches_relu_forward(
     images, outputs = x.reshape(-1, *x.shape[-3:]), y.reshape(-1, *y.shape[-3:])
     if not on_host(x):
         for n in range(len(images)):
-            DeviceFirst(images[n], weight, bias, border).features(outputs[n])
+            DeviceFirst(images[n], weight, bias, border).features(outputs[n], (0, height))
         return y
     images = pad(images, border)
     kernel = _kernel(weight, bias)
@@ -68,6 +66,8 @@ def patches_relu_backward(
     adds: Sequence[Callable[[Array, slice, Array, Scratch], None]] = (),
     workers: Workers | None = None,
     border: Border = ZERO,
+    *,
+    overwrite: bool = False,
 ) -> Array:
     """The gradient with respect to x, of a loss that depends on ``F = y`` through the layers above and by itself.
 
@@ -77,7 +77,10 @@ def patches_relu_backward(
         What comes from above.
     x, weight, bias, workers, border : as in the forward
     adds : functions of (F, at, out, scratch)
-        Each adds dL/dF to out ``(rows, C_out)`` for a block F ``(rows, C_out)`` of the positions, `at` of them all.
+        Each adds dL/dF to out ``(rows, C_out)`` for a block F ``(rows, C_out)`` of the positions, `at` of them all; on
+        a GPU, of those that have an attribute `affine`, that says the same: see first.py.
+    overwrite : bool
+        Whether gy's memory may be written to. A GPU then needs no other of its size.
 
     Returns
     -------
@@ -89,7 +92,8 @@ def patches_relu_backward(
     images = x.reshape(-1, height, width, channels)
     gradients = None if gy is None else gy.reshape(-1, height, width, len(bias))
     if not on_host(x):
-        return _device_backward(gradients, images, weight, bias, adds, workers, border).reshape(x.shape)
+        layers = [DeviceFirst(images[n], weight, bias, border) for n in range(len(images))]
+        return device_backward(gradients, images, layers, adds, workers, overwrite=overwrite).reshape(x.shape)
     images = pad(images, border)
     kernel = _kernel(weight, bias)
 
@@ -114,49 +118,6 @@ def patches_relu_backward(
     return pad_adjoint(gx, border).reshape(x.shape)
 
 
-def _device_backward(
-    gradients: Array | None,
-    images: Array,
-    weight: Array,
-    bias: Array,
-    adds: Sequence[Callable[[Array, slice, Array, Scratch], None]],
-    workers: Workers,
-    border: Border,
-) -> Array:
-    """The same on a GPU, where only what is added to gy needs the features as an array, and blocks of it."""
-    xp = get_xp(images)
-    _, height, width, _ = images.shape
-    filters = len(bias)
-    blocks = list(_device_blocks(height, width, filters, images.itemsize, workers)) if adds else [(0, height)]
-    whole = len(blocks) == 1
-    gx = (xp.empty if whole else xp.zeros)(images.shape, images.dtype)
-
-    def block(job: tuple[int, tuple[int, int]], scratch: Scratch) -> None:
-        n, (start, stop) = job
-        shape = (stop - start, width, filters)
-        layer = DeviceFirst(images[n], weight, bias, border)
-        gy = None if gradients is None else xp.ascontiguousarray(gradients[n])
-        signs = scratch.empty("signs", (signs_size(stop - start, width, filters),), xp.empty(0, "uint16"))
-        g = gy
-        if adds or gy is None:
-            F, g = (scratch.empty(name, shape, images) for name in ("features", "gradient"))
-            layer.again((start, stop), signs, F, g, gy)
-            at = slice((n * height + start) * width, (n * height + stop) * width)
-            for add in adds:
-                add(F.reshape(-1, filters), at, g.reshape(-1, filters), scratch)
-        else:
-            layer.again((start, stop), signs, None, None, None)
-        layer.add_adjoint(g, signs, (start, stop), gx[n], add=not whole)
-
-    workers.map(block, [(n, rows) for n in range(len(images)) for rows in blocks])
-    return gx
-
-
-def _device_blocks(height: int, width: int, filters: int, itemsize: int, workers: Workers) -> Blocks:
-    """Of rows, for features, gradient and what is added to it; few, since each is two launches."""
-    return Workers(1, max(workers.block_bytes, _DEVICE_BYTES)).blocks(height, 3 * width * filters * itemsize)
-
-
 def _kernel(weight: Array, bias: Array) -> Array:
     return get_xp(weight).concatenate([weight.reshape(-1, len(bias)), bias[None]])
 
@@ -172,9 +133,8 @@ def patches_scratch(
 ) -> int:
     """The elements of the scratch that a thread needs, forward and backward, for a picture of (H, W) pixels."""
     height, width = size
-    if on_device:  # features, gradient and what is added to it; signs, which without these are of all rows
-        rows = _device_blocks(height, width, filters, itemsize, workers).longest
-        return 3 * rows * width * filters + 2 * signs_size(height, width, filters) // itemsize
+    if on_device:
+        return device_scratch(height, width, filters, itemsize, workers)
     columns = 9 * channels + 1
     blocks = workers.blocks(height, width * (columns + 2 * filters) * itemsize)
     rows = blocks.longest
