@@ -239,10 +239,9 @@ def test_the_judge_finds_no_error_in_the_pictures_themselves(measures, tiny_vgg,
 
 
 def test_the_judge_sees_each_picture_once(measures, tiny_vgg, picture):
-    vgg, seen = tiny_vgg(), []
-    judge = measures.Judge(vgg)
-    forward = vgg.forward
-    vgg.forward = lambda *args, **options: seen.append(options) or forward(*args, **options)
+    judge, seen = measures.Judge(tiny_vgg()), []
+    forward = judge.vgg.forward
+    judge.vgg.forward = lambda *args, **options: seen.append(options) or forward(*args, **options)
     p, a = ({name: picture(32, 40, seed) for seed, name in enumerate(names, ord(names[0]))} for names in ("pq", "ab"))
     pairs = [(photograph, painting) for photograph in p for painting in a]
     measured = measures.Measures(pairs, p, a, judge)
