@@ -91,15 +91,15 @@ class Weights:
 
     Attributes
     ----------
-    total, squares : float
-        The sums of the weights, and of their squares.
+    total : float
+        The sum of the weights.
     """
 
     def __init__(self, w: Array) -> None:
         xp, w = get_xp(w), w.reshape(-1)
         whole, part = xp.flatnonzero(w == 1), xp.flatnonzero((w != 0) & (w != 1))
         self._size = len(w)
-        self.total, self.squares = to_floats(w.sum(dtype="float64"), (w * w).sum(dtype="float64"))
+        (self.total,) = to_floats(w.sum(dtype="float64"))
         self._sets = [(to_host(whole), whole, None), (to_host(part), part, w[part].reshape(-1, 1))]
 
     def within(self, at: slice, filters: int) -> Iterator[tuple[slice | Array, Array | None]]:

@@ -7,7 +7,7 @@ them per position, so that an image of any size can be compared with them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,6 +154,33 @@ def measure(terms: Sequence[LayerTerm], F: Array, workers: Workers) -> list[Sums
 
     parts = workers.map(partial, workers.blocks(len(F), F.shape[1] * F.dtype.itemsize))
     return [tuple(map(sum, zip(*of_term, strict=True))) for of_term in zip(*parts, strict=True)]
+
+
+class SendingBack:
+    """`LayerTerm.add_gradient` of several terms of a layer, as the network's backward calls it.
+
+    Parameters
+    ----------
+    terms : mapping from labels to (term, solution)
+
+    Attributes
+    ----------
+    squares : dict from labels
+        The squared norm of each term's gradient, once all of it was added.
+    """
+
+    def __init__(self, terms: Mapping[str, tuple[LayerTerm, Any]]) -> None:
+        self._terms = terms
+        self._of_blocks: dict[int, list[Any]] = {}
+
+    def __call__(self, F: Array, at: slice, out: Array, scratch: Scratch) -> None:
+        of_terms = [term.add_gradient(F, at, solution, out, scratch) for term, solution in self._terms.values()]
+        self._of_blocks[at.start] = of_terms
+
+    @property
+    def squares(self) -> dict[str, Any]:
+        in_order = [of_terms for _, of_terms in sorted(self._of_blocks.items())]  # whichever thread was first
+        return dict(zip(self._terms, map(sum, zip(*in_order, strict=True)), strict=False))
 
 
 @contextlib.contextmanager
