@@ -468,7 +468,7 @@ def test_an_interrupt_within_a_cell_does_not_keep_it(folder, monkeypatch):
         ("figure content photo.png -o out --ratios 1", 2, "unrecognized arguments: --ratios"),
         ("figure style painting.png -o out --beta 3", 2, "unrecognized arguments: --beta 3"),
         ("figure style painting.png -o out --style-layers conv1_1", 2, "unrecognized arguments: --style-layers"),
-        ("figure tradeoff photo.png -o out", 2, "required: PAINTING"),
+        ("figure tradeoff photo.png -o out", 2, "required: STYLE"),
         ("figure tradeoff photo.png painting.png -o out --alpha 3", 2, "unrecognized arguments: --alpha 3"),
         ("figure tradeoff photo.png painting.png -o out --ratios 1,-1", 2, "0 or more, expected; '-1' given"),
         ("figure tradeoff photo.png painting.png -o out --ratios 1,1.0", 2, "each number once expected"),
