@@ -117,9 +117,9 @@ def count(arguments: argparse.Namespace) -> None:
     asked, solvers = objective._asked(grid, content.shape)
     tile = grid.tiles[0]
     sums = measure_tile(vgg, asked, tile, tile.of(content), None)
-    solutions = {label: solvers[label][0].solve(of, solvers[label][1])[2] for label, of in sums.items()}
+    solutions = {label: solvers[label][0].solve(of, solvers[label][1])[1] for label, of in sums.items()}
     solutions["content/conv4_2"] = 1.0
-    _, back = tile_gradient(vgg, asked, tile, tile.of(content), None, tile.of(content), solutions)
+    _, *back = tile_gradient(vgg, asked, tile, tile.of(content), None, tile.of(content), solutions)
     seen = arguments.tile + 2 * halo_of(vgg.architecture, STYLE[-1])
     pixels = np.zeros((seen, seen, 3), np.float32)
     features = content_features(vgg, Asked({CONTENT: ""}, {}, "gram", vgg.border), np.zeros((64, 64, 3), np.float32))

@@ -13,6 +13,7 @@ import nsnumpy as ns
 from nsnumpy.backend import Array, asarray
 from nsnumpy.conventions import convention_of, mean_square
 from nsnumpy.losses import Content, Gram, LayerTerm
+from nsnumpy.run.settings import USE_CASES
 from nsnumpy.targets import ContentTarget, StyleTarget, content_target, measure, style_target
 from nsnumpy.vgg import Visit
 
@@ -22,6 +23,7 @@ FLAT = 1e-12  # a variance of edge strengths that is none: hundreds of times sma
 CHUNK, ROWS = 16, 32  # directions and rows of patches at a time: 60 MB at 384 pixels
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")  # of the judge, whatever a run's own are
 CONTENT_LAYER = "conv4_2"
+BORDER = USE_CASES["transfer"].defaults.completed("transfer").border
 
 Pair = tuple[str, str]
 """The names of a photograph and of a painting."""
@@ -160,7 +162,8 @@ class Judge:
 
     Style error: the mean over `STYLE_LAYERS` of ``mean R^2 / mean (A / M_a)^2``, with ``R = G / M - A / M_a``; content
     error: ``mean (F - P)^2 / mean P^2`` at `CONTENT_LAYER`. 0: seen as the same; 1: as wrong as zeros would be. These
-    are the losses of an `Objective` with convention="relative", without a gradient.
+    are the losses of an `Objective` with convention="relative", without a gradient. Beyond a picture's border it sees
+    what a run sees by default, the outermost pixel again.
 
     Parameters
     ----------
@@ -178,7 +181,7 @@ class Judge:
             vgg.resolve([*STYLE_LAYERS, CONTENT_LAYER])
         except ValueError as error:
             raise ValueError(f"{vgg.source} cannot judge: {error}") from error
-        self.vgg = vgg
+        self.vgg = vgg.with_border(BORDER)
         self._relative = convention_of("relative")
 
     def style(self, painting: Array) -> StyleTarget:

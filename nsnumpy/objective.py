@@ -12,8 +12,8 @@ from .backend import Array, asarray, get_xp, to_floats
 from .conventions import convention_of
 from .losses import STYLE_STATISTICS, Content, LayerTerm, sum_of_squares, tv_loss
 from .positions import LEAST, Region, area_mean, partition, pooled
-from .targets import ContentTarget, StyleTarget, TermGradients, content_target, measure, style_target
-from .vgg import VGG, AddGradient
+from .targets import ContentTarget, SendingBack, StyleTarget, content_target, measure, style_target
+from .vgg import VGG
 
 CONTENT_LAYERS = ("conv4_2",)
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -219,24 +219,22 @@ class Objective:
         """
         self._fit(x.shape)
         x = asarray(x, self.vgg.xp, self.vgg.dtype)
-        nothing = self.vgg.xp.zeros((), "float64")
-        solved: dict[str, tuple[Array, Array]] = dict.fromkeys(self._labels(), (nothing, nothing))
-        sources: dict[str, AddGradient] = {}
+        values, squares = (dict.fromkeys(self._labels(), self.vgg.xp.zeros((), "float64")) for _ in range(2))
+        sources: dict[str, SendingBack] = {}
 
         def visit(name: str, F: Array) -> None:
             here = self._terms(name, F.shape[0] * F.shape[1], x.shape)
-            solutions = []
+            solved: dict[str, tuple[LayerTerm, Any]] = {}
             measured = measure([term for _, term, _ in here], F, self.vgg.workers)
             for (label, term, scale), sums in zip(here, measured, strict=True):
-                value, square, solution = term.solve(sums, scale)
-                solved[label] = value, square
-                solutions.append((term, solution))
-            sources[name] = TermGradients(solutions)
+                values[label], solution = term.solve(sums, scale)
+                solved[label] = term, solution
+            sources[name] = SendingBack(solved)
 
         _, trace = self.vgg.forward(x, self._layers, visit)
         gx = self.vgg.backward(trace, sources, keep=False)
-        values = {label: solved[label][0] for label in self._labels()}
-        squares = {label: solved[label][1] for label in values}
+        for source in sources.values():
+            squares |= source.squares
         pixel_terms = {"tv": (self.tv * self._convention.tv(x.shape), self._total_variation)} if self.tv else {}
         for label, (w, term) in (pixel_terms | self._pixel_terms).items():
             value, gradient = term(x)

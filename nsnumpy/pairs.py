@@ -13,6 +13,7 @@ References
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -101,7 +102,7 @@ class Pairs:
 
         self._stack = None
         xp, found = get_xp(x, gradient), self._pieces(of_piece, x, gradient, bounds)
-        G, largest = sum(G for G, _ in found), xp.stack([largest for _, largest in found]).max()
+        G, largest = functools.reduce(lambda one, two: (one[0] + two[0], xp.maximum(one[1], two[1])), found)
         numbers = to_host(xp.concatenate([G.reshape(-1), largest.reshape(1)]))
         self._products = numbers[:-1].reshape(G.shape)
         return float(numbers[-1])
@@ -146,10 +147,11 @@ class Pairs:
                 moving = d * (there != here)
                 inside = d * ((there > bounds[0]) & (there < bounds[1]))
             s, y = there - here, g_t - g
-            return xp.stack([dot(g_t, inside), dot(g, moving), dot(s, y), dot(y, y), dot(s, s)]).astype("float64")
+            return xp.stack([dot(g_t, inside), dot(g, moving), dot(s, y), dot(y, y), dot(s, s)])
 
         blocks = Blocks(x.size, -(-x.size // POSITIONS) if on_host(x) else 1)
-        slope, first, *products = to_host(sum(self.workers.map(of_piece, blocks))).tolist()
+        found = [to_host(numbers).astype("float64") for numbers in self.workers.map(of_piece, blocks)]
+        slope, first, *products = np.sum(found, axis=0).tolist()
         return slope, first, products
 
     def _pieces(self, function: Callable[[slice, Array], Any], x: Array, gradient: Array, bounds: Bounds) -> list[Any]:

@@ -91,8 +91,8 @@ class Weights:
 
     Attributes
     ----------
-    total, squares : float
-        The sums of the weights, and of their squares.
+    total : float
+        The sum of the weights.
     on_device : array ``(M,)``, or None
         The weights as they are, where they are a GPU's.
     """
@@ -101,7 +101,7 @@ class Weights:
         xp, w = get_xp(w), w.reshape(-1)
         whole, part = xp.flatnonzero(w == 1), xp.flatnonzero((w != 0) & (w != 1))
         self._size, self.on_device = len(w), None if on_host(w) else w
-        self.total, self.squares = to_floats(w.sum(dtype="float64"), (w * w).sum(dtype="float64"))
+        (self.total,) = to_floats(w.sum(dtype="float64"))
         self._sets = [(to_host(whole), whole, None), (to_host(part), part, w[part].reshape(-1, 1))]
 
     def within(self, at: slice, filters: int) -> Iterator[tuple[slice | Array, Array | None]]:

@@ -7,7 +7,7 @@ them per position, so that an image of any size can be compared with them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -157,27 +157,41 @@ def measure(terms: Sequence[LayerTerm], F: Array, workers: Workers) -> list[Sums
     return [tuple(map(sum, zip(*of_term, strict=True))) for of_term in zip(*parts, strict=True)]
 
 
-class TermGradients:
-    """The gradient of a layer's terms, which is added to a block of positions at a time: a `vgg.AddGradient`.
+class SendingBack:
+    """`LayerTerm.add_gradient` of several terms of a layer, as the network's backward calls it: a `vgg.AddGradient`.
 
     Parameters
     ----------
-    solved : sequence of (term, solution)
-        From each term's `solve`.
+    terms : mapping from labels to (term, solution)
+
+    Attributes
+    ----------
+    squares : dict from labels
+        The squared norm of each term's gradient, once all of it was added.
     """
 
-    def __init__(self, solved: Sequence[tuple[LayerTerm, Any]]) -> None:
-        self._solved = solved
+    def __init__(self, terms: Mapping[str, tuple[LayerTerm, Any]]) -> None:
+        self._terms = terms
+        self._of_blocks: dict[int, list[Any]] = {}
 
     def __call__(self, F: Array, at: slice, out: Array, scratch: Scratch) -> None:
-        for term, solution in self._solved:
-            term.add_gradient(F, at, solution, out, scratch)
+        of_terms = [term.add_gradient(F, at, solution, out, scratch) for term, solution in self._terms.values()]
+        self.keep(at.start, of_terms)
+
+    def keep(self, start: int, squares: list[Any]) -> None:
+        """The squared norms of what the terms have added from a position on."""
+        self._of_blocks[start] = squares
+
+    @property
+    def squares(self) -> dict[str, Any]:
+        in_order = [of_terms for _, of_terms in sorted(self._of_blocks.items())]  # whichever thread was first
+        return dict(zip(self._terms, map(sum, zip(*in_order, strict=True)), strict=False))
 
     @property
     def affine(self) -> list[Affine] | None:
         """The same on a GPU as K, b and w of each term, if all of them are of style: see `ops.fast.first`."""
         terms: list[Affine] = []
-        for term, solution in self._solved:
+        for term, solution in self._terms.values():
             w = term.w.on_device if isinstance(term, Gram) and term.w is not None else None
             if not isinstance(term, Gram) or (w is None) != (term.w is None):
                 return None

@@ -25,7 +25,7 @@ from nsnumpy.ops.fast import first
 from nsnumpy.ops.fast.device import source
 from nsnumpy.ops.fast.inner import source as inner_source
 from nsnumpy.run import budget
-from nsnumpy.targets import TermGradients
+from nsnumpy.targets import SendingBack
 
 WIDTHS = (16, 24, 32, 48, 48)
 
@@ -226,7 +226,7 @@ def test_the_first_layer_is_three_launches(stand_in, tiny_vgg, picture, border, 
         Gram([((stand_in.zeros((N, N), "float32"),), 1.0)]),
         Gram([((stand_in.zeros((N, N), "float32"),), 1.0)], w),
     ):
-        _, _, solution = term.solve(term.statistics(F, slice(0, len(F))), 1.0)
+        _, solution = term.solve(term.statistics(F, slice(0, len(F))), 1.0)
         solved.append((term, solution))
     for terms in ([], solved[:1], solved[1:], solved):
         for gy in (None, y) if terms else (y,):
@@ -235,8 +235,9 @@ def test_the_first_layer_is_three_launches(stand_in, tiny_vgg, picture, border, 
             assert stand_in.work.launches == {"first": 1}
             gy = None if gy is None else gy.copy()
             stand_in.work.reset()
-            way.backward(gy, kept, False, border, *([TermGradients(terms)] if terms else []))
-            assert stand_in.work.launches == {"first_gradient": max(len(terms), 1), "first_adjoint": 1}
+            norms = {"inner_product": len(terms), "ndarray.sum": len(terms)} if terms else {}
+            way.backward(gy, kept, False, border, *([SendingBack(dict(enumerate(terms)))] if terms else []))
+            assert stand_in.work.launches == {"first_gradient": max(len(terms), 1), "first_adjoint": 1} | norms
 
 
 def test_an_evaluation_makes_its_products_by_one_function(stand_in, objective, picture):
@@ -389,7 +390,8 @@ def test_the_memory_of_a_run_is_foretold(stand_in, tmp_path, monkeypatch, option
     peak = stand_in.peak - before
     parts = planned.parts
     predicted = sum(parts.values()) - parts["rounded up"] - (32 << 20)  # without cuBLAS's own
-    assert 0.9 < predicted / peak < 1.35, (predicted, peak, planned.parts)
+    # A large style picture's pass is over before the optimizer's vectors are there: the plan counts both.
+    assert 0.9 < predicted / peak < 1.4, (predicted, peak, planned.parts)
 
 
 @pytest.mark.parametrize("block_bytes", [256 << 20, 1 << 20])

@@ -19,6 +19,7 @@ from PIL import Image
 
 import nsnumpy as ns
 from nsnumpy.cli.main import main
+from nsnumpy.positions import area_mean
 from nsnumpy.study.contact import FRAME, LABEL, Text, draw_sheet, most_detailed, shown_size
 from nsnumpy.study.figure import cells as cells_module
 from nsnumpy.study.figure.claims import (
@@ -467,7 +468,7 @@ def test_an_interrupt_within_a_cell_does_not_keep_it(folder, monkeypatch):
         ("figure content photo.png -o out --ratios 1", 2, "unrecognized arguments: --ratios"),
         ("figure style painting.png -o out --beta 3", 2, "unrecognized arguments: --beta 3"),
         ("figure style painting.png -o out --style-layers conv1_1", 2, "unrecognized arguments: --style-layers"),
-        ("figure tradeoff photo.png -o out", 2, "required: PAINTING"),
+        ("figure tradeoff photo.png -o out", 2, "required: STYLE"),
         ("figure tradeoff photo.png painting.png -o out --alpha 3", 2, "unrecognized arguments: --alpha 3"),
         ("figure tradeoff photo.png painting.png -o out --ratios 1,-1", 2, "0 or more, expected; '-1' given"),
         ("figure tradeoff photo.png painting.png -o out --ratios 1,1.0", 2, "each number once expected"),
@@ -781,3 +782,87 @@ def test_a_claim_that_fails_says_what_to_try(folder, capsys):
     assert status == 0
     assert ": NO\n" in out
     assert out.endswith("try more iterations, or a larger size.\n")
+
+
+@pytest.fixture
+def regions(folder):
+    """Beside the folder's pictures another painting, a soft mask, what it leaves, and maps of two colours."""
+    ramp = np.tile(np.linspace(0.0, 1.0, 52), (40, 1))
+    for name, mask in (("left.png", 1 - ramp), ("right.png", ramp)):
+        Image.fromarray(np.rint(255 * mask).astype(np.uint8)).save(folder / name)
+    for name, side in (("map.png", 20), ("own.png", 30)):
+        of_colours = np.zeros((40, 52, 3), np.uint8)
+        of_colours[:, :side] = 255
+        Image.fromarray(of_colours).save(folder / name)
+    Image.open(folder / "photo.png").transpose(Image.Transpose.ROTATE_180).save(folder / "other.png")
+    return folder
+
+
+def own_errors(made, paintings, masks, layers=LAYERS[:2]):
+    """Each region's style error at each layer, by its definition: the mean of squares, over that of zeros."""
+    vgg = ns.load_vgg("tiny.h5", dtype="float64")
+
+    def features(path):
+        return vgg.forward(ns.load_image(path, 40).astype(np.float64), layers)[0]
+
+    errors = []
+    for painting, mask in zip(paintings, masks, strict=True):
+        F, of = features(made), features(painting)
+        errors.append({})
+        for name in layers:
+            w = mask if name == "conv1_1" else mask[:30].reshape(15, 2, 20, 2).mean(axis=(1, 3))
+            f, a = F[name].reshape(-1, F[name].shape[-1]), of[name].reshape(-1, F[name].shape[-1])
+            A = a.T @ a / len(a)
+            G = (f * w.reshape(-1, 1)).T @ f / w.sum()
+            errors[-1][name] = np.mean((G - A) ** 2) / np.mean(A**2)
+    return errors
+
+
+def test_a_figure_of_regions_has_the_style_error_of_each(regions):
+    masks = [np.asarray(Image.open(regions / name)).astype(np.float64) / 255 for name in ("left.png", "right.png")]
+    style = [("painting.png", 1.0, "left.png"), ("other.png", 1.0, "right.png")]
+    options = QUICK | {"layers": LAYERS[:2], "ratios": [0.01], "content_layers": ["conv2_1"]}
+    figure = ns.tradeoff_figure("photo.png", style, "out", **options)
+    cell = json.loads(figure.json.read_text())["cells"][1]
+    at_size = [area_mean(mask, (31, 40)) for mask in masks]
+    expected = own_errors("out/tradeoff-2-0.01.png", ["painting.png", "other.png"], at_size)
+    assert list(cell["numbers"]["regions"]) == ["left", "right"]
+    for found, of_region in zip(cell["numbers"]["regions"].values(), expected, strict=True):
+        assert found == pytest.approx(of_region, rel=0.05)
+    assert cell["numbers"]["region_errors"]["left"] == pytest.approx(np.mean([*expected[0].values()]), rel=0.05)
+    assert cell["numbers"]["style"].keys() == {"conv1_1", "conv2_1"}
+    assert cell["settings"]["regions"] == {"left": "left.png", "right": "right.png"}
+    assert cell["settings"]["style 2"] == "other.png"
+    assert set(cell["terms"]) > {"style/conv1_1@left", "style/conv2_1@right"}
+    assert ns.tradeoff_figure("photo.png", style, "out", **options).computed == 0
+    with pytest.raises(ValueError, match="made with other settings"):  # the other way round
+        ns.tradeoff_figure("photo.png", [(*style[0][:2], "right.png"), (*style[1][:2], "left.png")], "out", **options)
+
+
+def test_the_command_takes_regions_as_a_transfer_does(regions, capsys):
+    command = f"figure tradeoff photo.png -o out --layers conv1_1 --ratios 0.1 {OPTIONS} "
+    status, out, err = call(capsys, command + "white=painting.png --regions map.png")
+    assert (status, err) == (0, "")
+    assert "map.png: black (61.5 %) has no style: the photograph is kept there" in out
+    numbers = json.loads(Path("out/figure.json").read_text())["cells"][0]["numbers"]
+    assert numbers["regions"].keys() == numbers["region_errors"].keys() == {"white"}
+    kept = ns.load_image("out/tradeoff-1-0.1.png")[:, 20:] - ns.load_image("photo.png", 40)[:, 20:]
+    assert np.abs(kept).max() < 0.51 / 255
+    status, out, err = call(
+        capsys, command.replace("out", "own") + "painting.png --regions map.png --style-regions own.png"
+    )
+    assert (status, err) == (0, "")
+    assert json.loads(Path("own/figure.json").read_text())["cells"][0]["numbers"]["regions"].keys() == {
+        "white",
+        "black",
+    }
+    Image.new("L", (30, 52), 255).save("tall.png")
+    status, _, err = call(capsys, command.replace("out", "tall") + "painting.png --mask painting.png=tall.png")
+    assert (status, Path("tall").exists()) == (2, False)
+    assert "tall.png: 30 x 52 pixels, and the photograph is 52 x 40: give it the same proportions" in err
+    status, _, err = call(capsys, command.replace("out", "both") + "painting.png other.png --style-weights 3,1")
+    assert (status, err) == (0, "")
+    record = json.loads(Path("both/figure.json").read_text())
+    assert (record["style"], record["style 2"]) == ("painting.png", "other.png")
+    assert record["cells"][0]["settings"]["style_weights"] == {"style": 0.75, "style 2": 0.25}
+    assert "regions" not in record["cells"][0]["numbers"]

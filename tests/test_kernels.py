@@ -22,7 +22,7 @@ from nsnumpy.ops import (
     winograd_weight,
 )
 from nsnumpy.ops.fast import device, first
-from nsnumpy.targets import TermGradients
+from nsnumpy.targets import SendingBack
 
 pytestmark = pytest.mark.skipif(not strict_kernels.COMPILER, reason="no C++ compiler")
 
@@ -104,6 +104,7 @@ def test_the_first_layers_kernels_beyond_2_to_31_elements(pictures):
     code, rng = first.source("float32", 3, N), np.random.default_rng(1)
     weight, bias, K = (rng.standard_normal(shape).astype("float32") for shape in ((27, N), N, (N, N)))
     x, y, g, gx, w = pictures(3), pictures(N, 1), pictures(N, 2), pictures(3, 3), pictures(1, 4)
+    lengths = pictures(1, 5)
     border = -1, -1, -1, -1
 
     def forward(k, rows):
@@ -113,7 +114,7 @@ def test_the_first_layers_kernels_beyond_2_to_31_elements(pictures):
 
     def gradient(k, rows):
         count = rows * WIDTH // 2
-        arguments = (x[k], weight, bias, K, bias, w[k], g[k], count, rows, WIDTH, *border, 0, 2, 1)
+        arguments = (x[k], weight, bias, K, bias, w[k], lengths[k], g[k], count, rows, WIDTH, *border, 0, 2, 1)
         launch(code, "first_gradient", arguments, count, count - 8)
         return g[k][-4:]
 
@@ -163,14 +164,16 @@ def test_terms_of_style_in_the_first_layers_kernel(make, picture, xp, statistics
         mask = None if w is None else xp.asarray(picture(18, 7, seed)[..., 0].reshape(-1).round(1))
         target = kind().describe(kind().statistics(make(40, 5), slice(0, 40)))
         term = kind([(target, 1.0)], mask)
-        solved.append((term, term.solve(term.statistics(F, everywhere), 1.0)[2]))
-    terms = TermGradients(solved)
-    assert (terms.affine is None) == (xp is np and any(weights))
+        solved.append((term, term.solve(term.statistics(F, everywhere), 1.0)[1]))
+    assert (SendingBack(dict(enumerate(solved))).affine is None) == (xp is np and any(weights))
     for given in (gy, None):
-        results = [
-            to_host(patches_relu_backward(given, x, weight, bias, [add])) for add in (terms, lambda *args: terms(*args))
-        ]
+        both = [SendingBack(dict(enumerate(solved))) for _ in range(2)]
+        adds = both[0], both[1].__call__  # as a function that is nothing more
+        results = [to_host(patches_relu_backward(given, x, weight, bias, [add])) for add in adds]
         assert results[0] == pytest.approx(results[1], rel=1e-11, abs=1e-11 * abs(results[1]).max())
+        norms = [[float(to_host(square)) for square in terms.squares.values()] for terms in both]
+        assert norms[0] == pytest.approx(norms[1], rel=1e-11)
+        assert len(norms[0]) == len(weights)
         if weights or given is not None:
             assert results[0].any()
 

@@ -223,7 +223,7 @@ def test_look_prints_the_layers(folder, capsys):
 def test_look_writes_features_and_gram_matrices(folder, capsys):
     common = "look photo.png --weights tiny.h5 --size own"
     status, out, err = call(capsys, f"{common} --layer relu2_1 -o features.png --filters 3")
-    sheet = ns.feature_sheet("photo.png", "conv2_1", vgg=ns.load_vgg("tiny.h5"), size=None, most=3)
+    sheet = ns.feature_sheet("photo.png", "conv2_1", vgg=ns.load_vgg("tiny.h5", border="replicate"), size=None, most=3)
     assert (status, err, len(out)) == (0, [], 2)
     assert out[0].startswith("features.png: conv2_1, 20 x 15 positions; the 3 of 8 filters with most energy, ")
     assert f"values from {sheet.limits[0]:.4g} to {sheet.limits[1]:.4g}; " in out[0]
@@ -238,6 +238,16 @@ def test_look_writes_features_and_gram_matrices(folder, capsys):
     assert sorted(os.listdir()) == ["a.jpg", "features.png", "gram.png", "photo.png", "tiny.h5"]
 
 
+def test_it_shows_what_a_run_sees_beyond_the_border(folder, capsys):
+    vgg = ns.load_vgg("tiny.h5")
+    run = ns.Run("transfer", {"content": "photo.png", "style": "photo.png"}, vgg=vgg, size=None)
+    for given, border in (("", run.vgg.border), (" --border zero", "zero"), (" --border reflect", "reflect")):
+        assert call(capsys, f"look photo.png --weights tiny.h5 --size own --layer conv2_1 -o out.png{given}")[0] == 0
+        sheet = ns.feature_sheet("photo.png", "conv2_1", vgg=vgg.with_border(border), size=None)
+        np.testing.assert_array_equal(np.asarray(Image.open("out.png")), sheet.image)
+    assert not np.array_equal(sheet.image, ns.feature_sheet("photo.png", "conv2_1", vgg=run.vgg, size=None).image)
+
+
 @pytest.mark.parametrize(
     ("command", "status", "message"),
     [
@@ -248,6 +258,7 @@ def test_look_writes_features_and_gram_matrices(folder, capsys):
         ("look --gram", 2, "--gram goes with a picture"),
         ("look --filters 3", 2, "--filters goes with a picture"),
         ("look --order energy", 2, "--order goes with a picture"),
+        ("look --border zero", 2, "--border goes with a picture"),
         ("look --size own", 2, "--size own is that of PHOTO"),
         ("look --size 12xa", 2, "PIXELS or WxH, whole numbers, 1 or more, expected; '12xa' given"),
         ("look --weights gone.h5", 2, "gone.h5: no such weight file"),

@@ -239,10 +239,9 @@ def test_the_judge_finds_no_error_in_the_pictures_themselves(measures, tiny_vgg,
 
 
 def test_the_judge_sees_each_picture_once(measures, tiny_vgg, picture):
-    vgg, seen = tiny_vgg(), []
-    judge = measures.Judge(vgg)
-    forward = vgg.forward
-    vgg.forward = lambda *args, **options: seen.append(options) or forward(*args, **options)
+    judge, seen = measures.Judge(tiny_vgg()), []
+    forward = judge.vgg.forward
+    judge.vgg.forward = lambda *args, **options: seen.append(options) or forward(*args, **options)
     p, a = ({name: picture(32, 40, seed) for seed, name in enumerate(names, ord(names[0]))} for names in ("pq", "ab"))
     pairs = [(photograph, painting) for photograph in p for painting in a]
     measured = measures.Measures(pairs, p, a, judge)
@@ -338,7 +337,8 @@ def test_a_run(quality, measures, bench, tmp_path):
         assert rows[2][name] == pytest.approx(after / before, rel=0.02)
     assert rows[2]["edges"] == pytest.approx(measures.edge_similarity(made, photograph), abs=0.01)
     assert rows[2]["edges"] < 0.99
-    objective = ns.Objective(bench.vggs["judge.h5"], content=photograph, style=painting, convention="relative")
+    seen = bench.vggs["judge.h5"].with_border("replicate")  # as a run sees
+    objective = ns.Objective(seen, content=photograph, style=painting, convention="relative")
     objective(made)
     assert rows[2]["content_error"] == pytest.approx(objective.terms["content/conv4_2"], rel=0.05)
     assert rows[2]["style_errors"] == {

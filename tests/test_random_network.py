@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from nsnumpy import layer_names, load_image, load_vgg, read_weights, sample_names, write_weights
+from nsnumpy.files import random_network as made
 from nsnumpy.files.random_network import FAN_IN, _orthogonal, random_network, random_weights
 from nsnumpy.files.weights import read_network
 
@@ -15,6 +17,20 @@ def test_it_is_the_same_on_every_call(file):
     again = random_network()
     assert again.keys() == file.weights.keys()
     assert all(np.array_equal(file.weights[name][k], again[name][k]) for name in again for k in (0, 1))
+
+
+def test_it_is_made_by_one_thread_of_blas(monkeypatch):
+    """Two took ten times as much of the processor, and not less time."""
+    threads = []
+    monkeypatch.setattr(
+        made,
+        "calibrate",
+        lambda *_: threads.extend(b["num_threads"] for b in threadpool_info() if b["user_api"] == "blas"),
+    )
+    with threadpool_limits(2, user_api="blas"):
+        random_network()
+    assert threads
+    assert set(threads) == {1}
 
 
 def test_its_filters_are_counted_without_making_it(file):

@@ -16,12 +16,14 @@ from ..run.plan import Plan, plan
 from ..run.settings import Settings
 from ..study.figure.claims import REFUTED, FigureCell
 from ..study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
-from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE
+from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE, figure_settings
 from .cluster import add_cluster, cluster_in
 from .command import checking, duration, examples, plural, say, tell
 from .options import PROG, add_settings, layer, non_negative, positive
+from .pictures import add_styles, open_pictures
+from .regions import add_regions
 
-_PICTURES = {"content": ("photo",), "style": ("painting",), "tradeoff": ("photo", "painting")}
+_PICTURES = {"content": ("content",), "style": ("style",), "tradeoff": ("content", "style")}
 _MAKERS: dict[str, Callable[..., Figure]] = {
     "content": content_figure,
     "style": style_figure,
@@ -30,14 +32,14 @@ _MAKERS: dict[str, Callable[..., Figure]] = {
 _HELP = {
     "content": "make PHOTO again from what single layers know of it",
     "style": "make PAINTING's style again from growing sets of layers",
-    "tradeoff": "PHOTO in the style of PAINTING: a row per set of style layers, a column per alpha/beta",
+    "tradeoff": "PHOTO in the style of STYLE: a row per set of style layers, a column per alpha/beta",
 }
 _EXAMPLES = {
     "content": "sample:coast",
     "style": "sample:starry",
     "tradeoff": "sample:coast sample:starry --ratios 0.001,0.01,0.1",
 }
-_METAVARS = {"photo": "PHOTO", "painting": "PAINTING"}
+_SHOWN = {"content": "PHOTO", "style": "PAINTING", "tradeoff": "PHOTO STYLE [STYLE ...]"}
 
 
 def add_commands(commands: Any) -> None:
@@ -53,17 +55,20 @@ def add_commands(commands: Any) -> None:
     kinds = figure.add_subparsers(title="figures", required=True, metavar="FIGURE")
     for kind, help in _HELP.items():
         description = f"{help[0].upper()}{help[1:]}. Writes sheet.png, figure.json and each picture into FOLDER."
-        pictures = " ".join(_METAVARS[name] for name in _PICTURES[kind])
         command = kinds.add_parser(
             kind,
             help=help,
             description=description,
-            usage=f"%(prog)s {pictures} -o FOLDER [options]",
+            usage=f"%(prog)s {_SHOWN[kind]} -o FOLDER [options]",
             allow_abbrev=False,
             **examples(f"nsnumpy figure {kind} {_EXAMPLES[kind]} -o {kind}/"),
         )
-        for name in _PICTURES[kind]:
-            command.add_argument(name, metavar=_METAVARS[name], help=f"the {name}")
+        if kind != "style":
+            command.add_argument("content", metavar="PHOTO", help="the photo")
+        if kind == "style":
+            command.add_argument("style", metavar="PAINTING", help="the painting")
+        if kind == "tradeoff":
+            add_styles(command)
         command.add_argument("-o", "--output", metavar="FOLDER", required=True, help="made if it does not exist")
         command.add_argument(
             "--layers",
@@ -78,13 +83,15 @@ def add_commands(commands: Any) -> None:
             command.add_argument(
                 "--ratios", metavar="R,...", type=_ratios, help=f"alpha/beta of the columns; beta is held ({shown})"
             )
-        add_settings(command, KINDS[kind], SET_BY_FIGURE[kind], FIGURE_DEFAULTS[kind])
+        more = add_settings(command, KINDS[kind], SET_BY_FIGURE[kind], FIGURE_DEFAULTS[kind])
+        if kind == "tradeoff":
+            add_regions(more)
         command.add_argument(
             "--jobs", metavar="N", type=positive, default=1, help="cells at a time, each in a process of its own (1)"
         )
         add_cluster(command, "the cells")
         command.add_argument("--quiet", action="store_true", help="print nothing but errors")
-        command.set_defaults(run=_run, kind=kind)
+        command.set_defaults(run=_run, kind=kind, use_case=KINDS[kind])
 
 
 def _names(text: str) -> list[str]:
@@ -113,15 +120,20 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
     options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads", "jobs")}
     options |= {name: given[name] for name in ("layers", "ratios") if name in given}
-    pictures = [given[name] for name in _PICTURES[kind]]
+    pictures: dict[str, Any] = {name: given[name] for name in _PICTURES[kind]}
+    told: list[str] = []
     with checking():
-        planned = None if arguments.quiet else _plan(arguments, settings)
+        if kind == "tradeoff":
+            pictures, told = open_pictures(arguments, figure_settings(kind, settings), lambda path, _: path)
+        planned = None if arguments.quiet else _plan(arguments, pictures, settings)
+    for line in () if arguments.quiet else told:
+        tell(line)
     with cluster_in(arguments) as cluster:
         if cluster:
             threads = arguments.threads or cluster.threads
             cells = cluster.client.get_executor(workers=list(cluster.workers), allow_other_workers=True)
             options |= {"executor": cells, "threads": threads}
-        return _make(arguments, pictures, folder, options | settings, planned)
+        return _make(arguments, list(pictures.values()), folder, options | settings, planned)
 
 
 def _make(
@@ -163,7 +175,7 @@ def _make(
     return int(bool(figure.failures))
 
 
-def _plan(arguments: argparse.Namespace, settings: dict[str, Any]) -> Plan:
+def _plan(arguments: argparse.Namespace, pictures: dict[str, Any], settings: dict[str, Any]) -> Plan:
     """What the cell takes that takes most: the one of the deepest layer, or of all of them."""
     given = vars(arguments)
     options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads")}
@@ -171,7 +183,6 @@ def _plan(arguments: argparse.Namespace, settings: dict[str, Any]) -> Plan:
     if kind != "content":
         settings = settings | {"style_layers": layers}
     layer = {"layer": max(layers, key=layer_names("vgg19").index)} if kind == "content" else {}
-    pictures = {loss: given[name] for name, loss in (("photo", "content"), ("painting", "style")) if name in given}
     return plan(KINDS[kind], **pictures, **layer, **options, **settings)
 
 

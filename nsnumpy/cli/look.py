@@ -11,13 +11,15 @@ from ..files.images import check_output
 from ..files.weight_sources import BUILTIN, BUILTIN_NAMES, BUILTINS
 from ..files.weights import load_vgg, read_network
 from ..files.writing import check_distinct
+from ..run.settings import CHOICES, USE_CASES
 from ..study.features import MOST, ORDERS, LayerSheet, feature_sheet, gram_sheet
 from ..study.layers import layer_table
 from .command import checking, examples, tell
 from .options import PROG, layer, positive, size
 from .standard import STANDARD, picture_stream, shown, write_picture
 
-_OF_A_PICTURE = ("layer", "output", "gram", "filters", "order")
+_OF_A_PICTURE = ("layer", "output", "gram", "filters", "order", "border")
+_BORDER = USE_CASES["transfer"].defaults.completed("transfer").borders()[0][0]  # so that it shows what a run sees
 
 
 def add_commands(commands: Any) -> None:
@@ -63,6 +65,12 @@ def add_commands(commands: Any) -> None:
         help=f"weight file, or the name of a fetched one, or {BUILTIN_NAMES} ({BUILTIN})",
     )
     command.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
+    command.add_argument(
+        "--border",
+        metavar="NAME",
+        choices=CHOICES["border"],
+        help=f"what it sees beyond PHOTO's border: {', '.join(CHOICES['border'])} ({_BORDER}, as a transfer)",
+    )
     command.set_defaults(run=_run)
 
 
@@ -81,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 read = [path for path in (arguments.photo, arguments.weights) if path not in BUILTINS]
                 check_distinct([check_output(arguments.output)], read)
             stream = held.enter_context(picture_stream(arguments.output))
-            vgg = load_vgg(arguments.weights, pooling=arguments.pooling)
+            vgg = load_vgg(arguments.weights, pooling=arguments.pooling, border=arguments.border or _BORDER)
             order = arguments.order or "energy"
             given: dict[str, Any] = {"vgg": vgg, "size": arguments.size, "order": order}
             if arguments.gram:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..architecture import ARCHITECTURES, Preprocessing, layer_names
 from ..ops import avgpool_forward, conv_forward, relu_forward
+from ..workers import one_blas_thread
 from .images import load_image
 
 Weights = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -30,7 +31,8 @@ def random_network() -> Weights:
     widths = [round(full * WIDTH) for full, _ in ARCHITECTURES["vgg19"]]
     mean = np.array(PREPROCESSING.mean, np.float32)
     pictures = [load_image(f"sample:{name}", 256) - mean for name in CALIBRATION]
-    return calibrate(random_weights(widths, SEED), pictures)
+    with one_blas_thread:  # small products: several threads would spend ten times as much waiting for one another
+        return calibrate(random_weights(widths, SEED), pictures)
 
 
 def random_network_filters() -> dict[str, int]:

@@ -297,17 +297,26 @@ class Regions:
         inside = self.inside(image.shape[:2])
         return image if inside is None else np.where(inside[..., None] == 0, photo, image)
 
+    def shares(self, shape: tuple[int, int], architecture: str, layers: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Of each region of a picture of this shape, by its name: its share of the positions of each of the layers in
+        which it has any."""
+        found: dict[str, dict[str, float]] = {mask.name: {} for mask in self.masks}
+        for layer in layers:
+            side = minimum_size(architecture, [layer])
+            there = pooled(self.weights(shape), (shape[0] // side, shape[1] // side))
+            for mask, positions in zip(self.masks, there.sum(axis=(0, 1)), strict=True):
+                if positions >= LEAST:
+                    found[mask.name][layer] = float(positions / there[..., 0].size)
+        return found
+
     def reach(
         self, shape: tuple[int, int], architecture: str, layers: Sequence[str]
     ) -> dict[str, tuple[float, list[str]]]:
         """Of each region of a picture of this shape, by its name: its share of the pixels, and the layers in which it
         has no position."""
-        weights = self.weights(shape)
-        sides = {layer: minimum_size(architecture, [layer]) for layer in layers}
-        grids = {layer: (shape[0] // side, shape[1] // side) for layer, side in sides.items()}
-        there = {layer: pooled(weights, grid).sum(axis=(0, 1)) >= LEAST for layer, grid in grids.items()}
-        shares = weights.mean(axis=(0, 1))
+        there = self.shares(shape, architecture, layers)
+        of_pixels = self.weights(shape).mean(axis=(0, 1))
         return {
-            mask.name: (float(shares[n]), [layer for layer in layers if not there[layer][n]])
-            for n, mask in enumerate(self.masks)
+            mask.name: (float(share), [layer for layer in layers if layer not in there[mask.name]])
+            for mask, share in zip(self.masks, of_pixels, strict=True)
         }

@@ -190,8 +190,8 @@ def _sheet(
     seen = seen_by_the_middle(vgg, layer, (height, width))
     small = Shown(to_bytes(x), shown_size(x.shape, _PHOTO, _PHOTO), seen)
     made = (
-        f"{vgg.source}, {vgg.pooling} pooling; {width} x {height} pixels, {positions[1]} x {positions[0]} positions. "
-        f"In yellow: what one position sees, {field} x {field} pixels."
+        f"{vgg.source}, {vgg.pooling} pooling, border {' and '.join(dict.fromkeys(vgg.border))}; {width} x {height} "
+        f"pixels, {positions[1]} x {positions[0]} positions. In yellow: what one position sees, {field} x {field}."
     )
     head = headed(f"{title} {source.name}", f"{made}\n{told}", [small], max(body.width, 700))
     return np.asarray(draw_sheet(Column([head, body], 2 * GAP)).image)

@@ -190,7 +190,7 @@ def of_features(term: LayerTerm) -> Loss:
         positions = F.reshape(-1, F.shape[-1])
         blocks = [slice(0, len(positions) // 3), slice(len(positions) // 3, len(positions))]
         parts = [term.statistics(positions[at], at) for at in blocks]
-        value, _, solution = term.solve(tuple(map(sum, zip(*parts, strict=True))), 1.0)
+        value, solution = term.solve(tuple(map(sum, zip(*parts, strict=True))), 1.0)
         gradient = get_xp(F).zeros_like(positions)
         for at in blocks:
             term.add_gradient(positions[at], at, solution, gradient[at], Scratch())

@@ -119,14 +119,13 @@ class TiledObjective(Objective):
         self._fit(x.shape)
         grid, xp = self._grid(self.vgg, x.shape), get_xp(x)
         asked, solvers = self._asked(grid, x.shape)
-        solved: dict[str, tuple[Any, Any]] = {}
+        values, squares = (dict.fromkeys(self._labels(), 0.0) for _ in range(2))
         solutions: dict[str, Any] = {}
 
         def solve(sums: Mapping[str, Sums]) -> None:
             for label, of_term in sums.items():
                 term, scale = solvers[label]
-                value, square, solutions[label] = term.solve(of_term, scale)
-                solved[label] = value, square
+                values[label], solutions[label] = term.solve(of_term, scale)
 
         parts = [Part(x, tile, str(self.vgg.dtype)) for tile in grid.tiles]
         masks = self._of_masks(grid)
@@ -136,18 +135,18 @@ class TiledObjective(Objective):
             solve(added(self._crew.each(measure_tile, jobs)))
         for label in asked.content.values():  # what its gradient needs is no sum
             term, scale = solvers[label]
-            solutions[label] = term.solve((0.0, 0.0), scale)[2]
+            solutions[label] = term.solve((0.0,), scale)[1]
         gx = xp.zeros(x.shape, str(self.vgg.dtype))
         of_content: list[dict[str, Sums]] = []
         sent = Part(solutions)
         jobs_back = ((asked, *of_tile, sent) for of_tile in zip(grid.tiles, parts, masks, targets, strict=True))
-        for tile, (g, sums) in zip(grid.tiles, self._crew.each(tile_gradient, jobs_back), strict=True):
+        for tile, (g, sums, of_tile) in zip(grid.tiles, self._crew.each(tile_gradient, jobs_back), strict=True):
             tile.add(asarray(g, xp, self.vgg.dtype), gx)
             of_content.append(sums)
+            for label, square in of_tile.items():
+                squares[label] += square
         solve(added(of_content))
-        numbers = iter(to_floats(*(number for pair in solved.values() for number in pair)))
-        known = {label: (next(numbers), next(numbers)) for label in solved}
-        values, squares = ({label: known.get(label, (0.0, 0.0))[n] for label in self._labels()} for n in (0, 1))
+        values, squares = (dict(zip(of, to_floats(*of.values()), strict=True)) for of in (values, squares))
         self._add_pixel_terms(x, values, squares, gx)
         squares["pixels"] = sum(to_floats(sum_of_squares(gx[rows].astype("float64")))[0] for rows in _bands(x.shape))
         return values, squares, gx
@@ -253,7 +252,7 @@ def tiled_sums(tile: int, crew: Crew | None = None) -> Callable[..., dict[str, S
             (Part(picture, each, str(vgg.dtype)), None if masks is None else Part(masks, each)) for each in grid.tiles
         )
         jobs = ((asked, each, *part) for each, part in zip(grid.tiles, parts, strict=True))
-        nothing = (0.0,) * 6
+        nothing = (0.0,) * 3
         return dict.fromkeys(names, nothing) | added((crew or Crew(vgg)).each(measure_tile, jobs))
 
     return sums_of

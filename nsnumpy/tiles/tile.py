@@ -13,8 +13,8 @@ from ..backend import Array, asarray, to_floats
 from ..losses import STYLE_STATISTICS, Content, LayerTerm, Sums, sum_of_squares
 from ..ops import Border
 from ..positions import pooled
-from ..targets import TermGradients, measure
-from ..vgg import VGG, AddGradient
+from ..targets import SendingBack, measure
+from ..vgg import VGG
 from .grid import Tile
 
 
@@ -71,9 +71,10 @@ def tile_gradient(
     masks: Array | None,
     content: Array | Mapping[str, Array] | None,
     solutions: Mapping[str, Any],
-) -> tuple[Array, dict[str, Sums]]:
-    """The gradient of the terms at the positions that a tile owns with respect to all that it sees, ``(h, w, 3)``; and
-    the sums of the content's terms, whose gradient waits for no sum.
+) -> tuple[Array, dict[str, Sums], dict[str, Any]]:
+    """The gradient of the terms at the positions that a tile owns with respect to all that it sees, ``(h, w, 3)``; the
+    sums of the content's terms, whose gradient waits for no sum; and by label the sums of squares of what each term's
+    ``dL/dF`` is at those positions.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def tile_gradient(
     """
     network = vgg.with_border(asked.border)
     P = content if content is None or isinstance(content, Mapping) else content_features(vgg, asked, content)
-    sources: dict[str, AddGradient] = {}
+    sources: dict[str, SendingBack] = {}
     sums: dict[str, Sums] = {}
 
     def visit(name: str, F: Array) -> None:
@@ -96,10 +97,12 @@ def tile_gradient(
             w = asarray(owned(vgg, tile, name, F.shape), vgg.xp, vgg.dtype)
             terms[label := asked.content[name]] = Content(P[name], w=w)
             (sums[label],) = measure([terms[label]], F, vgg.workers)
-        sources[name] = TermGradients([(term, solutions[label]) for label, term in terms.items()])
+
+        sources[name] = SendingBack({label: (term, solutions[label]) for label, term in terms.items()})
 
     _, trace = network.forward(asarray(x, vgg.xp, vgg.dtype), {**asked.content, **asked.style}, visit)
-    return network.backward(trace, sources, keep=False), sums
+    gx = network.backward(trace, sources, keep=False)
+    return gx, sums, {label: square for source in sources.values() for label, square in source.squares.items()}
 
 
 def content_features(vgg: VGG, asked: Asked, picture: Array) -> dict[str, Array]:

@@ -23,13 +23,15 @@ from types import ModuleType
 from typing import Any
 
 from ...backend import Array, aligned, get_xp
-from ...workers import Blocks, Scratch, Workers
+from ...workers import Scratch
 from ..border import Border, outside
+from .inner import inner
 
 _THREADS = 128  # in a block: each holds many numbers
 
 Add = Callable[[Array, slice, Array, Scratch], None]
-"""As `patches_relu_backward` takes it. It may have an attribute `affine`: a list of `Affine` that says the same."""
+"""As `patches_relu_backward` takes it. It may have an attribute `affine`: a list of `Affine` that says the same; and
+a method `keep`, which is then told the squared norms of these, from a position on."""
 Affine = tuple[Array, Array | None, Array | None]
 """``K (N, N)``, ``b (N,)`` or None for zero, and weights ``w (M,)`` or None for ones: a term whose gradient is
 ``w_k (F_k K + b)`` at position k."""
@@ -91,10 +93,12 @@ extern "C" __global__ void __launch_bounds__($threads) first(
 struct alignas($bytes) Some { T value[V]; };
 
 // g (height, width, N), or zero if `fresh`, becomes g + w (F K + b) where F = y > 0, and zero elsewhere: F K is there
-// if `term` is 1 or more, b if 2 or more, and w (height, width) if `weighted`.
+// if `term` is 1 or more, b if 2 or more, and w (height, width) if `weighted`. The length of w (F K + b) goes to
+// lengths (count), each thread's part of it.
 extern "C" __global__ void __launch_bounds__($threads) first_gradient(
     const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
-    const T* __restrict__ K, const T* __restrict__ b, const T* __restrict__ w, T* __restrict__ g,
+    const T* __restrict__ K, const T* __restrict__ b, const T* __restrict__ w,
+    T* __restrict__ lengths, T* __restrict__ g,
     int count, int height, int width, int above, int below, int left, int right,
     int fresh, int term, int weighted) {
     const int place = blockIdx.x * blockDim.x + threadIdx.x;
@@ -142,6 +146,7 @@ extern "C" __global__ void __launch_bounds__($threads) first_gradient(
         }
         share[p] = weighted && column + p < width ? w[(long long)row * width + column + p] : T(1);
     }
+    T square = 0;
     T* target = g + ((long long)row * width + column) * N;
     #pragma unroll
     for (int word = 0; word < (N + 31) / 32; ++word) {
@@ -170,12 +175,16 @@ extern "C" __global__ void __launch_bounds__($threads) first_gradient(
                 Some sum = {};
                 if (!fresh) sum = *there;
                 #pragma unroll
-                for (int v = 0; v < V; ++v)
-                    sum.value[v] = on[p][word] >> (n % 32 + v) & 1 ? sum.value[v] + share[p] * sums[p][v] : T(0);
+                for (int v = 0; v < V; ++v) {
+                    const T own = share[p] * sums[p][v];
+                    square += own * own;
+                    sum.value[v] = on[p][word] >> (n % 32 + v) & 1 ? sum.value[v] + own : T(0);
+                }
                 *there = sum;
             }
         }
     }
+    if (term) lengths[place] = sqrt(square);
 }
 
 // Added to sums (PLACES, C): the gradient at that many places side by side, from (h, w) on, of x with its frame.
@@ -273,9 +282,9 @@ class DeviceFirst:
         count = -(-(stop - start) // 4) * -(-self._size[1] // 4) * self.filters
         self._launch("first", (self._x, self._weight, self._bias, y), count, (start, stop - start))
 
-    def add_term(self, g: Array, K: Array | None, b: Array | None, w: Array | None, *, fresh: bool) -> None:
+    def add_term(self, g: Array, K: Array | None, b: Array | None, w: Array | None, *, fresh: bool) -> Array | None:
         """g ``(H, W, N)``, or zero if it is fresh memory, with `Affine`'s term (none if K is None), through the ReLU:
-        in place.
+        in place; returns the square of the term's norm, before the ReLU.
 
         Again for each further term: what the ReLU stops, it stops again.
         """
@@ -283,8 +292,11 @@ class DeviceFirst:
         positions = 8 // g.itemsize  # the kernel's P
         flags = (fresh, 0 if K is None else 1 if b is None else 2, w is not None)
         term = (self._bias if array is None else aligned(array) for array in (K, b, w))
-        arrays = (self._x, self._weight, self._bias, *term, g)
-        self._launch("first_gradient", arrays, height * -(-width // positions), flags)
+        count = height * -(-width // positions)
+        lengths = self._xp.empty(1 if K is None else count, g.dtype)
+        arrays = (self._x, self._weight, self._bias, *term, lengths, g)
+        self._launch("first_gradient", arrays, count, flags)
+        return None if K is None else inner(lengths, lengths)
 
     def adjoint(self, g: Array, gx: Array) -> None:
         """The convolution's, of what the ReLU has let through, into gx ``(H, W, C)``."""
@@ -298,54 +310,3 @@ class DeviceFirst:
         if count:
             integers = map(self._xp.int32, (count, *self._size, *self._border, *numbers))
             self._kernels[name]((-(-count // _THREADS),), (_THREADS,), (*arrays, *integers))
-
-
-def device_backward(
-    gradients: Array | None,
-    images: Array,
-    layers: Sequence[DeviceFirst],
-    adds: Sequence[Add],
-    workers: Workers,
-    *,
-    overwrite: bool,
-) -> Array:
-    """`patches_relu_backward` of images ``(n, H, W, C)``, with a layer of each. A kernel adds what is affine in the
-    features; for the rest there are blocks of them as an array."""
-    xp = get_xp(images)
-    count, height, width, _ = images.shape
-    filters, positions = layers[0].filters if layers else 0, height * width
-    terms = [term for add in adds for term in getattr(add, "affine", None) or ()]
-    others = [add for add in adds if getattr(add, "affine", None) is None]
-    fresh = gradients is None and not others
-    if gradients is None:
-        g = (xp.empty if fresh else xp.zeros)((count, height, width, filters), images.dtype)
-    else:
-        g = aligned(gradients) if overwrite else gradients.copy()
-    gx = xp.empty(images.shape, images.dtype)
-
-    def block(job: tuple[int, tuple[int, int]], scratch: Scratch) -> None:
-        n, (start, stop) = job
-        F = scratch.empty("features", ((stop - start) * width, filters), images)
-        layers[n].features(F, (start, stop))
-        at = slice(n * positions + start * width, n * positions + stop * width)
-        for add in others:
-            add(F, at, g.reshape(-1, filters)[at], scratch)
-
-    if others:
-        blocks = _blocks(height, width, filters, images.itemsize, workers)
-        workers.map(block, [(n, rows) for n in range(count) for rows in blocks])
-    for n, layer in enumerate(layers):
-        for k, (K, b, w) in enumerate(terms or [(None, None, None)]):
-            here = None if w is None else w[n * positions : (n + 1) * positions]
-            layer.add_term(g[n], K, b, here, fresh=fresh and not k)
-        layer.adjoint(g[n], gx[n])
-    return gx
-
-
-def device_scratch(height: int, width: int, filters: int, itemsize: int, workers: Workers) -> int:
-    """The elements of its scratch, where a term is not affine: features, and what is made of them."""
-    return 2 * _blocks(height, width, filters, itemsize, workers).longest * width * filters
-
-
-def _blocks(height: int, width: int, filters: int, itemsize: int, workers: Workers) -> Blocks:
-    return workers.blocks(height, 2 * width * filters * itemsize)

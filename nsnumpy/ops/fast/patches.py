@@ -12,11 +12,12 @@ again from x, block by block, rather than keep it or its signs. On a GPU all of 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from ...backend import Array, get_xp, matmul, on_host
-from ...workers import Scratch, Workers
+from ...backend import Array, aligned, get_xp, matmul, on_host
+from ...workers import Blocks, Scratch, Workers
 from ..border import ZERO, Border, pad, pad_adjoint
-from .first import DeviceFirst, device_backward, device_scratch
+from .first import DeviceFirst
 
 
 # The backward keeps x.
@@ -93,7 +94,7 @@ def patches_relu_backward(
     gradients = None if gy is None else gy.reshape(-1, height, width, len(bias))
     if not on_host(x):
         layers = [DeviceFirst(images[n], weight, bias, border) for n in range(len(images))]
-        return device_backward(gradients, images, layers, adds, workers, overwrite=overwrite).reshape(x.shape)
+        return _device_backward(gradients, images, layers, adds, workers, overwrite=overwrite).reshape(x.shape)
     images = pad(images, border)
     kernel = _kernel(weight, bias)
 
@@ -118,6 +119,55 @@ def patches_relu_backward(
     return pad_adjoint(gx, border).reshape(x.shape)
 
 
+def _device_backward(
+    gradients: Array | None,
+    images: Array,
+    layers: Sequence[DeviceFirst],
+    adds: Sequence[Any],
+    workers: Workers,
+    *,
+    overwrite: bool,
+) -> Array:
+    """`patches_relu_backward` of images ``(n, H, W, C)``, with a layer of each. A kernel adds what is affine in the
+    features; for the rest there are blocks of them as an array."""
+    xp = get_xp(images)
+    count, height, width, _ = images.shape
+    filters, positions = layers[0].filters if layers else 0, height * width
+    affine = [add for add in adds if getattr(add, "affine", None) is not None]
+    others = [add for add in adds if add not in affine]
+    fresh = gradients is None and not others
+    if gradients is None:
+        g = (xp.empty if fresh else xp.zeros)((count, height, width, filters), images.dtype)
+    else:
+        g = aligned(gradients) if overwrite else gradients.copy()
+    gx = xp.empty(images.shape, images.dtype)
+
+    def block(job: tuple[int, tuple[int, int]], scratch: Scratch) -> None:
+        n, (start, stop) = job
+        F = scratch.empty("features", ((stop - start) * width, filters), images)
+        layers[n].features(F, (start, stop))
+        at = slice(n * positions + start * width, n * positions + stop * width)
+        for add in others:
+            add(F, at, g.reshape(-1, filters)[at], scratch)
+
+    if others:
+        blocks = _device_blocks(height, width, filters, images.itemsize, workers)
+        workers.map(block, [(n, rows) for n in range(count) for rows in blocks])
+    for n, layer in enumerate(layers):
+        of_picture = slice(n * positions, (n + 1) * positions)
+        begun = not fresh
+        for add in affine:
+            squares = []
+            for K, b, w in add.affine:
+                squares.append(layer.add_term(g[n], K, b, None if w is None else w[of_picture], fresh=not begun))
+                begun = True
+            add.keep(of_picture.start, squares)
+        if not any(add.affine for add in affine):
+            layer.add_term(g[n], None, None, None, fresh=fresh)
+        layer.adjoint(g[n], gx[n])
+    return gx
+
+
 def _kernel(weight: Array, bias: Array) -> Array:
     return get_xp(weight).concatenate([weight.reshape(-1, len(bias)), bias[None]])
 
@@ -134,7 +184,7 @@ def patches_scratch(
     """The elements of the scratch that a thread needs, forward and backward, for a picture of (H, W) pixels."""
     height, width = size
     if on_device:
-        return device_scratch(height, width, filters, itemsize, workers)
+        return _device_scratch(height, width, filters, itemsize, workers)
     columns = 9 * channels + 1
     blocks = workers.blocks(height, width * (columns + 2 * filters) * itemsize)
     rows = blocks.longest
@@ -164,3 +214,12 @@ def _scatter(taps: Array) -> Array:
         for j in range(3):
             gx[:, i : i + rows, j : j + width] += taps[i, j]
     return gx.transpose(1, 2, 0)
+
+
+def _device_scratch(height: int, width: int, filters: int, itemsize: int, workers: Workers) -> int:
+    """The elements of its scratch, where a term is not affine: features, and what is made of them."""
+    return 2 * _device_blocks(height, width, filters, itemsize, workers).longest * width * filters
+
+
+def _device_blocks(height: int, width: int, filters: int, itemsize: int, workers: Workers) -> Blocks:
+    return workers.blocks(height, 2 * width * filters * itemsize)

@@ -29,8 +29,9 @@ from ...run.run import Run
 from ...vgg import VGG
 
 Job = dict[str, Any]
-"""name, use_case, pictures, settings, layer (of a reconstruction), network (of `load_vgg`), network_sha256,
-content_layers and style_layers (to measure), names (what the record calls the pictures), key: see `complete_job`."""
+"""name, use_case, pictures, styles (where there are several, or a region: each picture's name, weight, mask and own
+mask), settings, layer (of a reconstruction), network (of `load_vgg`), network_sha256, content_layers and style_layers
+(to measure), names (what the record calls the pictures), key: see `complete_job`."""
 
 RECORD = "figure"  # where a cell's own part stands among the settings that its PNG carries
 
@@ -38,7 +39,7 @@ RECORD = "figure"  # where a cell's own part stands among the settings that its 
 def complete_job(job: Job) -> Job:
     """The job with its key: a digest of all that determines the picture and what is measured on it."""
     settings = {name: digest(v) if isinstance(v, np.ndarray) else v for name, v in job["settings"].items()}
-    determines = {
+    determines: dict[str, Any] = {
         "nsnumpy": __version__,
         "network": job["network_sha256"],
         "pictures": {name: digest(picture) for name, picture in job["pictures"].items()},
@@ -46,6 +47,11 @@ def complete_job(job: Job) -> Job:
         **{name: job["network"][name] for name in ("pooling", "dtype", "tf32")},
         **{name: job.get(name) for name in ("use_case", "layer", "content_layers", "style_layers")},
     }
+    if "styles" in job:
+        determines["styles"] = [
+            (name, weight, *((mask.name, digest(mask.values)) if mask else None for mask in masks))
+            for name, weight, *masks in job["styles"]
+        ]
     return job | {"key": hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()}
 
 
@@ -69,14 +75,18 @@ def compute_cell(job: Job) -> tuple[np.ndarray, dict[str, Any]]:
 
 def _compute(job: Job) -> tuple[np.ndarray, dict[str, Any]]:
     vgg = _network(job["network_sha256"], **job["network"])
-    settings, pictures = job["settings"], job["pictures"]
+    settings, pictures = job["settings"], dict(job["pictures"])
+    if "styles" in job:
+        styles = [(pictures.pop(name), *rest) for name, *rest in job["styles"]]
+        pictures["style"] = styles
     lines: list[dict[str, Any]] = []
 
     def follow(progress: Progress) -> None:
         lines.append(progress.record())
 
     layer = {"layer": job["layer"]} if job.get("layer") else {}
-    result = Run(job["use_case"], pictures, vgg=vgg, **layer, **settings).go(follow)
+    run = Run(job["use_case"], pictures, vgg=vgg, **layer, **settings)
+    result = run.go(follow)
     check_ended(result)
     image = to_bytes(result.image)
     at_end = [line for line in lines if line["size"] == max(image.shape)]
@@ -85,7 +95,7 @@ def _compute(job: Job) -> tuple[np.ndarray, dict[str, Any]]:
         "cell": job["name"],
         "key": job["key"],
         "picture": digest(image),
-        "numbers": _measure(vgg, image, job),
+        "numbers": _measure(run, image, job),
         "loss": best["loss"],
         "terms": best["terms"],
         "iterations": lines[-1]["iteration"],
@@ -95,15 +105,16 @@ def _compute(job: Job) -> tuple[np.ndarray, dict[str, Any]]:
     return image, result.settings | job["names"] | {RECORD: record}
 
 
-def _measure(vgg: VGG, image: np.ndarray, job: Job) -> dict[str, Any]:
-    """The errors of the 8-bit picture, by the same yardstick in all cells: the "relative" convention, per layer."""
-    x = image / 255
-    size = job["settings"]["size"]
-    style_size = job["settings"].get("style_size") or size
-    content = load_image(job["pictures"]["content"], size) if job["content_layers"] else None
-    style = load_image(job["pictures"]["style"], style_size) if job["style_layers"] else None
+def _measure(run: Run, image: np.ndarray, job: Job) -> dict[str, Any]:
+    """The errors of the 8-bit picture, by the same yardstick in all cells: the "relative" convention, per layer.
+
+    Of styles by region the style error is the mean of the regions' own, each counting for its share of the positions.
+    """
+    x, last = image / 255, run.scales[-1]
+    content = run.inputs.content(last) if job["content_layers"] else None
+    style = run.inputs.style(last) if job["style_layers"] else None
     objective = Objective(
-        vgg,
+        run.vgg,
         content=content,
         style=style,
         convention="relative",
@@ -114,7 +125,17 @@ def _measure(vgg: VGG, image: np.ndarray, job: Job) -> dict[str, Any]:
     numbers: dict[str, Any] = {"content": {}, "style": {}}
     for term, value in objective.terms.items():
         loss, layer = loss_and_layer(term)
-        numbers[loss][layer] = value
+        layer, _, region = layer.partition("@")
+        numbers[loss][layer] = numbers[loss].get(layer, 0.0) + value
+        if region:
+            numbers.setdefault("regions", {}).setdefault(region, {})[layer] = value
+    if "regions" in numbers:
+        assert run.inputs.regions is not None
+        shares = run.inputs.regions.shares(x.shape[:2], run.vgg.architecture, job["style_layers"])
+        numbers["regions"] = {
+            region: {layer: value / shares[region][layer] for layer, value in of.items() if layer in shares[region]}
+            for region, of in numbers["regions"].items()
+        }
     if content is not None:
         numbers["pixels"] = float(np.sqrt(np.mean((x - content.astype(np.float64)) ** 2)))
     return numbers

@@ -25,7 +25,8 @@ class FigureCell:
     numbers : dict
         "content" and "style": the relative error at each layer that was measured (a dict); "content_error" and
         "style_error": their means over the cell's own layers; "pixels": the root mean square difference from the
-        photograph. Each where there is such a picture.
+        photograph. Each where there is such a picture. "regions": of styles by region, each region's own style error
+        at each layer in which it has a position, and "region_errors", their means.
     loss : float
     terms : dict from str to float
         The weighted terms of the loss, at the end.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from ..._version import __version__
 from ...files.images import Picture, save_image
 from ...files.writing import atomic_path, check_distinct, check_filled, check_folder
 from ...machine import usable_cores
+from ...run.inputs import Styles, pictures_of, style_names
 from ..contact import Sheet, most_detailed
 from .cells import RECORD, Job, compute_cells, other_cell, plain, read_cell
 from .claims import Claim, FigureCell, content_claims, style_claims, tradeoff_claims
-from .plan import FIGURE_LAYERS, FigurePlan, figure_files, plan_figure, settings_line
+from .plan import FIGURE_LAYERS, KINDS, FigurePlan, figure_files, plan_figure, settings_line
 from .sheet import content_sheet, style_sheet, tradeoff_sheet
 
 _REGION = 4  # the enlarged region of the content figure is a square of the long side over this
@@ -140,7 +141,7 @@ def style_figure(
 
 def tradeoff_figure(
     photo: Picture,
-    painting: Picture,
+    painting: Styles,
     folder: str | os.PathLike[str],
     *,
     layers: Iterable[str] = FIGURE_LAYERS,
@@ -152,16 +153,19 @@ def tradeoff_figure(
 
     Claims: in each row, as alpha / beta falls, the content error rises and the style error falls.
 
+    The painting may be several, as for `transfer`; with (painting, weight, mask), for parts of the photograph, a cell
+    has the style error of each region, too.
+
     Parameters, returns and errors as for `style_figure`, and ratios: numbers, or None, which takes `RATIOS`, by the
     convention. beta is the convention's default, alpha is ratio times beta.
     """
-    pictures = {"content": photo, "style": painting}
+    pictures: dict[str, Styles] = {"content": photo, "style": painting}
     return _figure("tradeoff", pictures, folder, layers, ratios, callback, **options)
 
 
 def _figure(
     kind: str,
-    pictures: dict[str, Picture],
+    pictures: Mapping[str, Styles],
     folder: str | os.PathLike[str],
     layers: Iterable[str],
     ratios: Iterable[float] | None,
@@ -178,7 +182,10 @@ def _figure(
     planned = plan_figure(kind, pictures, layers, ratios, **options)
     folder = check_filled(folder)
     written = [folder / name for name in figure_files(planned.cells)]
-    read = (*pictures.values(), planned.settings.init, planned.network["weights"])
+    of_styles = [
+        thing for named in pictures_of(KINDS[kind], pictures) for thing in (named.picture, named.mask, named.own)
+    ]
+    read = (*of_styles, planned.settings.init, planned.network["weights"])
     check_distinct(written, [path for path in read if isinstance(path, str | os.PathLike)])
     _check_not_anothers(folder, planned)
     folder.mkdir(exist_ok=True)
@@ -260,6 +267,10 @@ def _filled(cell: FigureCell, image: np.ndarray, record: dict[str, Any]) -> Figu
     layers = {"content": cell.layers if "layer" in settings else list(numbers["content"]), "style": cell.layers}
     for loss in [name for name in ("content", "style") if numbers[name]]:
         numbers[f"{loss}_error"] = float(np.mean([numbers[loss][name] for name in layers[loss]]))
+    if "regions" in numbers:
+        numbers["region_errors"] = {
+            name: float(np.mean([*of.values()])) for name, of in numbers["regions"].items() if of
+        }
     known = {name: own[name] for name in ("loss", "terms", "iterations", "seconds", "stopped", "key")}
     return replace(cell, numbers=numbers, settings=settings, image=image, **known)
 
@@ -281,7 +292,8 @@ def _drawn(planned: FigurePlan, cells: Sequence[FigureCell]) -> tuple[Sheet, lis
     across = len(planned.ratios)
     rows = [cells[k : k + across] for k in range(0, len(cells), across)]
     claims = tradeoff_claims(rows)
-    title = f"{names['content']} in the style of {names['style']}: content against style"
+    styles = " and ".join(dict.fromkeys(names[name] for name in style_names(names)))
+    title = f"{names['content']} in the style of {styles}: content against style"
     return tradeoff_sheet(title, line, list(read.values()), rows, claims), claims, {}
 
 

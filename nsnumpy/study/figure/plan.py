@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Real
 from pathlib import Path
@@ -16,11 +16,12 @@ from ..._version import __version__
 from ...architecture import check_size, layer_names, network_digest, resolve_layers
 from ...backend import check_tf32
 from ...files.checkpoint import digest
-from ...files.images import Picture, load_image, picture_name, to_bytes
+from ...files.images import load_image, picture_name, to_bytes
 from ...files.weight_sources import BUILTIN, BUILTINS
 from ...files.weights import WeightFile, read_weights
 from ...objective import STYLE_LAYERS, layer_weights
-from ...run.inputs import scales_of
+from ...run.inputs import Styles, check_masks, enough, pictures_of, scales_of, side_of
+from ...run.regions import read_masks
 from ...run.settings import INITS, Settings, settings_of
 from .cells import Job, complete_job
 from .claims import FigureCell, positional, set_name
@@ -42,7 +43,7 @@ RATIOS: dict[str, tuple[float, ...]] = {"relative": (1e-3, 1e-2, 1e-1, 1.0), "pa
 SET_BY_FIGURE = {
     "content": ("border",),
     "style": ("beta", "style_layers", "border", "seamless"),
-    "tradeoff": ("alpha", "beta", "style_layers", "border", "colors", "color_match", "outside"),
+    "tradeoff": ("alpha", "beta", "style_layers", "border", "colors", "color_match"),
 }
 
 
@@ -59,8 +60,8 @@ class FigurePlan:
         alpha / beta, growing.
     settings : Settings
         That all cells share, complete.
-    pictures : dict from "content", "style" to arrays ``(H, W, 3)``, uint8
-    names : dict from "content", "style", "init" to str
+    pictures : dict from "content", "style", "style 2", ... to arrays ``(H, W, 3)``, uint8
+    names : dict from "content", "style", ..., "init" to str
         What records call them.
     network : dict
         What `load_vgg` takes.
@@ -90,7 +91,7 @@ class FigurePlan:
 
 def plan_figure(
     kind: str,
-    pictures: dict[str, Picture],
+    pictures: Mapping[str, Styles],
     layers: Iterable[str],
     ratios: Iterable[float] | None,
     *,
@@ -114,9 +115,12 @@ def plan_figure(
     names = resolve_layers(file.architecture, file.weights, layer_weights(layers))
     if kind == "content":
         names.sort(key=layer_names(file.architecture).index)
-    read = {name: to_bytes(load_image(picture, _size(name, s))) for name, picture in pictures.items()}
+    given = pictures_of(KINDS[kind], pictures)
+    read = {each.name: to_bytes(load_image(each.picture, _size(each.name, s))) for each in given}
     for picture in read.values():
         check_size(file.architecture, names, picture.shape)
+    masks = read_masks([(each.mask, each.own) for each in given], enough("content", s))
+    check_masks(masks, {name: picture.shape[:2] for name, picture in read.items()})
     _check_cells(kind, s, file, read)
     source = os.fspath(weights)
     if source not in BUILTINS and Path(source).exists():
@@ -124,8 +128,12 @@ def plan_figure(
     network = {"weights": source, "pooling": pooling, "device": device, "dtype": dtype, "tf32": tf32}
     network["threads"] = threads
     digest = network_digest(file.weights, file.preprocessing)
-    called = {name: picture_name(picture) for name, picture in pictures.items()} | {"init": picture_name(s.init)}
-    shared = {"use_case": KINDS[kind], "pictures": read, "network": network, "network_sha256": digest, "names": called}
+    called = {each.name: picture_name(each.picture) for each in given} | {"init": picture_name(s.init)}
+    shared: Job = {"use_case": KINDS[kind], "pictures": read, "names": called}
+    shared |= {"network": network, "network_sha256": digest}
+    styles = [(one.name, one.weight, *pair) for one, pair in zip(given, masks, strict=True) if one.name != "content"]
+    if len(styles) > 1 or any(mask or own for *_, mask, own in styles):
+        shared["styles"] = styles
     cells = figure_cells(kind, names, growing)
     init = s.init if isinstance(s.init, str) and s.init in INITS else to_bytes(load_image(s.init))
     jobs = [complete_job(shared | _own(kind, cell, names, s, init)) for cell in cells]
@@ -183,7 +191,7 @@ def checked_ratios(ratios: Iterable[float]) -> tuple[float, ...]:
 
 def _size(name: str, s: Settings) -> int | None:
     """The long side with which a picture is used."""
-    return (s.style_size or s.side) if name == "style" else s.side
+    return s.side if side_of(name) == "result" else s.style_size or s.side
 
 
 def _own(kind: str, cell: FigureCell, layers: Sequence[str], s: Settings, init: str | np.ndarray) -> Job:

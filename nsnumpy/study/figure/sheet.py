@@ -106,6 +106,7 @@ def tradeoff_sheet(
                 parts.append(_failed(cell.error, width, size[1]))
                 continue
             numbers = [f"{name} error {_number(cell.numbers[f'{name}_error'])}" for name in ("content", "style")]
+            numbers += [f"of {name} {_number(error)}" for name, error in cell.numbers.get("region_errors", {}).items()]
             parts.append(Column([Shown(cell.image, size), Text("\n".join(numbers), width)]))
         lines.append(Row(parts))
     return _sheet(title, settings, Column(lines, GAP), claims, pictures)
