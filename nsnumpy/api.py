@@ -3,8 +3,9 @@
 from ._version import __version__
 from .architecture import Preprocessing, layer_names, receptive_field
 from .backend import DeviceError, get_xp
-from .files.decode import PictureError, sample_names
+from .files.decode import PictureError
 from .files.images import load_image, read_settings, save_image
+from .files.samples import sample_names
 from .files.weight_sources import WeightFileError
 from .files.weights import WeightFile, load_vgg, read_weights, write_weights
 from .gradcheck import KinkError, check_adjoint, check_gradient

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from ..study.figure.claims import REFUTED, FigureCell
 from ..study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
 from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE
 from .cluster import add_cluster, cluster_in
-from .command import checking, duration, examples, plural, say, tell
-from .options import PROG, add_settings, layer, non_negative, positive
+from .command import PROG, checking, duration, examples, plural, say, tell
+from .options import add_settings, layer, non_negative, positive
 
 _PICTURES = {"content": ("photo",), "style": ("painting",), "tradeoff": ("photo", "painting")}
 _MAKERS: dict[str, Callable[..., Figure]] = {
@@ -40,11 +40,11 @@ _EXAMPLES = {
 _METAVARS = {"photo": "PHOTO", "painting": "PAINTING"}
 
 
-def add_commands(commands: Any) -> None:
+def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """figure, with content, style and tradeoff below it."""
     figure = commands.add_parser(
         "figure",
-        help="make one of the paper's figures: pictures, a sheet with numbers, and what they show",
+        help=told["figure"],
         description="The paper's figures. The same command again computes only what is missing in FOLDER; "
         "with other settings it\ntakes another folder.",
         allow_abbrev=False,

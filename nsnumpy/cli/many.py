@@ -24,8 +24,8 @@ from ..run.plan import Plan, plan
 from ..run.results import Result
 from ..run.settings import USE_CASES, settings_of
 from ..tiles.cluster import Cluster
-from .command import checking, one_line, os_error, plural, say, tell
-from .options import PROG, means_in, settings_in
+from .command import PROG, checking, one_line, os_error, plural, say, tell
+from .options import means_in, settings_in
 from .pictures import as_given, named_pictures, pictures_in
 from .planned import does_not_fit, planned_line, summary_line
 from .watch import counting

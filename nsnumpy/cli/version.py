@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import argparse
 import platform
-from importlib import metadata
 from typing import Any, NoReturn
 
-from threadpoolctl import threadpool_info
-
 from .._version import __version__
-from ..backend import DeviceError, device_namespace, device_text
-from ..files.weight_sources import cache_folder
-from ..machine import usable_cores
 from .command import one_line, tell
 
 _PACKAGES = ("numpy", "scipy", "pillow", "h5py", "tqdm", "threadpoolctl", "platformdirs", "matplotlib")
@@ -31,6 +25,20 @@ class Version(argparse.Action):
 
 def version_text() -> str:
     """A line for each thing; what is not there, or broken, has a word for it."""
+    from threadpoolctl import threadpool_info  # here: a parser needs only the above, and help is to be there at once
+
+    from ..backend import DeviceError, device_namespace, device_text
+    from ..files.weight_sources import cache_folder
+    from ..machine import usable_cores
+
+    def gpu() -> str:
+        try:
+            return device_text(device_namespace("gpu"))
+        except DeviceError as error:
+            return f"none ({one_line(error)})"
+        except Exception as error:  # whatever a broken CuPy raises
+            return f"none ({type(error).__name__}: {one_line(error)})"
+
     blas = {f"{each.get('internal_api')} {each.get('version')} {each.get('architecture') or ''}".strip()
             for each in threadpool_info() if each.get("user_api") == "blas"}  # fmt: skip
     rows = {
@@ -39,23 +47,16 @@ def version_text() -> str:
         "packages": ", ".join(f"{name} {_version(name)}" for name in _PACKAGES),
         "BLAS": ", ".join(sorted(blas)) or "none that is known",
         "cores": str(usable_cores()),
-        "GPU": _gpu(),
+        "GPU": gpu(),
         "weights": str(cache_folder()),
     }
     return "\n".join(f"{name:9}{value}" for name, value in rows.items())
 
 
 def _version(package: str) -> str:
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "missing"
-
-
-def _gpu() -> str:
-    try:
-        return device_text(device_namespace("gpu"))
-    except DeviceError as error:
-        return f"none ({one_line(error)})"
-    except Exception as error:  # whatever a broken CuPy raises
-        return f"none ({type(error).__name__}: {one_line(error)})"

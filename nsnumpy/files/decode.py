@@ -10,7 +10,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,8 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError, features
 
 from ..machine import available_bytes
 from .chunks import coding, has_late_metadata, unread_tiff
+from .samples import SAMPLE_PREFIX, SAMPLES, sample_names
 
-SAMPLE_PREFIX = "sample:"
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", *(("AVIF",) if features.check("avif") else ()))
 """Pillow knows more, some of which run other programs."""
 HEIF_SUFFIXES = (".heic", ".heif")
@@ -43,12 +42,6 @@ _limit = threading.Lock()  # while Pillow's is changed
 
 class PictureError(ValueError):
     """A picture that cannot be used; the message names it and says what is wrong."""
-
-
-def sample_names() -> list[str]:
-    """The names of the bundled pictures, each to be given as "sample:NAME"."""
-    folder = resources.files("nsnumpy") / "data" / "samples"
-    return sorted(Path(entry.name).stem for entry in folder.iterdir() if Path(entry.name).suffix in SUFFIXES)
 
 
 @contextmanager
@@ -247,9 +240,7 @@ def _upright_shape(image: Image.Image, exif: Image.Exif) -> tuple[int, int]:
 def _open_sample(name: str) -> Image.Image:
     if name not in sample_names():
         raise PictureError(f"{SAMPLE_PREFIX}{name}: no such sample; choose from {', '.join(sample_names())}")
-    folder = resources.files("nsnumpy") / "data" / "samples"
-    file = next(entry for entry in folder.iterdir() if Path(entry.name).stem == name)
-    return Image.open(io.BytesIO(file.read_bytes()))
+    return Image.open(io.BytesIO((SAMPLES / f"{name}.jpg").read_bytes()))
 
 
 def _normalise(image: Image.Image, name: object, ground: str) -> Image.Image:
