@@ -56,6 +56,18 @@ def test_a_run_begins_with_its_plan(folder, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("command", ["plan photo.png painting.jpg", "transfer photo.png painting.jpg -o o.png --force"])
+def test_what_no_machine_has_is_said_in_one_line(folder, capsys, command):
+    """Without a table of it, and without hours by the million; --force would not help."""
+    status, out, err = call(capsys, f"{command} --weights tiny.h5 --threads 1 --size 100000000")
+    assert (status, out) == (1, "")
+    assert re.fullmatch(
+        r"nsnumpy: error: 100000000 x \d+ would take about [\d,]+ GB of memory, and \d+\.\d\d GB are to be had: "
+        r"choose --size \d+ or less\n",
+        err,
+    )
+
+
 def test_plan_says_what_a_transfer_would_take(folder, capsys):
     assert main(["plan", "photo.png", "painting.jpg", "--size", "64", "--threads", "1", "--weights", "tiny.h5"]) == 0
     out = capsys.readouterr().out.splitlines()
@@ -200,6 +212,14 @@ def test_intermediate_pictures(folder, capsys):
             "did you mean --size? (see nsnumpy transfer --help)",
         ),
         ("transfr photo.png painting.jpg -o out.png", 2, "did you mean transfer? (see nsnumpy --help)"),
+        ("transfer photo.png painting.jpg -o out.png --iter 9", 2, "did you mean --iterations? (see"),
+        ("transfer photo.png painting.jpg -o out.png --foo 9", 2, "arguments: --foo 9 (see nsnumpy transfer --help)"),
+        ("transfer photo.png painting.jpg -o out.png --model 9", 2, "--model 9 (see nsnumpy transfer --help)"),
+        ("transfer photo.png painting.jpg -o out.png -x 9", 2, "arguments: -x 9 (see nsnumpy transfer --help)"),
+        ("paint photo.png painting.jpg -o out.png", 2, "'completion') (see nsnumpy --help)"),
+        ("transfer - - -o out.png", 2, "-: standard input can be read once, and is named twice; name a file"),
+        ("transfer photo.png - --init - -o out.png", 2, "-: standard input can be read once"),
+        ("plan photo.png painting.jpg - --mask painting.jpg=-", 2, "-: standard input can be read once"),
         ("transfer photo.png painting.jpg -o out.png --lr 1", 2, "--lr is of --optimizer sgd and adam"),
         (
             "transfer photo.png painting.jpg -o out.png --momentum 0.5 --optimizer adam",

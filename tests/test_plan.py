@@ -14,6 +14,7 @@ import nsnumpy as ns
 from nsnumpy.files.random_network import random_weights
 from nsnumpy.files.weights import read_network
 from nsnumpy.run import budget
+from nsnumpy.run.budget import run_memory
 from nsnumpy.vgg import VGG
 
 plan_module, means = sys.modules["nsnumpy.run.plan"], sys.modules["nsnumpy.run.means"]
@@ -144,6 +145,21 @@ def test_the_largest_size_that_fits_is_found(monkeypatch, weights):
     planned = ns.plan("transfer", size=4000, **arguments)
     assert (planned.fits, planned.largest_size) == (True, None)
     assert planned.seconds > 0
+
+
+@pytest.mark.parametrize("given", [{}, {"tile": "off"}, {"tile": 300}, {"memory_pairs": 5}, {"optimizer": "adam"}])
+def test_the_largest_size_is_sought_with_what_takes_the_least(monkeypatch, weights, given):
+    """It is one way to run of forty, and which it is need not be tried for each size."""
+    arguments = {"content": "sample:coast", "style": "sample:starry", "weights": weights, "threads": 1} | given
+    monkeypatch.setattr(means, "resident_bytes", lambda: 100_000_000)
+    monkeypatch.setattr(means, "available_bytes", lambda: 400_000_000)
+    tried = []
+    monkeypatch.setattr(plan_module, "run_memory", lambda *of: tried.append(of) or run_memory(*of))
+    monkeypatch.setattr(means, "run_memory", lambda *of: tried.append(of) or run_memory(*of))
+    planned = ns.plan("transfer", size=100_000_000, **arguments)
+    assert len(tried) < 120
+    assert ns.plan("transfer", size=planned.largest_size, **arguments).fits
+    assert not ns.plan("transfer", size=planned.largest_size + 1, **arguments).fits
 
 
 def test_what_can_be_had_is_what_is_left_and_what_the_process_holds():

@@ -28,7 +28,7 @@ from ..study.blend import blend_sheet
 from ..use_cases import blend
 from .command import PROG, checking, examples, os_error, plural, say, tell
 from .options import add_means, add_settings, check_settings, means_in, settings_in, steps
-from .planned import does_not_fit, planned_line, summary_line
+from .planned import planned_line, refused, summary_line
 from .watch import counting
 
 STEPS = 7
@@ -88,8 +88,8 @@ def _run(arguments: argparse.Namespace) -> int:
             options |= means_in(arguments)
             planned = plan("transfer", content=given["content"], style=styles, weights=weights, **network, **options)
         check_fits(_both(folder)[1], planned.size)
-        if not planned.fits and not arguments.force:
-            say(PROG, f"error: {does_not_fit(planned, arguments)}; or --force to try all the same")
+        if wrong := refused(planned, arguments):
+            say(PROG, f"error: {wrong}")
             return 1
     with filled_folder(folder):
         return _paint(arguments, folder, pictures, planned, given, weights, options)

@@ -71,8 +71,11 @@ def examples(*commands: str, above: str = "") -> dict[str, Any]:
 
 
 def _meant(given: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(given, list(known), 1)
-    return f"; did you mean {close[0]}?" if close else ""
+    """What is near enough to be meant, or begins with what was given; dashes, which all options have, tell nothing."""
+    word, words = given.lstrip("-"), {name.lstrip("-"): name for name in known}
+    close = difflib.get_close_matches(word, words, 1, cutoff=0.7)
+    close += [name for name in words if len(word) > 2 and name.startswith(word)]
+    return f"; did you mean {words[close[0]]}?" if close else ""
 
 
 class CommandError(ValueError):
@@ -224,7 +227,9 @@ def one_line(message: Any) -> str:
 def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 86400:,.0f} days"
 
 
 def plural(count: int, thing: str) -> str:

@@ -20,6 +20,8 @@ from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, S
 from .cluster import add_cluster, cluster_in
 from .command import PROG, checking, duration, examples, plural, say, tell
 from .options import add_settings, layer, non_negative, positive
+from .pictures import read_once
+from .planned import gigabytes
 
 _PICTURES = {"content": ("photo",), "style": ("painting",), "tradeoff": ("photo", "painting")}
 _MAKERS: dict[str, Callable[..., Figure]] = {
@@ -113,15 +115,15 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
     options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads", "jobs")}
     options |= {name: given[name] for name in ("layers", "ratios") if name in given}
-    pictures = [given[name] for name in _PICTURES[kind]]
     with checking():
-        planned = None if arguments.quiet else _plan(arguments, settings)
+        pictures = {name: read_once(given[name]) for name in _PICTURES[kind]}
+        planned = None if arguments.quiet else _plan(arguments, pictures, settings)
     with cluster_in(arguments) as cluster:
         if cluster:
             threads = arguments.threads or cluster.threads
             cells = cluster.client.get_executor(workers=list(cluster.workers), allow_other_workers=True)
             options |= {"executor": cells, "threads": threads}
-        return _make(arguments, pictures, folder, options | settings, planned)
+        return _make(arguments, list(pictures.values()), folder, options | settings, planned)
 
 
 def _make(
@@ -163,7 +165,7 @@ def _make(
     return int(bool(figure.failures))
 
 
-def _plan(arguments: argparse.Namespace, settings: dict[str, Any]) -> Plan:
+def _plan(arguments: argparse.Namespace, pictures: dict[str, Any], settings: dict[str, Any]) -> Plan:
     """What the cell takes that takes most: the one of the deepest layer, or of all of them."""
     given = vars(arguments)
     options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads")}
@@ -171,16 +173,16 @@ def _plan(arguments: argparse.Namespace, settings: dict[str, Any]) -> Plan:
     if kind != "content":
         settings = settings | {"style_layers": layers}
     layer = {"layer": max(layers, key=layer_names("vgg19").index)} if kind == "content" else {}
-    pictures = {loss: given[name] for name, loss in (("photo", "content"), ("painting", "style")) if name in given}
-    return plan(KINDS[kind], **pictures, **layer, **options, **settings)
+    roles = {loss: pictures[name] for name, loss in (("photo", "content"), ("painting", "style")) if name in pictures}
+    return plan(KINDS[kind], **roles, **layer, **options, **settings)
 
 
 def _planned(planned: Plan, done: int, total: int, jobs: int) -> str:
     height, width = planned.size
     missing = total - done
     kept = f", {done} kept from before" if done else ""
-    seconds, memory = missing * planned.total_seconds, min(jobs, missing) * planned.peak_bytes / 1e9
-    takes = f": at most about {duration(seconds)} and {memory:.2f} GB of memory" if missing else ""
+    seconds, memory = missing * planned.total_seconds, min(jobs, missing) * planned.peak_bytes
+    takes = f": at most about {duration(seconds)} and {gigabytes(memory)} of memory" if missing else ""
     return f"{width} x {height}: {plural(total, 'cell')}{kept}{takes}"
 
 

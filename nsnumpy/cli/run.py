@@ -29,8 +29,8 @@ from .given import Given
 from .many import of_a_folder, paint_folder
 from .options import add_means, add_settings, check_settings, layer, means_in, positive, settings_in, tiles
 from .outputs import check_files, check_result_fits, preview_of, save_report, save_result
-from .pictures import add_styles, open_pictures
-from .planned import does_not_fit, mend, planned_line, summary_line
+from .pictures import add_styles, open_pictures, read_once
+from .planned import does_not_fit, hopeless, mend, planned_line, refused, summary_line
 from .regions import add_regions
 from .remembered import filled, leave_open, to_remember
 from .standard import picture_stream, shown
@@ -168,8 +168,8 @@ def _make_checked(
         check_result_fits(arguments, given.size(arguments))
         fresh = arguments.device == "gpu" and not kernels_folder().exists()
         planned = None if arguments.force and arguments.quiet else given.plan(arguments)
-    if planned and not planned.fits and not arguments.force:
-        _say(f"error: {does_not_fit(planned, arguments)}; or --force to try all the same")
+    if planned and (wrong := refused(planned, arguments)):
+        _say(f"error: {wrong}")
         return 1
     if planned:  # as it was told, and to be gone on with
         arguments.tile, arguments.memory_pairs = planned.tile or "off", planned.memory_pairs
@@ -267,13 +267,14 @@ def _run_plan(arguments: argparse.Namespace) -> int:
         names = ("weights", "pooling", "dtype", "threads", "device", "tf32")
         given = {name: getattr(arguments, name) for name in names} | settings_in(arguments) | means_in(arguments)
         s = settings_of("transfer", **settings_in(arguments))
-        pictures, told = open_pictures(arguments, s, lambda path, _: path)
+        pictures, told = open_pictures(arguments, s, read_once)
         planned = plan("transfer", **pictures, **given)
-    print("\n".join([planned_line(planned), *told]))
-    for note in planned.notes:
-        _say(f"note: {note}")
-    for name, size in planned.parts.items():
-        print(f"  {name:10}{size / 1e6:8.0f} MB")
+    if not hopeless(planned):
+        print("\n".join([planned_line(planned), *told]))
+        for note in planned.notes:
+            _say(f"note: {note}")
+        for name, size in planned.parts.items():
+            print(f"  {name:10}{size / 1e6:8.0f} MB")
     if not planned.fits:
         _say(f"error: {does_not_fit(planned, arguments)}")
     return int(not planned.fits)

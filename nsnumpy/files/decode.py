@@ -188,14 +188,19 @@ def _heif(name: object) -> str:
     return "HEIF"
 
 
-def _once(path: Path) -> Path | io.BytesIO:
-    """A pipe can be read once only, and Pillow goes back and forth."""
-    if str(path) == "-" and not path.exists():
-        return io.BytesIO(sys.stdin.buffer.read())
+def is_stream(picture: str | os.PathLike[str]) -> bool:
+    """Whether a picture can be read once only: from standard input, or from a pipe."""
+    path = at_home(picture)
     with suppress(OSError):
-        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            return io.BytesIO(path.read_bytes())
-    return path
+        return not stat.S_ISREG(path.stat().st_mode) and not path.is_dir()
+    return str(path) == "-"
+
+
+def _once(path: Path) -> Path | io.BytesIO:
+    """Pillow goes back and forth, which a pipe does not."""
+    if not is_stream(path):
+        return path
+    return io.BytesIO(path.read_bytes() if path.exists() else sys.stdin.buffer.read())
 
 
 def reduce(image: Image.Image, enough: float | None) -> None:
