@@ -21,7 +21,7 @@ from .study.features import LayerSheet, feature_sheet, gram_sheet
 from .study.figure.claims import Claim, FigureCell
 from .study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
 from .study.layers import LayerRow, layer_table
-from .study.live import Live
+from .study.live import Bar, Live
 from .study.report.log import LogError, read_log, write_log_report, write_plot
 from .study.report.report import Frames, ReportError, write_report
 from .tiles.cluster import Cluster
@@ -32,6 +32,7 @@ from .vgg import VGG
 
 __all__ = [
     "VGG",
+    "Bar",
     "Claim",
     "Cluster",
     "DeviceError",

@@ -213,7 +213,7 @@ def test_intermediate_pictures(folder, capsys):
         ),
         ("transfr photo.png painting.jpg -o out.png", 2, "did you mean transfer? (see nsnumpy --help)"),
         ("transfer photo.png painting.jpg -o out.png --iter 9", 2, "did you mean --iterations? (see"),
-        ("transfer photo.png painting.jpg -o out.png --foo 9", 2, "arguments: --foo 9 (see nsnumpy transfer --help)"),
+        ("transfer photo.png painting.jpg -o out.png --bar 9", 2, "arguments: --bar 9 (see nsnumpy transfer --help)"),
         ("transfer photo.png painting.jpg -o out.png --model 9", 2, "--model 9 (see nsnumpy transfer --help)"),
         ("transfer photo.png painting.jpg -o out.png -x 9", 2, "arguments: -x 9 (see nsnumpy transfer --help)"),
         ("paint photo.png painting.jpg -o out.png", 2, "'completion') (see nsnumpy --help)"),
@@ -733,3 +733,64 @@ def test_what_a_format_cannot_hold_is_told_before(folder, capsys, monkeypatch, o
     status, out, err = call(capsys, f"texture painting.jpg --weights tiny.h5 {options} --force --quiet")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert told in err
+
+
+def _save(name, picture, mode="RGB"):
+    Image.fromarray((255 * picture).astype(np.uint8)).convert(mode).convert("RGB").save(name)
+
+
+@pytest.mark.parametrize(
+    ("photo", "painting", "options", "told"),
+    [
+        ((756, 850), (272, 850), "--size 850 --scales 850 --iterations 1", "850 x 756, 1 iteration "),
+        ((1025, 775), (1025, 775), "--size 1025 --scales 256,512,1025 --iterations 1", "775 x 1025, 3 iterations "),
+        ((60, 80), (60, 2000), "--size 80 --iterations 1", "80 x 60, 1 iteration "),
+    ],
+)
+def test_sizes_that_were_too_much_for_other_tools(folder, capsys, picture, photo, painting, options, told):
+    """Sides that no power of two divides, and an elongated style."""
+    _save("a.png", picture(*photo))
+    _save("b.png", picture(*painting, 1))
+    command = f"transfer a.png b.png -o out.png --weights tiny.h5 --threads 1 {options}"
+    status, out, err = call(capsys, command)
+    assert (status, out.splitlines()[-1].partition(" in ")[0] + " ") == (0, f"out.png: {told}")
+    assert load_image("out.png").shape[:2] == photo
+    assert ("so that its short side is enough" in err) == (painting == (60, 2000))
+
+
+def test_a_panorama_is_told_the_size_that_works(folder, capsys, picture):
+    _save("wide.png", picture(40, 400))
+    command = "transfer wide.png painting.jpg -o out.png --weights tiny.h5 --iterations 0 --quiet --size"
+    status, _, err = call(capsys, f"{command} 128")
+    assert status == 2
+    size = int(re.search(r"128 x 13 pixels, and the deepest layer needs 16: take size (\d+) or more\n", err)[1])
+    assert [call(capsys, f"{command} {n}")[0] for n in (size, size - 1)] == [0, 2]
+
+
+def test_a_grey_style_and_a_grey_ramp_of_16_bits(folder, capsys, picture):
+    """R = G = B everywhere, of which no covariance of colours has an inverse; and all of a ramp's steps."""
+    _save("grey.png", picture(40, 52), "L")
+    ramp = np.linspace(0, 65535, 52).astype(np.uint16) * np.ones((40, 1), np.uint16)
+    Image.fromarray(ramp).save("ramp.png")
+    for options in ("", " --colors photo", " --colors luminance", " --colors swap", " --style-statistics covariance"):
+        for styles in ("photo.png grey.png", "grey.png grey.png", "ramp.png photo.png"):
+            assert call(capsys, f"transfer {styles} -o out.png {QUICK}{options} --quiet") == (0, "", ""), options
+            assert np.isfinite(read_settings("out.png")["loss"])
+    command = "transfer ramp.png photo.png -o out.png --weights tiny.h5 --size 40 --iterations 0 --depth 16 --quiet"
+    assert call(capsys, command)[0] == 0
+    assert np.abs(load_image("out.png")[8] - load_image("ramp.png", 40)[8]).max() < 1 / 255
+
+
+def test_commas_and_spaces_in_names(folder, capsys):
+    """In every file that a command names: none of the options that are lists takes them apart."""
+    photo, painting, mask = "my photo, at sea.png", "a, b = c.jpg", "sky, above.png"
+    Path("photo.png").rename(photo)
+    Path("painting.jpg").rename(painting)
+    Image.new("L", (52, 40), 255).save(mask)
+    words = ["transfer", photo, painting, "-o", "out, 1.png", *QUICK.split(), "--mask", f"{painting}={mask}"]
+    words += ["--init", photo, "--log", "a, log.jsonl", "--checkpoint", "a, run.h5", "--save-every", "2", "--quiet"]
+    assert main(words) == 0
+    assert main(["transfer", "--resume", "a, run.h5", "--iterations", "5", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert {"out, 1.png", "out, 1-00002.png", "a, log.jsonl", "a, run.h5"} <= {path.name for path in Path().iterdir()}
+    assert len(Path("a, log.jsonl").read_text().splitlines()) == 6

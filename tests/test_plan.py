@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.optimize  # noqa: F401 - its modules are no part of what a run takes, whichever test loads them first
+from PIL import Image
 
 import nsnumpy as ns
 from nsnumpy.files.random_network import random_weights
@@ -93,6 +94,31 @@ def test_the_whole_process_stays_within_its_plan(weights):
         "print(planned.peak_bytes, int(status['VmHWM'].split()[0]) * 1024)\n"
     )
     out = subprocess.run([sys.executable, "-c", code, str(weights)], capture_output=True, text=True, check=True).stdout
+    predicted, measured = map(int, out.split())
+    assert 0.8 < predicted / measured < 1.35, (predicted, measured)
+
+
+def test_to_decode_a_large_picture_counts(weights, tmp_path):
+    """A small file may be one; of a JPEG a fraction is decoded."""
+    large = Image.new("RGB", (6000, 4000))
+    large.save(tmp_path / "a.png")
+    large.save(tmp_path / "a.jpg")
+    given = {"style": "sample:starry", "weights": weights, "threads": 1, "size": 64}
+    png, jpeg = (ns.plan("transfer", content=tmp_path / name, **given) for name in ("a.png", "a.jpg"))
+    assert png.parts.keys() == {"program", "pictures"}
+    assert 4 * 24_000_000 <= png.parts["pictures"] < 1.1 * 4 * 24_000_000
+    assert "pictures" not in jpeg.parts
+    if not Path("/proc/self/status").exists():
+        pytest.skip("no /proc to read the peak from")
+    code = (
+        "import sys, nsnumpy as ns\n"
+        "options = dict(content=sys.argv[1], style='sample:starry', size=64)\n"
+        "planned = ns.plan('transfer', weights=sys.argv[2], threads=1, **options)\n"
+        "ns.transfer(vgg=ns.load_vgg(sys.argv[2], threads=1), iterations=1, **options)\n"
+        "print(planned.peak_bytes, ns.machine.peak_memory())\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png"), str(weights)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     predicted, measured = map(int, out.split())
     assert 0.8 < predicted / measured < 1.35, (predicted, measured)
 
