@@ -677,11 +677,11 @@ def test_a_run_of_another_command_is_named(folder, capsys):
 
 def test_like_takes_how_a_result_was_computed(folder):
     """Tiles, as they were that size's; and what L-BFGS remembered, as long as it is L-BFGS."""
-    options = f"{QUICK} --tile 32 --memory-pairs 3 --quiet"
+    options = "--weights tiny.h5 --size 40 --scales 40 --iterations 1 --tile 32 --memory-pairs 3 --quiet"
     assert main(f"transfer photo.png painting.png -o first.png {options}".split()) == 0
     for words, tile, pairs in (
         ("", 32, 3),
-        ("--size 36", None, None),
+        ("--size 36 --iterations 1", None, None),
         ("--tile off", None, 3),
         ("--memory-pairs 4", 32, 4),
         ("--optimizer adam", 32, None),
