@@ -50,7 +50,7 @@ CASES = [
     ("transfer", {"colors": "luminance", "dtype": "float64", "optimizer": "scipy"}),
     ("texture", {"seamless": "both", "size": (96, 160)}),
     ("transfer", {"tile": 48, "memory_pairs": 5, "size": 112}),
-    ("texture", {"tile": 32, "style_layers": ["conv1_1", "conv2_1"], "size": 112}),
+    ("texture", {"tile": 32, "style_layers": ["conv1_1", "conv2_1"], "size": 112, "memory_pairs": 4}),
     ("transfer", {"optimizer": "scipy", "memory_pairs": 3}),
     ("reconstruct", {"tile": 64, "layer": "conv1_1"}),
 ]
@@ -64,9 +64,8 @@ def test_the_memory_of_a_run_is_foretold(weights, use_case, options):
         pictures = {name: p for name, p in pictures.items() if (name == "style") == (use_case == "texture")}
     network = {"pooling": options.pop("pooling", "avg"), "dtype": options.pop("dtype", "float32")}
     few = options.keys() & {"optimizer", "convention"}  # but for our L-BFGS, the memory is whole at once
-    pairs = {"memory_pairs": 4} if options and not few else {}  # its own fifteen for who has no options
-    iterations = 3 if few else 8 if pairs else 19
-    settings = {"size": 160, "iterations": iterations, "init": "noise"} | pairs | options
+    iterations = 3 if few else options.get("memory_pairs", 15) + 4
+    settings = {"size": 160, "iterations": iterations, "init": "noise"} | options
     planned = ns.plan(use_case, **pictures, weights=weights, threads=1, **network, **settings)
     vgg = ns.load_vgg(weights, threads=1, **network)
     arguments = dict(settings)
