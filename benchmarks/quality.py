@@ -51,8 +51,9 @@ import nsnumpy as ns
 from nsnumpy.cli.command import Parser, plural, run_program
 from nsnumpy.cli.options import positive
 from nsnumpy.files.checkpoint import digest
-from nsnumpy.files.decode import SAMPLE_PREFIX, PictureError
+from nsnumpy.files.decode import PictureError
 from nsnumpy.files.images import FORMATS, read_settings
+from nsnumpy.files.samples import SAMPLE_PREFIX
 from nsnumpy.files.writing import atomic_path, check_folder
 from nsnumpy.machine import restart_with_better_kernel, usable_cores
 from nsnumpy.run.results import Callback

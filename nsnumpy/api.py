@@ -3,8 +3,9 @@
 from ._version import __version__
 from .architecture import Preprocessing, layer_names, receptive_field
 from .backend import DeviceError, get_xp
-from .files.decode import PictureError, sample_names
+from .files.decode import PictureError
 from .files.images import load_image, read_settings, save_image
+from .files.samples import sample_names
 from .files.weight_sources import WeightFileError
 from .files.weights import WeightFile, load_vgg, read_weights, write_weights
 from .gradcheck import KinkError, check_adjoint, check_gradient
@@ -20,7 +21,7 @@ from .study.features import LayerSheet, feature_sheet, gram_sheet
 from .study.figure.claims import Claim, FigureCell
 from .study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
 from .study.layers import LayerRow, layer_table
-from .study.live import Live
+from .study.live import Bar, Live
 from .study.report.log import LogError, read_log, write_log_report, write_plot
 from .study.report.report import Frames, ReportError, write_report
 from .tiles.cluster import Cluster
@@ -31,6 +32,7 @@ from .vgg import VGG
 
 __all__ = [
     "VGG",
+    "Bar",
     "Claim",
     "Cluster",
     "DeviceError",

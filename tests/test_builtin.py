@@ -52,8 +52,8 @@ def test_it_is_the_default():
 @pytest.mark.parametrize("style", ["starry", "glass"])
 def test_it_paints(style):
     """A small picture: the painting's colours are taken over, and the photograph's light and shade stay."""
-    result = transfer("sample:coast", f"sample:{style}", size=64, iterations=80).image
-    photograph, painting = (load_image(f"sample:{name}", 64) for name in ("coast", style))
+    result = transfer("sample:coast", f"sample:{style}", size=48, iterations=80).image
+    photograph, painting = (load_image(f"sample:{name}", 48) for name in ("coast", style))
 
     def far(image):
         quantiles = np.linspace(0.05, 0.95, 19)

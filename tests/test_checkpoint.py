@@ -704,6 +704,23 @@ def test_a_run_of_another_command_is_named(folder, capsys):
         assert err == "nsnumpy: error: run.h5: keeps a texture: nsnumpy texture --resume goes on with it\n"
 
 
+def test_like_takes_how_a_result_was_computed(folder):
+    """Tiles, as they were that size's; and what L-BFGS remembered, as long as it is L-BFGS."""
+    options = "--weights tiny.h5 --size 40 --scales 40 --iterations 1 --tile 32 --memory-pairs 3 --quiet"
+    assert main(f"transfer photo.png painting.png -o first.png {options}".split()) == 0
+    for words, tile, pairs in (
+        ("", 32, 3),
+        ("--size 36 --iterations 1", None, None),
+        ("--tile off", None, 3),
+        ("--memory-pairs 4", 32, 4),
+        ("--optimizer adam", 32, None),
+    ):
+        command = f"transfer painting.png photo.png -o new.png --like first.png --weights tiny.h5 --quiet {words}"
+        assert main(command.split()) == 0
+        new = ns.read_settings("new.png")
+        assert (new.get("tile"), new.get("memory_pairs")) == (tile, pairs), words
+
+
 def test_like_takes_the_settings_of_a_result_for_other_pictures(folder, capsys):
     """JPEG, too; what is said goes before, and scales do not outlive another size."""
     options = f"{QUICK} --scales 24 --iterations 3,2 --beta 7 --tv 3 --seed 4 --init noise --pooling max --quiet"

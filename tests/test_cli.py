@@ -56,6 +56,18 @@ def test_a_run_begins_with_its_plan(folder, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("command", ["plan photo.png painting.jpg", "transfer photo.png painting.jpg -o o.png --force"])
+def test_what_no_machine_has_is_said_in_one_line(folder, capsys, command):
+    """Without a table of it, and without hours by the million; --force would not help."""
+    status, out, err = call(capsys, f"{command} --weights tiny.h5 --threads 1 --size 100000000")
+    assert (status, out) == (1, "")
+    assert re.fullmatch(
+        r"nsnumpy: error: 100000000 x \d+ would take about [\d,]+ GB of memory, and \d+\.\d\d GB are to be had: "
+        r"choose --size \d+ or less\n",
+        err,
+    )
+
+
 def test_plan_says_what_a_transfer_would_take(folder, capsys):
     assert main(["plan", "photo.png", "painting.jpg", "--size", "64", "--threads", "1", "--weights", "tiny.h5"]) == 0
     out = capsys.readouterr().out.splitlines()
@@ -200,6 +212,14 @@ def test_intermediate_pictures(folder, capsys):
             "did you mean --size? (see nsnumpy transfer --help)",
         ),
         ("transfr photo.png painting.jpg -o out.png", 2, "did you mean transfer? (see nsnumpy --help)"),
+        ("transfer photo.png painting.jpg -o out.png --iter 9", 2, "did you mean --iterations? (see"),
+        ("transfer photo.png painting.jpg -o out.png --bar 9", 2, "arguments: --bar 9 (see nsnumpy transfer --help)"),
+        ("transfer photo.png painting.jpg -o out.png --model 9", 2, "--model 9 (see nsnumpy transfer --help)"),
+        ("transfer photo.png painting.jpg -o out.png -x 9", 2, "arguments: -x 9 (see nsnumpy transfer --help)"),
+        ("paint photo.png painting.jpg -o out.png", 2, "'completion') (see nsnumpy --help)"),
+        ("transfer - - -o out.png", 2, "-: standard input can be read once, and is named twice; name a file"),
+        ("transfer photo.png - --init - -o out.png", 2, "-: standard input can be read once"),
+        ("plan photo.png painting.jpg - --mask painting.jpg=-", 2, "-: standard input can be read once"),
         ("transfer photo.png painting.jpg -o out.png --lr 1", 2, "--lr is of --optimizer sgd and adam"),
         (
             "transfer photo.png painting.jpg -o out.png --momentum 0.5 --optimizer adam",
@@ -729,3 +749,63 @@ def test_what_a_format_cannot_hold_is_told_before(folder, capsys, monkeypatch, o
     status, out, err = call(capsys, f"texture painting.jpg --weights tiny.h5 {options} --force --quiet")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert told in err
+
+
+def _save(name, picture, mode="RGB"):
+    Image.fromarray((255 * picture).astype(np.uint8)).convert(mode).convert("RGB").save(name)
+
+
+@pytest.mark.parametrize(
+    ("photo", "painting", "options", "told"),
+    [
+        ((756, 850), (272, 850), "--size 425 --scales 425 --iterations 1", "425 x 378, 1 iteration "),
+        ((1025, 775), (1025, 775), "--size 513 --scales 128,256,513 --iterations 1", "388 x 513, 3 iterations "),
+        ((60, 80), (60, 2000), "--size 80 --iterations 1", "80 x 60, 1 iteration "),
+    ],
+)
+def test_sizes_that_were_too_much_for_other_tools(folder, capsys, picture, photo, painting, options, told):
+    """Sides that no power of two divides, and an elongated style."""
+    _save("a.png", picture(*photo))
+    _save("b.png", picture(*painting, 1))
+    command = f"transfer a.png b.png -o out.png --weights tiny.h5 --threads 1 {options}"
+    status, out, err = call(capsys, command)
+    assert (status, out.splitlines()[-1].partition(" in ")[0] + " ") == (0, f"out.png: {told}")
+    assert ("so that its short side is enough" in err) == (painting == (60, 2000))
+
+
+def test_a_panorama_is_told_the_size_that_works(folder, capsys, picture):
+    _save("wide.png", picture(40, 400))
+    command = "transfer wide.png painting.jpg -o out.png --weights tiny.h5 --iterations 0 --quiet --size"
+    status, _, err = call(capsys, f"{command} 128")
+    assert status == 2
+    size = int(re.search(r"128 x 13 pixels, and the deepest layer needs 16: take size (\d+) or more\n", err)[1])
+    assert [call(capsys, f"{command} {n}")[0] for n in (size, size - 1)] == [0, 2]
+
+
+def test_a_grey_style_and_a_grey_ramp_of_16_bits(folder, capsys, picture):
+    """R = G = B everywhere, of which no covariance of colours has an inverse; and all of a ramp's steps."""
+    _save("grey.png", picture(40, 52), "L")
+    ramp = np.linspace(0, 65535, 52).astype(np.uint16) * np.ones((40, 1), np.uint16)
+    Image.fromarray(ramp).save("ramp.png")
+    for options in ("", " --colors photo", " --colors luminance", " --colors swap", " --style-statistics covariance"):
+        for styles in ("photo.png grey.png", "grey.png grey.png", "ramp.png photo.png"):
+            assert call(capsys, f"transfer {styles} -o out.png {QUICK}{options} --quiet") == (0, "", ""), options
+            assert np.isfinite(read_settings("out.png")["loss"])
+    command = "transfer ramp.png photo.png -o out.png --weights tiny.h5 --size 40 --iterations 0 --depth 16 --quiet"
+    assert call(capsys, command)[0] == 0
+    assert np.abs(load_image("out.png")[8] - load_image("ramp.png", 40)[8]).max() < 1 / 255
+
+
+def test_commas_and_spaces_in_names(folder, capsys):
+    """In every file that a command names: none of the options that are lists takes them apart."""
+    photo, painting, mask = "my photo, at sea.png", "a, b = c.jpg", "sky, above.png"
+    Path("photo.png").rename(photo)
+    Path("painting.jpg").rename(painting)
+    Image.new("L", (52, 40), 255).save(mask)
+    words = ["transfer", photo, painting, "-o", "out, 1.png", *QUICK.split(), "--mask", f"{painting}={mask}"]
+    words += ["--init", photo, "--log", "a, log.jsonl", "--checkpoint", "a, run.h5", "--save-every", "2", "--quiet"]
+    assert main(words) == 0
+    assert main(["transfer", "--resume", "a, run.h5", "--iterations", "5", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert {"out, 1.png", "out, 1-00002.png", "a, log.jsonl", "a, run.h5"} <= {path.name for path in Path().iterdir()}
+    assert len(Path("a, log.jsonl").read_text().splitlines()) == 6

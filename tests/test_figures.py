@@ -719,9 +719,9 @@ def test_pictures_are_shown_neither_tiny_nor_huge():
 
 def test_the_claims_hold_for_the_built_in_network(tmp_path):
     """Small pictures; the sheets at their defaults show the same."""
-    quick = {"size": 64, "threads": 1}
+    quick = {"size": 48, "threads": 1}  # where conv5_1 has too few positions for a style's claim
     content = ns.content_figure("sample:coast", tmp_path / "content", iterations=25, **quick)
-    style = ns.style_figure("sample:starry", tmp_path / "style", iterations=25, **quick)
+    style = ns.style_figure("sample:starry", tmp_path / "style", iterations=25, **quick | {"size": 64})
     both = ns.tradeoff_figure(
         "sample:coast", "sample:starry", tmp_path / "both", layers=LAYERS[::4], ratios=RATIOS["relative"][1:],
         iterations=25, **quick,

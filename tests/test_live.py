@@ -10,8 +10,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nsnumpy import Live, texture
+from nsnumpy import Bar, Live, texture
 from nsnumpy.study.live import HEIGHT, WIDTH, curve
+
+
+def test_a_bar_counts_the_iterations_of_each_run(tiny_vgg, capsys):
+    bar = Bar()
+    for iterations in (4, 2):
+        given = {"vgg": tiny_vgg(dtype="float32"), "size": 48, "scales": (24,), "iterations": (iterations - 1, 1)}
+        result = texture("sample:starry", callback=bar, **given)
+        *_, last = filter(None, re.split(r"[\r\n]", capsys.readouterr().err))
+        assert last.startswith("100%|")
+        assert f"| {iterations}/{iterations} [" in last
+        assert last.endswith(f", loss {result.history[-1]['loss']:.4g}]")
+
+
+def test_in_a_notebook_the_bar_is_a_notebooks(monkeypatch):
+    """If it can show one; it is tqdm that finds out."""
+    monkeypatch.setitem(sys.modules, "tqdm.auto", types.SimpleNamespace(tqdm=list))
+    assert Bar()._made is list
 
 
 @pytest.fixture

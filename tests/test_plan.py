@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.optimize  # noqa: F401 - its modules are no part of what a run takes, whichever test loads them first
+from PIL import Image
 
 import nsnumpy as ns
 from nsnumpy.files.random_network import random_weights
 from nsnumpy.files.weights import read_network
 from nsnumpy.run import budget
+from nsnumpy.run.budget import run_memory
 from nsnumpy.vgg import VGG
 
 plan_module, means = sys.modules["nsnumpy.run.plan"], sys.modules["nsnumpy.run.means"]
@@ -47,8 +49,8 @@ CASES = [
     ("transfer", {"pooling": "max", "content_layers": ["pool1"], "style_layers": ["pool1"]}),
     ("transfer", {"colors": "luminance", "dtype": "float64", "optimizer": "scipy"}),
     ("texture", {"seamless": "both", "size": (96, 160)}),
-    ("transfer", {"tile": 48, "memory_pairs": 5}),
-    ("texture", {"tile": 32, "style_layers": ["conv1_1", "conv2_1"]}),
+    ("transfer", {"tile": 48, "memory_pairs": 5, "size": 112}),
+    ("texture", {"tile": 32, "style_layers": ["conv1_1", "conv2_1"], "size": 112, "memory_pairs": 4}),
     ("transfer", {"optimizer": "scipy", "memory_pairs": 3}),
     ("reconstruct", {"tile": 64, "layer": "conv1_1"}),
 ]
@@ -62,7 +64,8 @@ def test_the_memory_of_a_run_is_foretold(weights, use_case, options):
         pictures = {name: p for name, p in pictures.items() if (name == "style") == (use_case == "texture")}
     network = {"pooling": options.pop("pooling", "avg"), "dtype": options.pop("dtype", "float32")}
     few = options.keys() & {"optimizer", "convention"}  # but for our L-BFGS, the memory is whole at once
-    settings = {"size": 160, "iterations": 3 if few else 19, "init": "noise"} | options
+    iterations = 3 if few else options.get("memory_pairs", 15) + 4
+    settings = {"size": 160, "iterations": iterations, "init": "noise"} | options
     planned = ns.plan(use_case, **pictures, weights=weights, threads=1, **network, **settings)
     vgg = ns.load_vgg(weights, threads=1, **network)
     arguments = dict(settings)
@@ -92,6 +95,31 @@ def test_the_whole_process_stays_within_its_plan(weights):
         "print(planned.peak_bytes, int(status['VmHWM'].split()[0]) * 1024)\n"
     )
     out = subprocess.run([sys.executable, "-c", code, str(weights)], capture_output=True, text=True, check=True).stdout
+    predicted, measured = map(int, out.split())
+    assert 0.8 < predicted / measured < 1.35, (predicted, measured)
+
+
+def test_to_decode_a_large_picture_counts(weights, tmp_path):
+    """A small file may be one; of a JPEG a fraction is decoded."""
+    large = Image.new("RGB", (6000, 4000))
+    large.save(tmp_path / "a.png")
+    large.save(tmp_path / "a.jpg")
+    given = {"style": "sample:starry", "weights": weights, "threads": 1, "size": 64}
+    png, jpeg = (ns.plan("transfer", content=tmp_path / name, **given) for name in ("a.png", "a.jpg"))
+    assert png.parts.keys() == {"program", "pictures"}
+    assert 4 * 24_000_000 <= png.parts["pictures"] < 1.1 * 4 * 24_000_000
+    assert "pictures" not in jpeg.parts
+    if not Path("/proc/self/status").exists():
+        pytest.skip("no /proc to read the peak from")
+    code = (
+        "import sys, nsnumpy as ns\n"
+        "options = dict(content=sys.argv[1], style='sample:starry', size=64)\n"
+        "planned = ns.plan('transfer', weights=sys.argv[2], threads=1, **options)\n"
+        "ns.transfer(vgg=ns.load_vgg(sys.argv[2], threads=1), iterations=1, **options)\n"
+        "print(planned.peak_bytes, ns.machine.peak_memory())\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png"), str(weights)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     predicted, measured = map(int, out.split())
     assert 0.8 < predicted / measured < 1.35, (predicted, measured)
 
@@ -144,6 +172,21 @@ def test_the_largest_size_that_fits_is_found(monkeypatch, weights):
     planned = ns.plan("transfer", size=4000, **arguments)
     assert (planned.fits, planned.largest_size) == (True, None)
     assert planned.seconds > 0
+
+
+@pytest.mark.parametrize("given", [{}, {"tile": "off"}, {"tile": 300}, {"memory_pairs": 5}, {"optimizer": "adam"}])
+def test_the_largest_size_is_sought_with_what_takes_the_least(monkeypatch, weights, given):
+    """It is one way to run of forty, and which it is need not be tried for each size."""
+    arguments = {"content": "sample:coast", "style": "sample:starry", "weights": weights, "threads": 1} | given
+    monkeypatch.setattr(means, "resident_bytes", lambda: 100_000_000)
+    monkeypatch.setattr(means, "available_bytes", lambda: 400_000_000)
+    tried = []
+    monkeypatch.setattr(plan_module, "run_memory", lambda *of: tried.append(of) or run_memory(*of))
+    monkeypatch.setattr(means, "run_memory", lambda *of: tried.append(of) or run_memory(*of))
+    planned = ns.plan("transfer", size=100_000_000, **arguments)
+    assert len(tried) < 120
+    assert ns.plan("transfer", size=planned.largest_size, **arguments).fits
+    assert not ns.plan("transfer", size=planned.largest_size + 1, **arguments).fits
 
 
 def test_what_can_be_had_is_what_is_left_and_what_the_process_holds():

@@ -122,3 +122,29 @@ def test_a_terminal_is_no_place_for_a_picture(folder, capfdbinary, monkeypatch, 
         assert (status, err) == (
             2, f"nsnumpy: error: -o -: standard output is {word}; send it into a file or a pipe\n"
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "plan - painting.jpg --weights tiny.h5 --size 40",
+        "plan PIPE painting.jpg --weights tiny.h5 --size 40",
+        "plan photo.png - - --weights tiny.h5 --size 40",
+        "plan photo.png PIPE --weights tiny.h5 --size 40",
+        "figure content - -o figure --weights tiny.h5 --size 40 --iterations 1 --layers conv1_1",
+        "figure content PIPE -o figure --weights tiny.h5 --size 40 --iterations 1 --layers conv1_1",
+        "figure style PIPE -o figure --weights tiny.h5 --size 40 --iterations 1 --layers conv1_1 --quiet",
+        "conventions PIPE painting.jpg --weights tiny.h5 --size 40",
+        "blend PIPE painting.jpg painting.jpg -o blend --steps 2 --weights tiny.h5 --size 40 --iterations 1",
+    ],
+)
+def test_what_comes_through_a_pipe_is_read_once(folder, capfdbinary, monkeypatch, command):
+    """Though it is needed twice: for what is planned, and for what is made."""
+    picture = Path("photo.png").read_bytes()
+    read, write = os.pipe()  # with room for all of it
+    os.write(write, picture)
+    os.close(write)
+    with open(read, "rb", closefd=False) as stream:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+        assert main(command.replace("PIPE", f"/dev/fd/{read}").split()) == 0
+    os.close(read)

@@ -9,6 +9,7 @@ import pytest
 from pages import ROOT
 
 import nsnumpy
+from nsnumpy.cli.main import parser
 
 
 def run(code):
@@ -30,6 +31,46 @@ def test_nothing_is_loaded_before_it_is_asked_for(start):
     assert not {"numpy", "argparse", "nsnumpy.api"} & set(run(f"import {start}; import sys; print(*sys.modules)"))
 
 
+@pytest.mark.parametrize("words", [["--help"], ["-h"], [], ["transfre"]])
+def test_what_there_is_to_do_is_said_without_what_it_takes_to_do_it(words):
+    """And which BLAS runs is not asked where none is needed."""
+    code = f"""
+import sys
+from nsnumpy.cli.main import main
+try:
+    main({words})
+except SystemExit as end:
+    print("status", end.code)
+print(*sys.modules)
+"""
+    said = run(code)
+    assert said[said.index("status") + 1] == ("0" if words and words[0].startswith("-") else "2")
+    assert not {"numpy", "PIL", "threadpoolctl", "nsnumpy.backend", "nsnumpy.api", "nsnumpy.cli.run"} & set(said)
+
+
+@pytest.mark.parametrize("words", ["", "--help", "-h", "--version", "look --help"])
+def test_the_blas_is_looked_at_before_all_that_needs_it(words):
+    """And after NumPy has loaded it."""
+    code = f"""
+import sys
+import nsnumpy.machine
+nsnumpy.machine.restart_with_better_kernel = lambda: print("looked", "numpy" in sys.modules)
+sys.argv[1:] = {words.split()}
+from nsnumpy.cli import program
+try:
+    program()
+except SystemExit:
+    pass
+"""
+    said = run(code)
+    assert said[:2] == ["looked", "True"] if "--version" in words or "look" in words else "looked" not in said[:2]
+
+
+def test_the_help_is_the_same_whether_commands_are_loaded_or_not():
+    assert parser([]).format_help() == parser().format_help() == parser(["--version", "look"]).format_help()
+    assert parser(["look"]).parse_args(["look"]).photo is None
+
+
 def test_the_public_names_are_there_whoever_asks_first():
     for first in ("from nsnumpy.use_cases import transfer", "from nsnumpy import *", "import nsnumpy.ops", "pass"):
         code = f"{first}; import nsnumpy as ns; print(callable(ns.transfer), ns.ops.__name__, 'plan' in dir(ns))"
@@ -40,13 +81,13 @@ def test_the_public_names_are_there_whoever_asks_first():
         from nsnumpy import transfers  # noqa: F401
 
 
-@pytest.mark.parametrize("program", ["nsnumpy", "weights_tools"])
-def test_ctrl_c_while_the_program_is_loaded_has_no_traceback(program, tmp_path):
+@pytest.mark.parametrize("command", [["nsnumpy", "plot", "--help"], ["weights_tools", "--help"]])
+def test_ctrl_c_while_the_program_is_loaded_has_no_traceback(command, tmp_path):
     """In the middle of an import of NumPy's, which takes its time here."""
     (tmp_path / "numpy.py").write_text("import time\nprint(flush=True)\ntime.sleep(60)\n")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     process = subprocess.Popen(
-        [sys.executable, "-m", program, "--help"],
+        [sys.executable, "-m", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

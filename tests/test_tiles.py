@@ -250,7 +250,7 @@ def test_terms_of_the_picture_itself_are_added(networks):
 def test_a_run_in_tiles_is_the_run(tiny_vgg, picture, optimizer, tmp_path):
     vgg = tiny_vgg()
     given = (picture(70, 90, 1), picture(60, 80, 2))
-    options = {"vgg": vgg, "size": 90, "scales": (48,), "iterations": 6, "optimizer": optimizer}
+    options = {"vgg": vgg, "size": 70, "scales": (36,), "iterations": 5, "optimizer": optimizer}
     whole = ns.transfer(*given, **options)
     tiled = ns.transfer(*given, tile=32, checkpoint=tmp_path / "run.h5", **options)
     assert tiled.settings["tile"] == 32
@@ -262,14 +262,14 @@ def test_a_run_in_tiles_is_the_run(tiny_vgg, picture, optimizer, tmp_path):
 def test_a_run_in_tiles_goes_on_in_the_same_tiles(tiny_vgg, picture, tmp_path):
     vgg, kept = tiny_vgg(dtype="float32"), tmp_path / "run.h5"
     given = (picture(70, 90, 1), [(picture(60, 80, 2), 1.0, np.eye(70, 90)), (picture(50, 50, 3), 1.0)])
-    options = {"vgg": vgg, "size": 90, "scales": (48,)}
-    once = ns.transfer(*given, tile=32, memory_pairs=4, iterations=6, **options)
+    options = {"vgg": vgg, "size": 70, "scales": (36,)}
+    once = ns.transfer(*given, tile=32, memory_pairs=4, iterations=5, **options)
 
     def interrupt(step):
-        if step.iteration == 9:
+        if step.iteration == 8:
             raise KeyboardInterrupt
 
-    left = ns.transfer(*given, tile=32, memory_pairs=4, iterations=6, checkpoint=kept, callback=interrupt, **options)
+    left = ns.transfer(*given, tile=32, memory_pairs=4, iterations=5, checkpoint=kept, callback=interrupt, **options)
     assert left.interrupted
     resumed = ns.transfer(*given, resume=kept, **options)
     assert resumed.settings["tile"] == 32

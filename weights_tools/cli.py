@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         interrupted="interrupted; nothing was written, and what was downloaded so far is kept for the next time",
         out_of_memory="the file is larger than this machine can hold",
-        failures=(DeviceError, FetchError, TrainingError),
+        failures=lambda: (DeviceError, FetchError, TrainingError),
     )
 
 

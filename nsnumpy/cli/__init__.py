@@ -4,16 +4,21 @@ What takes long to load is imported inside the function: Ctrl-C meanwhile ends t
 """
 
 import signal
+import sys
 
 
 def program() -> int:
     """The program ``nsnumpy``: `main` on the command line that it was started with, with the right BLAS kernel."""
     hear_no_ctrl_c_yet()
-    from ..machine import restart_with_better_kernel
+    if sys.argv[1:] not in ([], ["-h"], ["--help"]):  # which do without NumPy
+        import numpy  # noqa: F401 -- its BLAS is looked at
+
+        from ..machine import restart_with_better_kernel
+
+        restart_with_better_kernel()
     from .command import to_the_end
     from .main import main
 
-    restart_with_better_kernel()
     return to_the_end(main)
 
 

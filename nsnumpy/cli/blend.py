@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ from ..run.plan import Plan, plan
 from ..run.settings import INITS, USE_CASES, Settings, settings_of
 from ..study.blend import blend_sheet
 from ..use_cases import blend
-from .command import checking, examples, os_error, plural, say, tell
-from .options import PROG, add_means, add_settings, check_settings, means_in, settings_in, steps
-from .planned import does_not_fit, planned_line, summary_line
+from .command import PROG, checking, examples, os_error, plural, say, tell
+from .options import add_means, add_settings, check_settings, means_in, settings_in, steps
+from .planned import planned_line, refused, summary_line
 from .watch import counting
 
 STEPS = 7
@@ -38,11 +38,11 @@ _ROLES = {"content": "PHOTO", "first": "A", "second": "B"}
 _NETWORK = ("pooling", "device", "dtype", "threads", "tf32")
 
 
-def add_commands(commands: Any) -> None:
+def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """blend."""
     command = commands.add_parser(
         "blend",
-        help="paint PHOTO in pictures that go from the style of A to that of B",
+        help=told["blend"],
         description="Paints PHOTO in pictures from the style of A to that of B, each begun with the one before. "
         "Writes 01.png, 02.png, ..., sheet.png and blend.webp, which goes there and back, into FOLDER.",
         usage=f"%(prog)s {' '.join(_ROLES.values())} -o FOLDER [options]",
@@ -88,8 +88,8 @@ def _run(arguments: argparse.Namespace) -> int:
             options |= means_in(arguments)
             planned = plan("transfer", content=given["content"], style=styles, weights=weights, **network, **options)
         check_fits(_both(folder)[1], planned.size)
-        if not planned.fits and not arguments.force:
-            say(PROG, f"error: {does_not_fit(planned, arguments)}; or --force to try all the same")
+        if wrong := refused(planned, arguments):
+            say(PROG, f"error: {wrong}")
             return 1
     with filled_folder(folder):
         return _paint(arguments, folder, pictures, planned, given, weights, options)

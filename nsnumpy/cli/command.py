@@ -23,6 +23,8 @@ from typing import Any, NoReturn
 
 from ..files.writing import SIGNALS, NotWrittenWarning
 
+PROG = "nsnumpy"
+
 
 class Parser(argparse.ArgumentParser):
     """Reports what is wrong with a command in one line, instead of the whole usage, and what may have been meant.
@@ -69,8 +71,11 @@ def examples(*commands: str, above: str = "") -> dict[str, Any]:
 
 
 def _meant(given: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(given, list(known), 1)
-    return f"; did you mean {close[0]}?" if close else ""
+    """What is near enough to be meant, or begins with what was given; dashes, which all options have, tell nothing."""
+    word, words = given.lstrip("-"), {name.lstrip("-"): name for name in known}
+    close = difflib.get_close_matches(word, words, 1, cutoff=0.7)
+    close += [name for name in words if len(word) > 2 and name.startswith(word)]
+    return f"; did you mean {words[close[0]]}?" if close else ""
 
 
 class CommandError(ValueError):
@@ -105,7 +110,7 @@ def run_program(
     *,
     interrupted: str,
     out_of_memory: str,
-    failures: tuple[type[Exception], ...] = (),
+    failures: Callable[[], tuple[type[Exception], ...]] = tuple,
 ) -> int:
     """Parse `argv`, run what it asks for (the parser's default ``run``), and return the exit status.
 
@@ -118,14 +123,14 @@ def run_program(
         None is `sys.argv` without the program's name.
     interrupted, out_of_memory : str
         What to say after Ctrl-C, and what to do about too little memory.
-    failures : tuple of exception types
-        Beside ValueError, ArithmeticError and OSError: what is not a defect, and whose message is for the user.
+    failures : function without arguments that gives exception types
+        Beside ValueError, ArithmeticError and OSError: what is not a defect, and whose message is for the user. Asked
+        when it comes to that, for their modules may take long to load.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not fit the terminal's encoding
     with _ended_by_signals() as received:
-        expected: tuple[type[Exception], ...] = (ValueError, ArithmeticError, *failures)
-        status = _run(program, parser, argv, interrupted, out_of_memory, expected)
+        status = _run(program, parser, argv, interrupted, out_of_memory, failures)
         return 128 + received[0] if received and status == 128 + signal.SIGINT else status
 
 
@@ -158,7 +163,7 @@ def _run(
     argv: Sequence[str] | None,
     interrupted: str,
     out_of_memory: str,
-    failures: tuple[type[Exception], ...],
+    failures: Callable[[], tuple[type[Exception], ...]],
 ) -> int:
     try:
         with warnings.catch_warnings():
@@ -193,10 +198,10 @@ def _run(
     except CommandError as error:
         say(program, f"error: {one_line(error)}")
         return 2
-    except failures as error:
-        say(program, f"error: {one_line(error)}")
-        return 1
     except Exception as error:
+        if isinstance(error, (ValueError, ArithmeticError, *failures())):
+            say(program, f"error: {one_line(error)}")
+            return 1
         if sys.flags.dev_mode:
             raise
         say(
@@ -222,7 +227,9 @@ def one_line(message: Any) -> str:
 def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 86400:,.0f} days"
 
 
 def plural(count: int, thing: str) -> str:

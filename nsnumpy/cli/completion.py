@@ -8,9 +8,8 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ..files.decode import sample_names
-from .command import examples, tell
-from .options import PROG
+from ..files.samples import sample_names
+from .command import PROG, examples, tell
 
 _SCRIPTS = {
     "bash": "~/.local/share/bash-completion/completions/nsnumpy",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from ..study.figure.claims import REFUTED, FigureCell
 from ..study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
 from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE, figure_settings
 from .cluster import add_cluster, cluster_in
-from .command import checking, duration, examples, plural, say, tell
-from .options import PROG, add_settings, layer, non_negative, positive
-from .pictures import add_styles, open_pictures
+from .command import PROG, checking, duration, examples, plural, say, tell
+from .options import add_settings, layer, non_negative, positive
+from .pictures import add_styles, open_pictures, read_once
+from .planned import gigabytes
 from .regions import add_regions
 
 _PICTURES = {"content": ("content",), "style": ("style",), "tradeoff": ("content", "style")}
@@ -42,11 +43,11 @@ _EXAMPLES = {
 _SHOWN = {"content": "PHOTO", "style": "PAINTING", "tradeoff": "PHOTO STYLE [STYLE ...]"}
 
 
-def add_commands(commands: Any) -> None:
+def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """figure, with content, style and tradeoff below it."""
     figure = commands.add_parser(
         "figure",
-        help="make one of the paper's figures: pictures, a sheet with numbers, and what they show",
+        help=told["figure"],
         description="The paper's figures. The same command again computes only what is missing in FOLDER; "
         "with other settings it\ntakes another folder.",
         allow_abbrev=False,
@@ -120,11 +121,13 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
     options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads", "jobs")}
     options |= {name: given[name] for name in ("layers", "ratios") if name in given}
-    pictures: dict[str, Any] = {name: given[name] for name in _PICTURES[kind]}
+    pictures: dict[str, Any]
     told: list[str] = []
     with checking():
         if kind == "tradeoff":
-            pictures, told = open_pictures(arguments, figure_settings(kind, settings), lambda path, _: path)
+            pictures, told = open_pictures(arguments, figure_settings(kind, settings), lambda path, _: read_once(path))
+        else:
+            pictures = {name: read_once(given[name]) for name in _PICTURES[kind]}
         planned = None if arguments.quiet else _plan(arguments, pictures, settings)
     for line in () if arguments.quiet else told:
         tell(line)
@@ -190,8 +193,8 @@ def _planned(planned: Plan, done: int, total: int, jobs: int) -> str:
     height, width = planned.size
     missing = total - done
     kept = f", {done} kept from before" if done else ""
-    seconds, memory = missing * planned.total_seconds, min(jobs, missing) * planned.peak_bytes / 1e9
-    takes = f": at most about {duration(seconds)} and {memory:.2f} GB of memory" if missing else ""
+    seconds, memory = missing * planned.total_seconds, min(jobs, missing) * planned.peak_bytes
+    takes = f": at most about {duration(seconds)} and {gigabytes(memory)} of memory" if missing else ""
     return f"{width} x {height}: {plural(total, 'cell')}{kept}{takes}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from .command import checking, examples, plural, tell
 _NEEDS = "Needs matplotlib: pip install '.[report]'."
 
 
-def add_commands(commands: Any) -> None:
+def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """plot and report."""
     command = commands.add_parser(
         "plot",
-        help="draw the log of a run: loss, terms, gradients, steps",
+        help=told["plot"],
         description="The curves of a file that --log wrote: the loss and its terms, the norms of their gradients,\n"
         f"the step. {_NEEDS}",
         usage="%(prog)s LOG -o OUT",
@@ -32,7 +32,7 @@ def add_commands(commands: Any) -> None:
 
     command = commands.add_parser(
         "report",
-        help="write a page about a run from its log, and from its result",
+        help=told["report"],
         description="The page that --report writes, as far as a log knows it: the loss, term by term, gradients,\n"
         f"steps, times; with the run's result, that picture and the settings in it.\n{_NEEDS}",
         usage="%(prog)s LOG [RESULT] -o PAGE",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from ..architecture import POOLINGS
@@ -14,19 +15,19 @@ from ..files.writing import check_distinct
 from ..run.settings import CHOICES, USE_CASES
 from ..study.features import MOST, ORDERS, LayerSheet, feature_sheet, gram_sheet
 from ..study.layers import layer_table
-from .command import checking, examples, tell
-from .options import PROG, layer, positive, size
+from .command import PROG, checking, examples, tell
+from .options import layer, positive, size
 from .standard import STANDARD, picture_stream, shown, write_picture
 
 _OF_A_PICTURE = ("layer", "output", "gram", "filters", "order", "border")
 _BORDER = USE_CASES["transfer"].defaults.completed("transfer").borders()[0][0]  # so that it shows what a run sees
 
 
-def add_commands(commands: Any) -> None:
+def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """look."""
     command = commands.add_parser(
         "look",
-        help="show a network's layers as a table, or what one layer knows of PHOTO as a picture",
+        help=told["look"],
         description="Without PHOTO, a table of the network's layers: positions and filters, the square of pixels\n"
         "that one position sees, the pixels from one to the next, parameters. With it, one layer's features\n"
         "of PHOTO, a tile for each filter, or their Gram matrix.",

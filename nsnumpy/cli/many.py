@@ -24,10 +24,10 @@ from ..run.plan import Plan, plan
 from ..run.results import Result
 from ..run.settings import USE_CASES, settings_of
 from ..tiles.cluster import Cluster
-from .command import checking, one_line, os_error, plural, say, tell
-from .options import PROG, means_in, settings_in
+from .command import PROG, checking, one_line, os_error, plural, say, tell
+from .options import means_in, settings_in
 from .pictures import as_given, named_pictures, pictures_in
-from .planned import does_not_fit, planned_line, summary_line
+from .planned import FORCE, gigabytes, planned_line, refused, summary_line
 from .watch import counting
 
 _OF_ONE = ("regions", "style_regions", "mask", "checkpoint", "resume", "save_every", "log", "report", "depth")
@@ -72,8 +72,8 @@ def paint_folder(arguments: argparse.Namespace, cluster: Cluster | None = None) 
         _check_fits(work)
         jobs = min(arguments.jobs, len(work.left))
         planned = _plan(arguments, work) if work.left and not (arguments.force and arguments.quiet) else None
-        if planned and not arguments.force and (wrong := _too_much(planned, jobs, arguments)):
-            say(PROG, f"error: {wrong}; or --force to try all the same")
+        if planned and (wrong := refused(planned, arguments) or _too_much(planned, jobs, arguments)):
+            say(PROG, f"error: {wrong}")
             return 1
     if not arguments.quiet:
         tell(_begun(work, planned, jobs))
@@ -188,15 +188,13 @@ def _plan(arguments: argparse.Namespace, work: _Work) -> Plan | None:
 
 
 def _too_much(planned: Plan, jobs: int, arguments: argparse.Namespace) -> str:
-    """Why it will not do, and what would; empty if it will."""
-    if not planned.fits:
-        return does_not_fit(planned, arguments)
-    if planned.available_bytes is None or jobs * planned.peak_bytes <= planned.available_bytes:
+    """Why so many at a time will not do, and what would; empty if they will."""
+    if arguments.force or planned.available_bytes is None or jobs * planned.peak_bytes <= planned.available_bytes:
         return ""
     return (
-        f"{jobs} at a time would take about {jobs * planned.peak_bytes / 1e9:.2f} GB of memory, and "
-        f"{planned.available_bytes / 1e9:.2f} GB are to be had: choose "
-        f"--jobs {planned.available_bytes // planned.peak_bytes} or fewer, or a smaller --size"
+        f"{jobs} at a time would take about {gigabytes(jobs * planned.peak_bytes)} of memory, and "
+        f"{gigabytes(planned.available_bytes)} are to be had: choose "
+        f"--jobs {planned.available_bytes // planned.peak_bytes} or fewer, or a smaller --size; {FORCE}"
     )
 
 

@@ -14,7 +14,6 @@ from ..optimize import canonical_optimizer
 from ..run.inputs import start_picture
 from ..run.settings import BY_CONVENTION, CHOICES, INITS, USE_CASES, Settings, settings_of
 
-PROG = "nsnumpy"
 MOST_STEPS = 1000  # of a blend
 _FIRST = (
     "size", "beta", "tv", "scales", "style_size", "iterations", "init", "colors", "content_layers", "style_layers",

@@ -18,9 +18,8 @@ from ..run.settings import INITS
 from ..study.report.log import check_log
 from ..study.report.report import Frames, check_report, write_report
 from ..vgg import VGG
-from .command import one_line, os_error, say, tell
+from .command import PROG, one_line, os_error, say, tell
 from .given import Given
-from .options import PROG
 from .pictures import named_pictures
 from .regions import map_files
 from .standard import STANDARD, elsewhere, write_picture

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files.decode import HEIF_SUFFIXES, SUFFIXES, at_home
-from ..files.images import opened
+from ..files.decode import HEIF_SUFFIXES, SUFFIXES, at_home, is_stream
+from ..files.images import Source, opened
 from ..run.inputs import Inputs, enough
 from ..run.settings import USE_CASES, Settings
 from .command import plural
 from .options import above_zero
-from .regions import Masked, Named, check_regions, masked, with_region
+from .regions import Masked, Named, check_regions, map_files, masked, with_region
 
 _PICTURES = (*SUFFIXES, *HEIF_SUFFIXES, ".avif", ".bmp", ".gif")
 
@@ -63,13 +63,23 @@ def open_pictures(
     """The same, decoded as far as the run has use for, with the regions' masks; and what is to be told of these."""
     pictures: dict[str, Any] = {}
     told: list[str] = []
-    for role, named in named_pictures(arguments).items():
+    roles = named_pictures(arguments)
+    asked: list[Any] = [path for named in roles.values() for path in {one.path for one in named}]
+    asked += [s.init, *map_files(arguments), *{one.region for one in roles.get("style", ())}]
+    if sum(str(name) == "-" for name in asked) > 1:
+        raise ValueError("-: standard input can be read once, and is named twice; name a file for one of them")
+    for role, named in roles.items():
         each: list[Masked] = [(*one[:2], None, None) for one in named]
         if role == "style":
             each, told = masked(arguments, named, s)
         read = {path: opening(path, enough(role, s)) for path in dict.fromkeys(path for path, *_ in each)}
         pictures[role] = as_given([(read[path], *rest) for path, *rest in each])
     return pictures, told
+
+
+def read_once(picture: str, enough: float | None = None) -> str | Source:
+    """A picture to be read twice, for a plan and for what is planned, say: its name; or what came through a pipe."""
+    return opened(picture, enough) if is_stream(picture) else picture
 
 
 def at_their_sizes(inputs: Inputs) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from ..run.plan import Plan
 from ..run.results import Result
 from .command import duration, plural
 
+FORCE = "or --force to try all the same"
+_HOPELESS = 20  # times the memory that is to be had
+
 
 def planned_line(planned: Plan) -> str:
     """What a run will take."""
@@ -20,13 +23,29 @@ def planned_line(planned: Plan) -> str:
     scales = f" at {', '.join(map(str, planned.scales))} pixels" if len(planned.scales) > 1 else ""
     evaluation = f"{_figures(planned.seconds)} s an evaluation"
     return (
-        f"{width} x {height}: about {planned.peak_bytes / 1e9:.2f} GB of memory{means}, {evaluation}, "
+        f"{width} x {height}: about {gigabytes(planned.peak_bytes)} of memory{means}, {evaluation}, "
         f"{duration(planned.total_seconds)} for {plural(planned.iterations, 'iteration')}{scales}"
     )
 
 
+def gigabytes(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size < 1e12 else f"{size / 1e9:,.0f} GB"
+
+
 def _figures(seconds: float) -> str:
     return f"{seconds:.2g}" if seconds < 100 else f"{seconds:.0f}"
+
+
+def refused(planned: Plan, arguments: argparse.Namespace) -> str:
+    """Why a run is not begun, and what would be; empty if it is."""
+    if planned.fits or (arguments.force and not hopeless(planned)):
+        return ""
+    return does_not_fit(planned, arguments) + ("" if hopeless(planned) else f"; {FORCE}")
+
+
+def hopeless(planned: Plan) -> bool:
+    """Whether there is so little memory for a run that no trying would help, and no figure is worth reading."""
+    return planned.available_bytes is not None and planned.peak_bytes > _HOPELESS * planned.available_bytes
 
 
 def does_not_fit(planned: Plan, arguments: argparse.Namespace) -> str:
@@ -34,8 +53,8 @@ def does_not_fit(planned: Plan, arguments: argparse.Namespace) -> str:
     height, width = planned.size
     assert planned.available_bytes is not None  # or it would fit
     return (
-        f"{width} x {height} would take about {planned.peak_bytes / 1e9:.2f} GB of memory, and "
-        f"{planned.available_bytes / 1e9:.2f} GB are to be had: {mend(planned, arguments)}"
+        f"{width} x {height} would take about {gigabytes(planned.peak_bytes)} of memory, and "
+        f"{gigabytes(planned.available_bytes)} are to be had: {mend(planned, arguments)}"
     )
 
 
@@ -55,7 +74,7 @@ def mend(planned: Plan, arguments: argparse.Namespace) -> str:
         made = f"choose --size {largest} or less" if largest else "no size would fit"
     if planned.largest_size and getattr(arguments, "scales", None):
         made += ", and --scales up to it"
-    own = getattr(arguments, "optimizer", None) in (None, "lbfgs-device")
+    own = getattr(arguments, "optimizer", None) in (None, "lbfgs-device") and not hopeless(planned)
     if own and getattr(arguments, "scratch", "") is None and planned.parts.get("optimizer", 0) > planned.peak_bytes / 2:
         made += ", or --scratch DIR to hold what L-BFGS remembers"
     return made

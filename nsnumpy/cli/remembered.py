@@ -94,8 +94,13 @@ def _of_result(said: Mapping[str, Any]) -> dict[str, Any]:
         record["size"] = tuple(record["size"])
     names = [f.name for f in fields(Settings) if said["use_case"] in f.metadata["only"]]
     names += ["layer", "weights", "pooling", "dtype", "tf32"]
-    if record["size"] is None or said.get("size", record["size"]) != record["size"] or "scales" in said:
+    other_size = record["size"] is None or said.get("size", record["size"]) != record["size"]
+    if other_size or "scales" in said:
         names = [name for name in names if name not in ("scales", "iterations")]  # they were that size's
+    if not other_size:
+        names.append("tile")
+        if said.get("optimizer", record["optimizer"]) == record["optimizer"]:
+            names.append("memory_pairs")
     if not said.keys() & {"regions", "mask"}:  # which are the photograph's
         names = [name for name in names if name != "outside"]
     return {name: record[name] for name in names if name in record}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,13 @@ from ..study.report.report import Frames
 from ..tiles.cluster import Cluster
 from ..vgg import VGG
 from .cluster import add_cluster, cluster_in
-from .command import Parser, checking, examples, one_line, plural, say, tell
+from .command import PROG, Parser, checking, examples, one_line, plural, say, tell
 from .given import Given
 from .many import of_a_folder, paint_folder
-from .options import PROG, add_means, add_settings, check_settings, layer, means_in, positive, settings_in, tiles
+from .options import add_means, add_settings, check_settings, layer, means_in, positive, settings_in, tiles
 from .outputs import check_files, check_result_fits, preview_of, save_report, save_result
-from .pictures import add_styles, open_pictures
-from .planned import does_not_fit, mend, planned_line, summary_line
+from .pictures import add_styles, open_pictures, read_once
+from .planned import does_not_fit, hopeless, mend, planned_line, refused, summary_line
 from .regions import add_regions
 from .remembered import filled, leave_open, to_remember
 from .standard import picture_stream, shown
@@ -38,12 +39,12 @@ from .watch import watching
 _SHOWN = {"content": "CONTENT", "style": "STYLE [STYLE ...]"}
 
 
-def add_commands(commands: Any) -> None:
+def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """transfer, texture, reconstruct and plan."""
     command = transfer = _add_run(
         commands,
         "transfer",
-        "paint CONTENT in the style of STYLE",
+        told,
         "nsnumpy transfer sample:coast sample:starry -o out.png",
         "nsnumpy transfer photo.jpg painting.jpg other.jpg -o out.png --style-weights 0.7,0.3",
         "nsnumpy transfer photo.jpg blue=painting.jpg '#00ff00=other.jpg' --regions map.png -o out.png",
@@ -60,7 +61,7 @@ def add_commands(commands: Any) -> None:
     command = texture = _add_run(
         commands,
         "texture",
-        "make a new picture in the style of STYLE",
+        told,
         "nsnumpy texture sample:glass -o out.png",
         "nsnumpy texture painting.jpg -o out.png --size 800 --seed 1",
         "nsnumpy texture painting.jpg -o tile.png --size 512x256 --seamless --preview 3x3",
@@ -71,7 +72,7 @@ def add_commands(commands: Any) -> None:
     command = _add_run(
         commands,
         "reconstruct",
-        "make CONTENT again from what one layer knows of it",
+        told,
         "nsnumpy reconstruct sample:coast -o out.png --layer conv3_1",
     )
     command.add_argument("content", metavar="CONTENT", help="the picture to reconstruct")
@@ -81,7 +82,7 @@ def add_commands(commands: Any) -> None:
 
     command = commands.add_parser(
         "plan",
-        help="say what a transfer would take, and whether it fits",
+        help=told["plan"],
         description="The memory and the time that `nsnumpy transfer` would take with the same options.",
         usage="%(prog)s CONTENT STYLE [STYLE ...] [options]",
         allow_abbrev=False,
@@ -95,12 +96,13 @@ def add_commands(commands: Any) -> None:
     command.set_defaults(run=_run_plan, use_case="transfer")
 
 
-def _add_run(commands: Any, name: str, help: str, *shown: str) -> Parser:
+def _add_run(commands: Any, name: str, told: Mapping[str, str], *shown: str) -> Parser:
     """A command that makes a picture: its settings come from `Settings`, the rest is the same for all."""
+    does = told[name]
     command: Parser = commands.add_parser(
         name,
-        help=help,
-        description=f"{help[0].upper()}{help[1:]}.",
+        help=does,
+        description=f"{does[0].upper()}{does[1:]}.",
         usage=f"%(prog)s {' '.join(_SHOWN[picture] for picture in USE_CASES[name].pictures)} -o OUT [options]",
         allow_abbrev=False,
         **examples(*shown),
@@ -166,8 +168,8 @@ def _make_checked(
         check_result_fits(arguments, given.size(arguments))
         fresh = arguments.device == "gpu" and not kernels_folder().exists()
         planned = None if arguments.force and arguments.quiet else given.plan(arguments)
-    if planned and not planned.fits and not arguments.force:
-        _say(f"error: {does_not_fit(planned, arguments)}; or --force to try all the same")
+    if planned and (wrong := refused(planned, arguments)):
+        _say(f"error: {wrong}")
         return 1
     if planned:  # as it was told, and to be gone on with
         arguments.tile, arguments.memory_pairs = planned.tile or "off", planned.memory_pairs
@@ -265,13 +267,14 @@ def _run_plan(arguments: argparse.Namespace) -> int:
         names = ("weights", "pooling", "dtype", "threads", "device", "tf32")
         given = {name: getattr(arguments, name) for name in names} | settings_in(arguments) | means_in(arguments)
         s = settings_of("transfer", **settings_in(arguments))
-        pictures, told = open_pictures(arguments, s, lambda path, _: path)
+        pictures, told = open_pictures(arguments, s, read_once)
         planned = plan("transfer", **pictures, **given)
-    print("\n".join([planned_line(planned), *told]))
-    for note in planned.notes:
-        _say(f"note: {note}")
-    for name, size in planned.parts.items():
-        print(f"  {name:10}{size / 1e6:8.0f} MB")
+    if not hopeless(planned):
+        print("\n".join([planned_line(planned), *told]))
+        for note in planned.notes:
+            _say(f"note: {note}")
+        for name, size in planned.parts.items():
+            print(f"  {name:10}{size / 1e6:8.0f} MB")
     if not planned.fits:
         _say(f"error: {does_not_fit(planned, arguments)}")
     return int(not planned.fits)

@@ -9,24 +9,26 @@ import os
 import sys
 import threading
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..backend import DEVICES, device_namespace
-from ..files.decode import SAMPLE_PREFIX, at_home
+from ..files.decode import at_home
+from ..files.samples import SAMPLE_PREFIX
 from ..files.writing import check_filled, locked, uninterrupted
-from .command import checking, examples, say, tell
-from .options import PROG, natural, positive
+from .command import PROG, checking, examples, say, tell
+from .options import natural, positive
 
 PORT, MOST_PORT = 8765, 65535
 _HERE = ("127.0.0.1", "localhost", "::1")
 
 
-def add_commands(commands: Any) -> None:
+def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """studio."""
     command = commands.add_parser(
         "studio",
-        help="open a page that paints: choose pictures, watch, steer, keep",
+        help=told["studio"],
         description="Open a page on this machine that paints pictures, shows them as they come, and keeps them.",
         usage="%(prog)s [PHOTO STYLE ...] [options]",
         allow_abbrev=False,

@@ -20,17 +20,17 @@ from ..run.settings import BY_CONVENTION
 from ..study.carry import carry_weights, convention_factors
 from ..study.prove import run_checks
 from ..vgg import VGG
-from .command import examples, say
-from .options import PROG, layers, natural, non_negative, positive, sides
+from .command import PROG, examples, say
+from .options import layers, natural, non_negative, positive, sides
 
 _WEIGHTS = ("alpha", "beta", "tv")
 
 
-def add_commands(commands: Any) -> None:
+def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """gradcheck and conventions."""
     command = commands.add_parser(
         "gradcheck",
-        help="prove every gradient: adjoint identities and central differences, float64",
+        help=told["gradcheck"],
         description="One row per op and loss, and for the whole map from pixels to loss; exit status 1 if one fails.",
         allow_abbrev=False,
         **examples("nsnumpy gradcheck --seed 3"),
@@ -41,7 +41,7 @@ def add_commands(commands: Any) -> None:
 
     command = commands.add_parser(
         "conventions",
-        help="say what each loss convention makes of the paper's losses, and carry weights from one to another",
+        help=told["conventions"],
         description="A table of each convention's factors of the paper's losses, for a network and a size; or, with "
         "--from and --to,\nthe options that give with one convention the loss that the weights give with the other.",
         allow_abbrev=False,

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import argparse
 import platform
-from importlib import metadata
 from typing import Any, NoReturn
 
-from threadpoolctl import threadpool_info
-
 from .._version import __version__
-from ..backend import DEVICES, DeviceError, device_namespace, device_text
-from ..files.weight_sources import cache_folder
-from ..machine import usable_cores
 from .command import one_line, tell
 
 _CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
@@ -27,6 +21,8 @@ class Version(argparse.Action):
         super().__init__(option_strings, argparse.SUPPRESS, nargs=argparse.REMAINDER, help=text)
 
     def __call__(self, parser: argparse.ArgumentParser, _: Any, following: Any, *__: Any) -> NoReturn:
+        from ..backend import DEVICES  # here, as below: a parser needs little, and help is to be there at once
+
         device = " ".join(following).replace("=", " ").removeprefix("--device ") or "cpu"
         if device not in DEVICES:
             parser.error(f"--version goes with nothing but --device {' or '.join(DEVICES)}: {' '.join(following)}")
@@ -37,6 +33,11 @@ class Version(argparse.Action):
 def version_text(device: str = "cpu") -> str:
     """A line for each thing; what is not there, or broken, has a word for it. The GPU is asked if it is the device:
     that loads CuPy, and may compile a kernel."""
+    from threadpoolctl import threadpool_info
+
+    from ..files.weight_sources import cache_folder
+    from ..machine import usable_cores
+
     blas = {f"{each.get('internal_api')} {each.get('version')} {each.get('architecture') or ''}".strip()
             for each in threadpool_info() if each.get("user_api") == "blas"}  # fmt: skip
     rows = {
@@ -52,6 +53,8 @@ def version_text(device: str = "cpu") -> str:
 
 
 def _version(package: str) -> str:
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -65,6 +68,8 @@ def _cupy() -> str:
 
 
 def _gpu() -> str:
+    from ..backend import DeviceError, device_namespace, device_text
+
     try:
         return device_text(device_namespace("gpu"))
     except DeviceError as error:

@@ -12,8 +12,7 @@ from typing import Any
 from ..files.images import save_image
 from ..files.writing import atomic_path, numbered_path
 from ..run.results import Progress
-from .command import os_error, say
-from .options import PROG
+from .command import PROG, os_error, say
 
 Watch = Callable[[Progress], None]
 

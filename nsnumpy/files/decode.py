@@ -10,7 +10,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,8 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError, features
 
 from ..machine import available_bytes
 from .chunks import coding, has_late_metadata, unread_tiff
+from .samples import SAMPLE_PREFIX, SAMPLES, sample_names
 
-SAMPLE_PREFIX = "sample:"
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", *(("AVIF",) if features.check("avif") else ()))
 """Pillow knows more, some of which run other programs."""
 HEIF_SUFFIXES = (".heic", ".heif")
@@ -43,12 +42,6 @@ _limit = threading.Lock()  # while Pillow's is changed
 
 class PictureError(ValueError):
     """A picture that cannot be used; the message names it and says what is wrong."""
-
-
-def sample_names() -> list[str]:
-    """The names of the bundled pictures, each to be given as "sample:NAME"."""
-    folder = resources.files("nsnumpy") / "data" / "samples"
-    return sorted(Path(entry.name).stem for entry in folder.iterdir() if Path(entry.name).suffix in SUFFIXES)
 
 
 @contextmanager
@@ -195,14 +188,19 @@ def _heif(name: object) -> str:
     return "HEIF"
 
 
-def _once(path: Path) -> Path | io.BytesIO:
-    """A pipe can be read once only, and Pillow goes back and forth."""
-    if str(path) == "-" and not path.exists():
-        return io.BytesIO(sys.stdin.buffer.read())
+def is_stream(picture: str | os.PathLike[str]) -> bool:
+    """Whether a picture can be read once only: from standard input, or from a pipe."""
+    path = at_home(picture)
     with suppress(OSError):
-        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            return io.BytesIO(path.read_bytes())
-    return path
+        return not stat.S_ISREG(path.stat().st_mode) and not path.is_dir()
+    return str(path) == "-"
+
+
+def _once(path: Path) -> Path | io.BytesIO:
+    """Pillow goes back and forth, which a pipe does not."""
+    if not is_stream(path):
+        return path
+    return io.BytesIO(path.read_bytes() if path.exists() else sys.stdin.buffer.read())
 
 
 def reduce(image: Image.Image, enough: float | None) -> None:
@@ -247,9 +245,7 @@ def _upright_shape(image: Image.Image, exif: Image.Exif) -> tuple[int, int]:
 def _open_sample(name: str) -> Image.Image:
     if name not in sample_names():
         raise PictureError(f"{SAMPLE_PREFIX}{name}: no such sample; choose from {', '.join(sample_names())}")
-    folder = resources.files("nsnumpy") / "data" / "samples"
-    file = next(entry for entry in folder.iterdir() if Path(entry.name).stem == name)
-    return Image.open(io.BytesIO(file.read_bytes()))
+    return Image.open(io.BytesIO((SAMPLES / f"{name}.jpg").read_bytes()))
 
 
 def _normalise(image: Image.Image, name: object, ground: str) -> Image.Image:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from .decode import PIXEL_BYTES, SAMPLE_PREFIX, PictureError, check_pixels, decode, header, opening, unlimited
+from .decode import PIXEL_BYTES, PictureError, check_pixels, decode, header, opening, unlimited
 from .rows import bands, quantised, write_png, write_tiff
+from .samples import SAMPLE_PREFIX
 from .texts import SETTINGS_KEY, comment, text_in
 from .writing import atomic_path, check_folder
 

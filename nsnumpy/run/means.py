@@ -135,6 +135,12 @@ def fitted(network: Network, run: Run, room: int | None, tile: Tile, memory_pair
     return last
 
 
+def least_memory(network: Network, run: Run, tile: Tile, memory_pairs: int | None) -> int:
+    """What the way takes that takes the least, in bytes; with a GPU, of the GPU. Errors as `run_memory`."""
+    *_, last = _ways(run, tile, memory_pairs)
+    return sum(run_memory(network, last).values())
+
+
 def _fits_the_host(network: Network, run: Run) -> bool:
     """Whether what a GPU's tiles leave to the host has room there."""
     if run.device == "cpu" or run.tile is None or (available := available_bytes()) is None:

@@ -18,7 +18,7 @@ from ..pairs import Scratch
 from ..workers import check_threads
 from .budget import Rates, Run, measured_rates, pairs_bytes, run_memory, run_seconds
 from .inputs import Scale, Styles, check_masks, enough, pictures_of, scales_of, side_of
-from .means import Tile, budget, check_means, check_sides, fitted, room_of, shared_tile
+from .means import Tile, budget, check_means, check_sides, fitted, least_memory, room_of, shared_tile
 from .regions import mask_key
 from .settings import Settings, layers_of, settings_of
 
@@ -166,8 +166,7 @@ def plan(
             try:
                 sides = fit_size(s.size, size) if isinstance(s.size, tuple) else size
                 smaller = replace(s, size=sides, seamless=None, scales=(), iterations=None)
-                asked = fitted(network, run(smaller, scales_of(smaller, shapes)[-1]), room, tile, memory_pairs)
-                return program + sum(run_memory(network, asked).values())
+                return program + least_memory(network, run(smaller, scales_of(smaller, shapes)[-1]), tile, memory_pairs)
             except ValueError:  # too small for the deepest layer
                 return 0
 

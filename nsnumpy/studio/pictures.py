@@ -16,7 +16,8 @@ from typing import TypeVar
 
 from PIL import Image
 
-from ..files.decode import SAMPLE_PREFIX, PictureError, decode, header, sample_names
+from ..files.decode import PictureError, decode, header
+from ..files.samples import SAMPLE_PREFIX, sample_names
 from ..files.writing import atomic_path
 
 MOST_BYTES = 64 << 20
