@@ -24,7 +24,7 @@ from nsnumpy.cli.main import main
 from nsnumpy.files.images import load_image, save_image
 from nsnumpy.run.means import shared_tile
 from nsnumpy.tiles import cluster as module
-from nsnumpy.tiles import connect, crew, objective
+from nsnumpy.tiles import connect, crew, objective, tile
 from nsnumpy.tiles.cluster import Cluster, ClusterCrew, ClusterError, WorkerWarning, settled
 from nsnumpy.tiles.connect import open_cluster
 from nsnumpy.tiles.objective import TiledObjective
@@ -100,6 +100,30 @@ def test_any_executor_gives_the_same_bits_in_any_order(evaluated, keep):
 def test_processes_give_the_same_bits(evaluated):
     with concurrent.futures.ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         assert_same(evaluated(pool), evaluated())
+
+
+class Noting(Executor):
+    """Does at once what it is given, and keeps it."""
+
+    def __init__(self):
+        self.given = []
+
+    def submit(self, function, named, what, job):
+        self.given.append((what, job))
+        future = Future()
+        future.set_result(function(named, what, job))
+        return future
+
+
+@pytest.mark.parametrize("style_size", [48, 150])
+def test_a_style_picture_of_several_tiles_is_shared_out_too(tiny_vgg, picture, style_size):
+    pictures = picture(90, 61), picture(150, 100, 2)
+    options = {"size": 90, "style_size": style_size, "tile": 48, "iterations": 1, "scales": ()}
+    vgg, executor = tiny_vgg(), Noting()
+    shared = ns.transfer(*pictures, vgg=vgg, executor=executor, **options)
+    assert np.array_equal(shared.image, ns.transfer(*pictures, vgg=vgg, **options).image)
+    of_style = [job for what, job in executor.given if what is tile.measure_tile and not job[0].content]
+    assert len(of_style) == (12 if style_size == 150 else 0)
 
 
 def test_a_process_gets_the_network_once(tiny_vgg, monkeypatch):
@@ -240,6 +264,7 @@ KILLS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:the cluster has no workers")  # where this machine is slow to begin others
 @pytest.mark.parametrize(("kills", "keep"), KILLS)
 def test_a_killed_worker_costs_nothing_but_time(distributed, evaluated, monkeypatch, kills, keep):
     with open_cluster("local:2", threads=2) as cluster:
@@ -328,8 +353,21 @@ def test_a_local_worker_that_has_ended_is_begun_anew(distributed):
 
 def test_a_run_without_workers_says_so(scheduler, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 0.3)
-    with pytest.raises(ClusterError, match="no workers"):
+    with pytest.raises(ClusterError, match="no workers"), pytest.warns(WorkerWarning) as told:
         Cluster(scheduler[1])
+    assert [str(warning.message) for warning in told] == [
+        "the cluster has no workers, or none that has memory left; waiting 0 s for one"
+    ]
+    workers, client = scheduler
+    workers.scale(1)
+    client.wait_for_workers(1)
+    monkeypatch.setattr(module, "POLL", 0.2)
+    cluster = Cluster(client)
+    workers.scale(0)
+    while client.ncores():
+        time.sleep(0.05)
+    with pytest.raises(ClusterError, match="no workers"), pytest.warns(WorkerWarning, match="waiting"):
+        cluster.look()
 
 
 def dies(*_):
@@ -340,6 +378,40 @@ def has_no_memory(*_):
     raise MemoryError("1 GB asked for")
 
 
+def has_no_disk(*_):
+    raise OSError("no such disk")
+
+
+def is_late(*_):
+    raise TimeoutError("the file server does not answer")
+
+
+def test_what_the_work_itself_raises_loses_no_worker(scheduler, evaluated, monkeypatch):
+    workers, client = scheduler
+    workers.scale(1)
+    client.wait_for_workers(1)
+    cluster, begun = Cluster(client), []
+    begin = ClusterCrew._begin
+    monkeypatch.setattr(ClusterCrew, "_begin", lambda crew, *job: begun.append(job) or begin(crew, *job))
+    for fails, why in ((has_no_disk, "no such disk"), (is_late, "the file server does not answer")):
+        begun.clear()
+        monkeypatch.setattr(objective, "measure_tile", fails)
+        with pytest.raises(ClusterError, match=rf"^worker tcp://\S+: {why}$"):
+            evaluated(cluster)
+        assert {one.attempts for _, one in begun} == {1}
+
+
+def test_a_worker_in_this_process_leaves_the_network_as_it_is(distributed, tiny_vgg, given):
+    x, options = given
+    vgg = tiny_vgg(threads=2)
+    quiet = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, **quiet) as client:
+        made = TiledObjective(vgg, executor=Cluster(client, 1), **options).evaluate(x)
+    assert vgg.workers.at_work == 2
+    assert_same([made], [TiledObjective(vgg, **options).evaluate(x)])
+
+
+@pytest.mark.filterwarnings("ignore:the cluster has no workers")
 def test_a_worker_without_memory_is_named(distributed, evaluated, monkeypatch):
     with open_cluster("local:1") as cluster:
         monkeypatch.setattr(objective, "measure_tile", has_no_memory)

@@ -20,9 +20,10 @@ from ..machine import available_bytes, resident_bytes
 from ..objective import Layers, Objective
 from ..ops import ZERO
 from ..pairs import Scratch
-from ..tiles.crew import Sharing
+from ..targets import picture_sums
+from ..tiles.crew import Sharing, crew_of
 from ..tiles.grid import UNIT
-from ..tiles.objective import objective_of
+from ..tiles.objective import objective_of, tiled_sums
 from ..vgg import VGG
 from .budget import Run, host_memory, run_memory
 from .inputs import Inputs, Scale, side_for, side_of
@@ -217,7 +218,11 @@ class Means:
         layers: tuple[Layers, Layers],
         targets: StyleTargets | None,
     ) -> Objective:
-        """The total loss of a run at a scale; `layers` are those of the content loss, and of the style loss."""
+        """The total loss of a run at a scale; `layers` are those of the content loss, and of the style loss.
+
+        The style pictures are measured as the result is: in tiles, and by whoever makes these.
+        """
+        sums_of = picture_sums if self.tile is None else tiled_sums(self.tile, crew_of(vgg, self.executor))
         return objective_of(
             vgg,
             inputs.shape(scale),
@@ -225,7 +230,7 @@ class Means:
             keep=self.keep,
             executor=self.executor,
             content=inputs.content(scale),
-            style=inputs.style_target(vgg, layers[1], scale, targets, self.tile),
+            style=inputs.style_target(vgg, layers[1], scale, targets, sums_of),
             alpha=1.0 if s.alpha is None else s.alpha,
             beta=1.0 if s.beta is None else s.beta,
             tv=s.tv or 0.0,

@@ -36,7 +36,7 @@ class ClusterError(DeviceError):
 
 
 class WorkerWarning(UserWarning):
-    """A worker that is left out."""
+    """A worker that is left out, or that is waited for."""
 
 
 class Cluster:
@@ -89,7 +89,7 @@ class Cluster:
         ClusterError
             If none comes, or there is no scheduler.
         """
-        until = time.monotonic() + PATIENCE
+        began, told = time.monotonic(), False
         while True:
             try:
                 self.renew()
@@ -102,13 +102,15 @@ class Cluster:
                 self._had = True  # and may come again: a worker that ends is begun anew by its nanny
                 return self.workers
             refused = [line for at, line in self._refused.items() if at in there]
-            if refused and (not self._had or time.monotonic() > until):
+            waited = time.monotonic() - began
+            if refused and (not self._had or waited > PATIENCE):
                 raise ClusterError("; ".join(refused))
-            if time.monotonic() > until:
-                raise ClusterError(
-                    "the cluster has no workers, or none that has memory left: start one with `dask worker` and the "
-                    "scheduler's address"
-                )
+            none = "the cluster has no workers, or none that has memory left"
+            if waited > PATIENCE:
+                raise ClusterError(f"{none}: start one with `dask worker` and the scheduler's address")
+            if not told and (not self._had or waited > POLL):  # a local worker that has ended is there again before
+                told = True
+                warnings.warn(f"{none}; waiting {PATIENCE:.0f} s for one", WorkerWarning, stacklevel=3)
             time.sleep(0.2)
 
     def network(self, vgg: VGG) -> Part:
@@ -205,14 +207,16 @@ class ClusterCrew(Crew):
                     result = one.future.result(timeout=PATIENCE)  # it is made; here it comes
                     under_way.popleft()
                     return result
-            except asyncio.TimeoutError:
-                if self._homes[one.number] in self._cluster.look():
-                    continue
-                one.lost = "it has left, or it has paused, its memory being full"
-            except _lost() as error:
-                one.lost = line_of(error)
             except MemoryError as error:
-                raise MemoryError(f"worker {self._homes[one.number]}: {line_of(error) or 'no details'}") from error
+                raise MemoryError(f"worker {self._homes[one.number]}: {line_of(error)}") from error
+            except _lost() as error:
+                if one.future.status == "error" and not isinstance(error, distributed.KilledWorker):  # the work's own
+                    raise ClusterError(f"worker {self._homes[one.number]}: {line_of(error)}") from error
+                one.lost = line_of(error)
+                if isinstance(error, asyncio.TimeoutError):
+                    if self._homes[one.number] in self._cluster.look():
+                        continue
+                    one.lost = "it has left, or it has paused, its memory being full"
             if one.attempts >= ATTEMPTS:
                 raise ClusterError(
                     f"tile {one.number + 1} has lost {one.attempts} workers, for want of memory perhaps: choose a "
@@ -270,8 +274,8 @@ def on_worker(vgg: VGG, threads: int | None, function: Callable[..., Any], *argu
         from distributed import get_worker
 
         threads = usable_cores() // get_worker().state.nthreads
-    vgg.workers.at_work = max(1, min(threads, vgg.workers.threads))
-    return function(vgg, *arguments)
+    with vgg.workers.held_to(max(1, threads)):  # an in-process worker has the network of whoever asks
+        return function(vgg, *arguments)
 
 
 def settled(homes: Mapping[int, str], workers: Mapping[str, int], new: Iterable[int] = ()) -> dict[int, str]:
