@@ -361,7 +361,7 @@ def test_a_run_without_workers_says_so(scheduler, monkeypatch):
     workers, client = scheduler
     workers.scale(1)
     client.wait_for_workers(1)
-    monkeypatch.setattr(module, "POLL", 0.2)
+    monkeypatch.setattr(module, "POLL", 0.0)
     cluster = Cluster(client)
     workers.scale(0)
     while client.ncores():
@@ -459,6 +459,23 @@ def test_the_command_line_makes_the_same_picture(distributed, tmp_path, capsys):
     assert np.array_equal(load_image(tmp_path / "painted" / "a.png"), one)
     assert main(["transfer", "--resume", str(tmp_path / "run.h5"), "-o", str(tmp_path / "three.png")]) == 0
     assert np.array_equal(load_image(tmp_path / "three.png"), one)
+
+
+def test_a_blend_is_made_by_a_cluster(distributed, tmp_path, capsys):
+    given = ["blend", "sample:coast", "sample:starry", "sample:glass", "--steps", "2", "--size", "96", "--scales", "96"]
+    given += ["--iterations", "1", "--threads", "1"]
+    assert main([*given, "--tile", "64", "-o", str(tmp_path / "here")]) == 0
+    capsys.readouterr()
+    assert main([*given, "--tile", "64", "-o", str(tmp_path / "there"), "--cluster", "local:2"]) == 0
+    shown = capsys.readouterr()
+    assert ("local:2: 2 workers" in shown.out, shown.err) == (True, "")
+    for name in ("01.png", "02.png"):
+        assert np.array_equal(*(load_image(tmp_path / folder / name) for folder in ("here", "there")))
+    assert main([*given, "-o", str(tmp_path / "whole"), "--cluster", "local:1"]) == 0
+    assert (
+        capsys.readouterr().err
+        == "nsnumpy: note: the picture is one tile, and is made here; --tile N would share it out\n"
+    )
 
 
 def test_a_figures_cells_are_made_by_a_cluster(distributed, tmp_path, capsys):

@@ -24,6 +24,7 @@ from ..run.plan import Plan, plan
 from ..run.results import Result
 from ..run.settings import USE_CASES, settings_of
 from ..tiles.cluster import Cluster
+from .cluster import ONE_TILE
 from .command import checking, one_line, os_error, plural, say, tell
 from .options import PROG, means_in, settings_in
 from .pictures import as_given, named_pictures, pictures_in
@@ -79,6 +80,8 @@ def paint_folder(arguments: argparse.Namespace, cluster: Cluster | None = None) 
         tell(_begun(work, planned, jobs))
         for note in planned.notes if planned else ():
             say(PROG, f"note: {note}")
+        if cluster and planned and not planned.tile:
+            say(PROG, ONE_TILE)
     with filled_folder(folder):
         return _paint(arguments, work, jobs, cluster)
 
@@ -191,12 +194,12 @@ def _too_much(planned: Plan, jobs: int, arguments: argparse.Namespace) -> str:
     """Why it will not do, and what would; empty if it will."""
     if not planned.fits:
         return does_not_fit(planned, arguments)
-    if planned.available_bytes is None or jobs * planned.peak_bytes <= planned.available_bytes:
+    if (lacks := planned.lacks(jobs)) is None:
         return ""
+    memory, takes, available = lacks
     return (
-        f"{jobs} at a time would take about {jobs * planned.peak_bytes / 1e9:.2f} GB of memory, and "
-        f"{planned.available_bytes / 1e9:.2f} GB are to be had: choose "
-        f"--jobs {planned.available_bytes // planned.peak_bytes} or fewer, or a smaller --size"
+        f"{jobs} at a time would take about {takes / 1e9:.2f} GB of {memory}, and {available / 1e9:.2f} GB are to be "
+        f"had: choose --jobs {available * jobs // takes} or fewer, or a smaller --size"
     )
 
 

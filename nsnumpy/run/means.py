@@ -131,16 +131,23 @@ def fitted(network: Network, run: Run, room: int | None, tile: Tile, memory_pair
     """
     last = run
     for last in _ways(run, tile, memory_pairs):
-        if (room is None or sum(run_memory(network, last).values()) <= room) and _fits_the_host(network, last):
+        if has_room(network, last, room):
             return last
     return last
 
 
-def _fits_the_host(network: Network, run: Run) -> bool:
-    """Whether what a GPU's tiles leave to the host has room there."""
+def has_room(network: Network, run: Run, room: int | None) -> bool:
+    """Whether a run fits into so many bytes; and what a GPU's tiles leave to the host, there."""
+    host = room_of_host(network, run)
+    return (room is None or sum(run_memory(network, run).values()) <= room) and (host is None or host[0] <= host[1])
+
+
+def room_of_host(network: Network, run: Run) -> tuple[int, int] | None:
+    """What a GPU's tiles leave to the host, the program included, and what it can have there; None where nothing is
+    left to it, or that cannot be told."""
     if run.device == "cpu" or run.tile is None or (available := available_bytes()) is None:
-        return True
-    return host_memory(network, run) + resident_bytes() <= available
+        return None
+    return host_memory(network, run) + resident_bytes(), available
 
 
 def _ways(run: Run, tile: Tile, memory_pairs: int | None) -> Iterator[Run]:
@@ -286,7 +293,8 @@ def means_of(
     regions = 0 if inputs.regions is None else len(inputs.regions.masks)
     threads = vgg.workers.threads
     asked = budget(s, shapes, inputs.scales[-1], layers, regions=regions, threads=threads, device=device)
-    asked = replace(asked, scratch=scratch is not None)
+    (*_, iterations) = s.iterations_at([max(inputs.shape(scale)) for scale in inputs.scales])
+    asked = replace(asked, iterations=iterations, scratch=scratch is not None)
     if executor is not None and tile == "auto":
         tile = shared_tile(asked.size)
     network = Network(vgg.architecture, vgg.filters, vgg.pooling, vgg.dtype.itemsize)

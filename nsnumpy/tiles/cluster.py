@@ -106,11 +106,11 @@ class Cluster:
             if refused and (not self._had or waited > PATIENCE):
                 raise ClusterError("; ".join(refused))
             none = "the cluster has no workers, or none that has memory left"
-            if waited > PATIENCE:
-                raise ClusterError(f"{none}: start one with `dask worker` and the scheduler's address")
             if not told and (not self._had or waited > POLL):  # a local worker that has ended is there again before
                 told = True
                 warnings.warn(f"{none}; waiting {PATIENCE:.0f} s for one", WorkerWarning, stacklevel=3)
+            if waited > PATIENCE:
+                raise ClusterError(f"{none}: start one with `dask worker` and the scheduler's address")
             time.sleep(0.2)
 
     def network(self, vgg: VGG) -> Part:
