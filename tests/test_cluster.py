@@ -472,10 +472,8 @@ def test_a_blend_is_made_by_a_cluster(distributed, tmp_path, capsys):
     for name in ("01.png", "02.png"):
         assert np.array_equal(*(load_image(tmp_path / folder / name) for folder in ("here", "there")))
     assert main([*given, "-o", str(tmp_path / "whole"), "--cluster", "local:1"]) == 0
-    assert (
-        capsys.readouterr().err
-        == "nsnumpy: note: the picture is one tile, and is made here; --tile N would share it out\n"
-    )
+    note = "nsnumpy: note: the picture is one tile, and is made here; --tile N would share it out\n"
+    assert capsys.readouterr().err == note
 
 
 def test_a_figures_cells_are_made_by_a_cluster(distributed, tmp_path, capsys):
