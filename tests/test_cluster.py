@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -318,17 +319,21 @@ def worker(address, folder, package):
     return subprocess.Popen(command, env=os.environ | path, cwd=folder, stderr=subprocess.DEVNULL)
 
 
-def test_a_worker_that_cannot_be_used_gets_a_line(scheduler, evaluated, tmp_path):
+def test_a_worker_that_cannot_be_used_gets_a_line(scheduler, evaluated, tmp_path, capsys):
     workers, client = scheduler
     old = "__version__ = '0.0.1'"
     none = "raise ModuleNotFoundError('No module named nsnumpy', name='nsnumpy')"
     others = [worker(workers.scheduler_address, tmp_path / name, text) for name, text in (("a", old), ("b", none))]
     try:
         client.wait_for_workers(2)
-        with pytest.raises(ClusterError) as caught, pytest.warns(WorkerWarning):
-            Cluster(client)
-        assert "has nsnumpy 0.0.1, and this is" in str(caught.value)
-        assert "has no nsnumpy: install nsnumpy" in str(caught.value)
+        out = tmp_path / "no.png"
+        assert main(["texture", "sample:glass", "-o", str(out), "--cluster", workers.scheduler_address]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("nsnumpy: error: worker tcp://")
+        assert "has nsnumpy 0.0.1, and this is" in error
+        assert "has no nsnumpy: install nsnumpy" in error
+        assert error.count("\n") == 1
+        assert not out.exists()
         workers.scale(1)
         client.wait_for_workers(3)
         with pytest.warns(WorkerWarning, match=r"worker tcp://\S+ has .*; it is left out"):
@@ -412,11 +417,15 @@ def test_a_worker_in_this_process_leaves_the_network_as_it_is(distributed, tiny_
 
 
 @pytest.mark.filterwarnings("ignore:the cluster has no workers")
-def test_a_worker_without_memory_is_named(distributed, evaluated, monkeypatch):
+def test_a_worker_without_memory_is_named(distributed, evaluated, monkeypatch, tmp_path, capsys):
     with open_cluster("local:1") as cluster:
         monkeypatch.setattr(objective, "measure_tile", has_no_memory)
         with pytest.raises(MemoryError, match=r"worker tls://\S+: 1 GB asked for"):
             evaluated(cluster)
+        command = ["texture", "sample:glass", "--size", "96", "--tile", "64", "--scales", "96", "--cluster", "local:1"]
+        assert main([*command, "-o", str(tmp_path / "no.png")]) == 1
+        error = capsys.readouterr().err
+        assert re.fullmatch(r"nsnumpy: error: out of memory; .* \(worker tls://\S+: 1 GB asked for\)\n", error)
         monkeypatch.setattr(objective, "measure_tile", dies)
         monkeypatch.setattr(module, "ATTEMPTS", 2)
         with pytest.raises(ClusterError, match="tile 1 has lost 2 workers, for want of memory perhaps"):

@@ -60,6 +60,7 @@ class Cluster:
         self.client, self.threads = client, threads
         self.workers: dict[str, int] = {}  # and how many tiles they make at a time
         self._refused: dict[str, str] = {}
+        self._told: set[str] = set()  # which of them were
         self._had = False  # whether there was one that can be used
         self._networks: dict[str, Part] = {}
         self.renew: Callable[[], object] = lambda: None  # begins anew the workers that are ours, and have ended
@@ -100,6 +101,9 @@ class Cluster:
             self.workers = {address: threads for address, threads in there.items() if address not in gone}
             if self.workers:
                 self._had = True  # and may come again: a worker that ends is begun anew by its nanny
+                for address in sorted(self._refused.keys() - self._told):
+                    warnings.warn(f"{self._refused[address]}; it is left out", WorkerWarning, stacklevel=3)
+                self._told = {*self._refused}
                 return self.workers
             refused = [line for at, line in self._refused.items() if at in there]
             waited = time.monotonic() - began
@@ -118,7 +122,7 @@ class Cluster:
         return self._networks.setdefault(network_name(vgg), Part(vgg))
 
     def _check(self, new: Sequence[str]) -> set[str]:
-        """Those that cannot be used, each of which gets a line."""
+        """Those that cannot be used, of each of which it is known why."""
         new = [address for address in new if address not in self._refused]
         if not new:
             return {*self._refused}
@@ -138,8 +142,6 @@ class Cluster:
             else:
                 wrong = f"has nsnumpy {version}, and this is {__version__}: install the same there"
             self._refused[address] = f"worker {address} {wrong}"
-            if len(found) > 1:
-                warnings.warn(f"worker {address} {wrong}; it is left out", WorkerWarning, stacklevel=4)
         return gone | self._refused.keys()
 
 
