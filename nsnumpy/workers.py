@@ -251,8 +251,8 @@ class Workers:
         As many threads as work is cut up for. The last digits of what is summed over blocks depend on it, and it goes
         along to another process.
     at_work : int
-        As many threads as share it in this process: the same, but where the workers came from another process, no more
-        than there are cores.
+        As many threads as share it: the same, but where the workers came from another process, no more than there are
+        cores; and no more than the calling thread is held to.
 
     Raises
     ------
@@ -262,7 +262,7 @@ class Workers:
 
     def __init__(self, threads: int | None = None, block_bytes: int = BLOCK_BYTES) -> None:
         self.threads = usable_cores() if threads is None else check_threads(threads)
-        self.at_work = self.threads
+        self._here = self.threads  # in this process
         self.block_bytes = block_bytes
         self._local = threading.local()
         self._helpers: Helpers | None = None
@@ -271,6 +271,19 @@ class Workers:
 
     def __reduce__(self) -> Any:
         return _arrived, (self.threads, self.block_bytes)
+
+    @property
+    def at_work(self) -> int:
+        return min(self._here, getattr(self._local, "most", self._here))
+
+    @contextlib.contextmanager
+    def held_to(self, threads: int) -> Iterator[None]:
+        """What the calling thread has to do is shared by no more threads meanwhile; the numbers stay the same."""
+        before, self._local.most = self.at_work, threads
+        try:
+            yield
+        finally:
+            self._local.most = before
 
     def blocks(self, length: int, bytes_each: float, least: int = 1) -> Blocks:
         """0 ... length cut into nearly equal (start, stop), a multiple of the number of threads of them where possible.
@@ -302,9 +315,9 @@ class Workers:
             if self._helpers is None or self._process != os.getpid():  # a forked process has no threads but its own
                 helpers: Helpers = queue.SimpleQueue()
                 with contextlib.suppress(RuntimeError):  # where the system gives no more, fewer will do
-                    for number in range(1, self.at_work):
+                    for number in range(1, self._here):
                         threading.Thread(target=_serve, args=(helpers,), name=f"nsnumpy-{number}", daemon=True).start()
-                weakref.finalize(self, _dismiss, helpers, self.at_work - 1)
+                weakref.finalize(self, _dismiss, helpers, self._here - 1)
                 self._process, self._helpers = os.getpid(), helpers
             return self._helpers
 
@@ -318,5 +331,5 @@ class Workers:
 def _arrived(threads: int, block_bytes: int) -> Workers:
     """Workers that come from another process."""
     workers = Workers(threads, block_bytes)
-    workers.at_work = min(threads, usable_cores())
+    workers._here = min(threads, usable_cores())
     return workers

@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from nsnumpy.cli.main import main
 from nsnumpy.files.images import load_image, save_image
 from nsnumpy.run.means import shared_tile
 from nsnumpy.tiles import cluster as module
-from nsnumpy.tiles import connect, crew, objective
+from nsnumpy.tiles import connect, crew, objective, tile
 from nsnumpy.tiles.cluster import Cluster, ClusterCrew, ClusterError, WorkerWarning, settled
 from nsnumpy.tiles.connect import open_cluster
 from nsnumpy.tiles.objective import TiledObjective
@@ -100,6 +101,30 @@ def test_any_executor_gives_the_same_bits_in_any_order(evaluated, keep):
 def test_processes_give_the_same_bits(evaluated):
     with concurrent.futures.ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         assert_same(evaluated(pool), evaluated())
+
+
+class Noting(Executor):
+    """Does at once what it is given, and keeps it."""
+
+    def __init__(self):
+        self.given = []
+
+    def submit(self, function, named, what, job):
+        self.given.append((what, job))
+        future = Future()
+        future.set_result(function(named, what, job))
+        return future
+
+
+@pytest.mark.parametrize("style_size", [48, 150])
+def test_a_style_picture_of_several_tiles_is_shared_out_too(tiny_vgg, picture, style_size):
+    pictures = picture(90, 61), picture(150, 100, 2)
+    options = {"size": 90, "style_size": style_size, "tile": 48, "iterations": 1, "scales": ()}
+    vgg, executor = tiny_vgg(), Noting()
+    shared = ns.transfer(*pictures, vgg=vgg, executor=executor, **options)
+    assert np.array_equal(shared.image, ns.transfer(*pictures, vgg=vgg, **options).image)
+    of_style = [job for what, job in executor.given if what is tile.measure_tile and not job[0].content]
+    assert len(of_style) == (12 if style_size == 150 else 0)
 
 
 def test_a_process_gets_the_network_once(tiny_vgg, monkeypatch):
@@ -240,6 +265,7 @@ KILLS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:the cluster has no workers")  # where this machine is slow to begin others
 @pytest.mark.parametrize(("kills", "keep"), KILLS)
 def test_a_killed_worker_costs_nothing_but_time(distributed, evaluated, monkeypatch, kills, keep):
     with open_cluster("local:2", threads=2) as cluster:
@@ -293,17 +319,21 @@ def worker(address, folder, package):
     return subprocess.Popen(command, env=os.environ | path, cwd=folder, stderr=subprocess.DEVNULL)
 
 
-def test_a_worker_that_cannot_be_used_gets_a_line(scheduler, evaluated, tmp_path):
+def test_a_worker_that_cannot_be_used_gets_a_line(scheduler, evaluated, tmp_path, capsys):
     workers, client = scheduler
     old = "__version__ = '0.0.1'"
     none = "raise ModuleNotFoundError('No module named nsnumpy', name='nsnumpy')"
     others = [worker(workers.scheduler_address, tmp_path / name, text) for name, text in (("a", old), ("b", none))]
     try:
         client.wait_for_workers(2)
-        with pytest.raises(ClusterError) as caught, pytest.warns(WorkerWarning):
-            Cluster(client)
-        assert "has nsnumpy 0.0.1, and this is" in str(caught.value)
-        assert "has no nsnumpy: install nsnumpy" in str(caught.value)
+        out = tmp_path / "no.png"
+        assert main(["texture", "sample:glass", "-o", str(out), "--cluster", workers.scheduler_address]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("nsnumpy: error: worker tcp://")
+        assert "has nsnumpy 0.0.1, and this is" in error
+        assert "has no nsnumpy: install nsnumpy" in error
+        assert error.count("\n") == 1
+        assert not out.exists()
         workers.scale(1)
         client.wait_for_workers(3)
         with pytest.warns(WorkerWarning, match=r"worker tcp://\S+ has .*; it is left out"):
@@ -328,8 +358,21 @@ def test_a_local_worker_that_has_ended_is_begun_anew(distributed):
 
 def test_a_run_without_workers_says_so(scheduler, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 0.3)
-    with pytest.raises(ClusterError, match="no workers"):
+    with pytest.raises(ClusterError, match="no workers"), pytest.warns(WorkerWarning) as told:
         Cluster(scheduler[1])
+    assert [str(warning.message) for warning in told] == [
+        "the cluster has no workers, or none that has memory left; waiting 0 s for one"
+    ]
+    workers, client = scheduler
+    workers.scale(1)
+    client.wait_for_workers(1)
+    monkeypatch.setattr(module, "POLL", 0.0)
+    cluster = Cluster(client)
+    workers.scale(0)
+    while client.ncores():
+        time.sleep(0.05)
+    with pytest.raises(ClusterError, match="no workers"), pytest.warns(WorkerWarning, match="waiting"):
+        cluster.look()
 
 
 def dies(*_):
@@ -340,11 +383,49 @@ def has_no_memory(*_):
     raise MemoryError("1 GB asked for")
 
 
-def test_a_worker_without_memory_is_named(distributed, evaluated, monkeypatch):
+def has_no_disk(*_):
+    raise OSError("no such disk")
+
+
+def is_late(*_):
+    raise TimeoutError("the file server does not answer")
+
+
+def test_what_the_work_itself_raises_loses_no_worker(scheduler, evaluated, monkeypatch):
+    workers, client = scheduler
+    workers.scale(1)
+    client.wait_for_workers(1)
+    cluster, begun = Cluster(client), []
+    begin = ClusterCrew._begin
+    monkeypatch.setattr(ClusterCrew, "_begin", lambda crew, *job: begun.append(job) or begin(crew, *job))
+    for fails, why in ((has_no_disk, "no such disk"), (is_late, "the file server does not answer")):
+        begun.clear()
+        monkeypatch.setattr(objective, "measure_tile", fails)
+        with pytest.raises(ClusterError, match=rf"^worker tcp://\S+: {why}$"):
+            evaluated(cluster)
+        assert {one.attempts for _, one in begun} == {1}
+
+
+def test_a_worker_in_this_process_leaves_the_network_as_it_is(distributed, tiny_vgg, given):
+    x, options = given
+    vgg = tiny_vgg(threads=2)
+    quiet = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, **quiet) as client:
+        made = TiledObjective(vgg, executor=Cluster(client, 1), **options).evaluate(x)
+    assert vgg.workers.at_work == 2
+    assert_same([made], [TiledObjective(vgg, **options).evaluate(x)])
+
+
+@pytest.mark.filterwarnings("ignore:the cluster has no workers")
+def test_a_worker_without_memory_is_named(distributed, evaluated, monkeypatch, tmp_path, capsys):
     with open_cluster("local:1") as cluster:
         monkeypatch.setattr(objective, "measure_tile", has_no_memory)
         with pytest.raises(MemoryError, match=r"worker tls://\S+: 1 GB asked for"):
             evaluated(cluster)
+        command = ["texture", "sample:glass", "--size", "96", "--tile", "64", "--scales", "96", "--cluster", "local:1"]
+        assert main([*command, "-o", str(tmp_path / "no.png")]) == 1
+        error = capsys.readouterr().err
+        assert re.fullmatch(r"nsnumpy: error: out of memory; .* \(worker tls://\S+: 1 GB asked for\)\n", error)
         monkeypatch.setattr(objective, "measure_tile", dies)
         monkeypatch.setattr(module, "ATTEMPTS", 2)
         with pytest.raises(ClusterError, match="tile 1 has lost 2 workers, for want of memory perhaps"):
@@ -387,6 +468,21 @@ def test_the_command_line_makes_the_same_picture(distributed, tmp_path, capsys):
     assert np.array_equal(load_image(tmp_path / "painted" / "a.png"), one)
     assert main(["transfer", "--resume", str(tmp_path / "run.h5"), "-o", str(tmp_path / "three.png")]) == 0
     assert np.array_equal(load_image(tmp_path / "three.png"), one)
+
+
+def test_a_blend_is_made_by_a_cluster(distributed, tmp_path, capsys):
+    given = ["blend", "sample:coast", "sample:starry", "sample:glass", "--steps", "2", "--size", "96", "--scales", "96"]
+    given += ["--iterations", "1", "--threads", "1"]
+    assert main([*given, "--tile", "64", "-o", str(tmp_path / "here")]) == 0
+    capsys.readouterr()
+    assert main([*given, "--tile", "64", "-o", str(tmp_path / "there"), "--cluster", "local:2"]) == 0
+    shown = capsys.readouterr()
+    assert ("local:2: 2 workers" in shown.out, shown.err) == (True, "")
+    for name in ("01.png", "02.png"):
+        assert np.array_equal(*(load_image(tmp_path / folder / name) for folder in ("here", "there")))
+    assert main([*given, "-o", str(tmp_path / "whole"), "--cluster", "local:1"]) == 0
+    note = "nsnumpy: note: the picture is one tile, and is made here; --tile N would share it out\n"
+    assert capsys.readouterr().err == note
 
 
 def test_a_figures_cells_are_made_by_a_cluster(distributed, tmp_path, capsys):

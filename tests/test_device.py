@@ -437,6 +437,33 @@ def test_a_run_that_does_not_fit_on_the_card(small_card, weights, tmp_path, caps
     assert f"{size} x " in capsys.readouterr().out
 
 
+def test_tiles_of_a_card_need_the_computers_memory(stand_in, weights, tmp_path, capsys, monkeypatch):
+    means = sys.modules["nsnumpy.run.means"]
+    monkeypatch.setattr(means, "resident_bytes", lambda: 10**9)
+    monkeypatch.setattr(means, "available_bytes", lambda: 10**9 + 20_000_000)
+    options = ["-o", str(tmp_path / "o.png"), "--weights", str(weights), "--tile", "128"]
+    assert run(*options, "--size", "1200", "--scales", "1200") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("nsnumpy: error: 1200 x 900 would take about ")
+    assert " GB of the computer's memory, and 1.02 GB are to be had: choose --size " in error
+    assert error.endswith(
+        ", and --scales up to it, or --scratch DIR to hold what L-BFGS remembers; or --force to try all the same\n"
+    )
+    assert error.count("\n") == 1
+    size = int(error.partition("choose --size ")[2].split()[0])
+    given = {"content": "sample:coast", "style": "sample:starry", "weights": weights, "device": "gpu"}
+    given |= {"tile": 128, "iterations": 1}
+    fits, does_not = (ns.plan("transfer", size=side, scales=(), **given) for side in (size, size + 1))
+    assert fits.fits
+    assert fits.host[0] <= fits.host[1] == 10**9 + 20_000_000 < does_not.host[0]
+    assert does_not.peak_bytes < does_not.available_bytes  # of the card
+    assert does_not.largest_size == size
+    assert fits.lacks(10**9)[0] == "memory"
+    assert ns.plan("transfer", size=1200, scales=(), **given | {"tile": "off"}).host is None
+    monkeypatch.setattr(means, "available_bytes", lambda: None)
+    assert ns.plan("transfer", size=1200, scales=(), **given).fits
+
+
 def test_a_card_that_runs_out_of_memory(small_card, weights, tmp_path, capsys):
     options = ["-o", str(tmp_path / "o.png"), "--weights", str(weights), "--size", "1200", "--scales", "1200"]
     options += ["--tile", "off"]

@@ -99,6 +99,22 @@ def test_a_gpus_tiles_leave_the_rest_to_the_host(little, stand_in):
     assert fitted(NETWORK, run, bytes_of(run), "auto", None) == run  # whole, it is the card's
 
 
+def test_no_more_pairs_are_counted_than_there_are_iterations():
+    """But for scipy's, whose workspace is made at once."""
+    of = {n: pairs_bytes(NETWORK, replace(RUN, iterations=n, pairs=pairs)) for n, pairs in ((2, None), (15, 2), (9, 9))}
+    assert of[2] == of[15] == of[9] * 2 // 9 == 4 * 3000 * 4000 * 3 * 4
+    assert bytes_of(replace(RUN, iterations=2)) == bytes_of(replace(RUN, pairs=2)) < bytes_of(RUN)
+    assert bytes_of(replace(RUN, iterations=99)) == bytes_of(RUN)
+    scipy = replace(RUN, optimizer="scipy")
+    assert bytes_of(replace(scipy, iterations=2)) == bytes_of(scipy)
+    pictures = {"content": "sample:coast", "style": "sample:starry", "size": 200, "tile": "off"}
+    few, two, more = (
+        ns.plan("transfer", **pictures, **given).parts["optimizer"]
+        for given in ({"iterations": 2}, {"memory_pairs": 2}, {"iterations": (40, 7), "scales": (100, 200)})
+    )
+    assert few == two < more == ns.plan("transfer", **pictures, memory_pairs=7).parts["optimizer"]
+
+
 def test_what_goes_to_a_folder_is_no_memory(stand_in):
     kept = run_memory(NETWORK, RUN)["optimizer"] - run_memory(NETWORK, replace(RUN, scratch=True))["optimizer"]
     assert kept == pairs_bytes(NETWORK, RUN) == 16 * 3000 * 4000 * 3 * 4

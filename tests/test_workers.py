@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -116,6 +117,35 @@ def test_a_forked_process_has_threads_of_its_own():
             os.kill(child, signal.SIGKILL)
         time.sleep(0.02)
     assert os.waitstatus_to_exitcode(done[1]) == 0
+
+
+def test_a_thread_is_held_to_fewer_threads_and_no_other_is():
+    workers, seen = Workers(4), []
+
+    def look(barrier, _):
+        seen.append(threading.get_ident())
+        barrier.wait()
+
+    def at_once(threads):
+        seen.clear()
+        workers.map(look, [threading.Barrier(threads, timeout=60)] * threads)
+        return len(set(seen))
+
+    assert at_once(4) == 4
+    with workers.held_to(2):
+        assert workers.at_work == 2
+        assert list(workers.blocks(100, 1)) == list(Workers(4).blocks(100, 1))
+        assert at_once(2) == 2
+        with pytest.raises(threading.BrokenBarrierError):
+            workers.map(look, [threading.Barrier(3, timeout=0.3)] * 3)
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(lambda: workers.at_work).result() == 4
+        with workers.held_to(1):
+            assert (workers.at_work, at_once(1)) == (1, 1)
+        with workers.held_to(9):
+            assert workers.at_work == 4
+        assert workers.at_work == 2
+    assert (workers.at_work, at_once(4)) == (4, 4)
 
 
 def test_an_error_is_raised_once_no_thread_is_at_work_any_more():

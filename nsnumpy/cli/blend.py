@@ -26,6 +26,7 @@ from ..run.plan import Plan, plan
 from ..run.settings import INITS, USE_CASES, Settings, settings_of
 from ..study.blend import blend_sheet
 from ..use_cases import blend
+from .cluster import ONE_TILE, add_cluster, cluster_in
 from .command import PROG, checking, examples, os_error, plural, say, tell
 from .options import add_means, add_settings, check_settings, means_in, settings_in, steps
 from .planned import planned_line, refused, summary_line
@@ -60,6 +61,7 @@ def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     )
     more = add_settings(command, "transfer", without=("outside",))
     add_means(more)
+    add_cluster(more)
     more.add_argument("--no-clobber", action="store_true", help="replace no file that is there")
     more.add_argument("--force", action="store_true", help="run even if memory will not suffice")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -86,13 +88,14 @@ def _run(arguments: argparse.Namespace) -> int:
         styles = [(given[role], 0.5) for role in ("first", "second")]
         with device_errors():
             options |= means_in(arguments)
-            planned = plan("transfer", content=given["content"], style=styles, weights=weights, **network, **options)
+            given_to = {"weights": weights, "shared": bool(arguments.cluster), **network, **options}
+            planned = plan("transfer", content=given["content"], style=styles, **given_to)
         check_fits(_both(folder)[1], planned.size)
         if wrong := refused(planned, arguments):
             say(PROG, f"error: {wrong}")
             return 1
-    with filled_folder(folder):
-        return _paint(arguments, folder, pictures, planned, given, weights, options)
+    with cluster_in(arguments) as cluster, filled_folder(folder):
+        return _paint(arguments, folder, pictures, planned, given, weights, options | {"executor": cluster})
 
 
 def _paint(
@@ -110,6 +113,8 @@ def _paint(
         tell(f"{plural(len(pictures), 'picture')}; the first {planned_line(planned)}")
         for note in planned.notes:
             say(PROG, f"note: {note}")
+        if arguments.cluster and not planned.tile:
+            say(PROG, ONE_TILE)
     made: list[np.ndarray] = []  # in 8 bits, as they are written
     try:
         with device_errors(), counting(len(pictures), 0, arguments.quiet) as bar:

@@ -24,6 +24,7 @@ from ..run.plan import Plan, plan
 from ..run.results import Result
 from ..run.settings import USE_CASES, settings_of
 from ..tiles.cluster import Cluster
+from .cluster import ONE_TILE
 from .command import PROG, checking, one_line, os_error, plural, say, tell
 from .options import means_in, settings_in
 from .pictures import as_given, named_pictures, pictures_in
@@ -79,6 +80,8 @@ def paint_folder(arguments: argparse.Namespace, cluster: Cluster | None = None) 
         tell(_begun(work, planned, jobs))
         for note in planned.notes if planned else ():
             say(PROG, f"note: {note}")
+        if cluster and planned and not planned.tile:
+            say(PROG, ONE_TILE)
     with filled_folder(folder):
         return _paint(arguments, work, jobs, cluster)
 
@@ -189,12 +192,12 @@ def _plan(arguments: argparse.Namespace, work: _Work) -> Plan | None:
 
 def _too_much(planned: Plan, jobs: int, arguments: argparse.Namespace) -> str:
     """Why so many at a time will not do, and what would; empty if they will."""
-    if arguments.force or planned.available_bytes is None or jobs * planned.peak_bytes <= planned.available_bytes:
+    if arguments.force or (lacks := planned.lacks(jobs)) is None:
         return ""
+    memory, takes, available = lacks
     return (
-        f"{jobs} at a time would take about {gigabytes(jobs * planned.peak_bytes)} of memory, and "
-        f"{gigabytes(planned.available_bytes)} are to be had: choose "
-        f"--jobs {planned.available_bytes // planned.peak_bytes} or fewer, or a smaller --size; {FORCE}"
+        f"{jobs} at a time would take about {gigabytes(takes)} of {memory}, and {gigabytes(available)} are to be had: "
+        f"choose --jobs {available * jobs // takes} or fewer, or a smaller --size; {FORCE}"
     )
 
 

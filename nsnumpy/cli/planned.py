@@ -6,7 +6,7 @@ import argparse
 
 from ..files.images import fit_size
 from ..machine import usable_cores
-from ..run.plan import Plan
+from ..run.plan import HOST, Plan
 from ..run.results import Result
 from .command import duration, plural
 
@@ -51,16 +51,18 @@ def hopeless(planned: Plan) -> bool:
 def does_not_fit(planned: Plan, arguments: argparse.Namespace) -> str:
     """Why it will not do, and what would."""
     height, width = planned.size
-    assert planned.available_bytes is not None  # or it would fit
+    lacks = planned.lacks()
+    assert lacks is not None  # or it would fit
+    memory, takes, available = lacks
     return (
-        f"{width} x {height} would take about {gigabytes(planned.peak_bytes)} of memory, and "
-        f"{gigabytes(planned.available_bytes)} are to be had: {mend(planned, arguments)}"
+        f"{width} x {height} would take about {gigabytes(takes)} of {memory}, and {gigabytes(available)} are to be "
+        f"had: {mend(planned, arguments)}"
     )
 
 
 def mend(planned: Plan, arguments: argparse.Namespace) -> str:
     """What would fit."""
-    if planned.fits:
+    if (lacks := planned.lacks()) is None:
         return "choose a smaller --size"
     if (arguments.threads or 0) > usable_cores():
         return f"choose --threads {usable_cores()}, as many as there are cores, or fewer"
@@ -75,7 +77,8 @@ def mend(planned: Plan, arguments: argparse.Namespace) -> str:
     if planned.largest_size and getattr(arguments, "scales", None):
         made += ", and --scales up to it"
     own = getattr(arguments, "optimizer", None) in (None, "lbfgs-device") and not hopeless(planned)
-    if own and getattr(arguments, "scratch", "") is None and planned.parts.get("optimizer", 0) > planned.peak_bytes / 2:
+    most = lacks[0] == HOST or planned.parts.get("optimizer", 0) > planned.peak_bytes / 2
+    if own and most and getattr(arguments, "scratch", "") is None:
         made += ", or --scratch DIR to hold what L-BFGS remembers"
     return made
 

@@ -23,7 +23,7 @@ from ..run.settings import USE_CASES, settings_of
 from ..study.report.report import Frames
 from ..tiles.cluster import Cluster
 from ..vgg import VGG
-from .cluster import add_cluster, cluster_in
+from .cluster import ONE_TILE, add_cluster, cluster_in
 from .command import PROG, Parser, checking, examples, one_line, plural, say, tell
 from .given import Given
 from .many import of_a_folder, paint_folder
@@ -180,7 +180,7 @@ def _make_checked(
         if fresh:
             _say(f"note: the GPU's kernels were compiled, and are kept in {kernels_folder()} for the next run")
         if cluster and not planned.tile:
-            _say("note: the picture is one tile, and is made here; --tile N would share it out")
+            _say(ONE_TILE)
         if resume:
             tell(f"{arguments.resume}: goes on after {plural(resume.iteration, 'iteration')}")
     frames = Frames() if arguments.report else None

@@ -37,8 +37,8 @@ class Run:
     Sizes are (H, W); None where there is no such picture. `style` is the largest of so many `styles`, which have so
     many `regions` of their own. The optimizer's variable has so many `channels`. `framed` is whether a GPU's
     convolutions copy their input with its border. It is computed in tiles of `tile` pixels, None for as a whole, which
-    `keep` the content's features, or make them again. L-BFGS remembers so many `pairs`, None for its own number; with
-    `scratch` in files.
+    `keep` the content's features, or make them again. L-BFGS remembers so many `pairs`, None for its own number, but no
+    more than it makes `iterations`; with `scratch` in files.
     """
 
     size: Size
@@ -56,7 +56,14 @@ class Run:
     tile: int | None = None
     keep: bool = True
     pairs: int | None = None
+    iterations: int | None = None
     scratch: bool = False
+
+    @property
+    def most_pairs(self) -> int:
+        """That L-BFGS comes to remember."""
+        pairs = self.pairs or MEMORY.get(self.optimizer, 0)
+        return pairs if self.iterations is None or self.optimizer == "scipy" else min(pairs, self.iterations)
 
 
 class Rates(NamedTuple):
@@ -144,7 +151,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
         way_of(name, "winograd").takes(Layer((4, 4), *widths, network.itemsize, workers, on_device)).arrays
         for name, widths in zip(network.filters, _widths(network), strict=True)
     )
-    pairs = run.pairs or MEMORY.get(run.optimizer, 0)
+    pairs = run.most_pairs
     in_memory = 0 if run.scratch and (run.tile or not on_device) else pairs
     vectors = {
         "lbfgs-device": (2 * in_memory + 8) * network.itemsize,
@@ -179,8 +186,7 @@ def host_memory(network: Network, run: Run) -> int:
 
 def pairs_bytes(network: Network, run: Run) -> int:
     """What L-BFGS remembers, in bytes: steps and changes of the gradient."""
-    pairs = run.pairs or MEMORY[run.optimizer]
-    return 2 * pairs * math.prod(run.size) * run.channels * network.itemsize
+    return 2 * run.most_pairs * math.prod(run.size) * run.channels * network.itemsize
 
 
 def forward_memory(network: Network, layer: str, size: Size, threads: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -16,8 +16,8 @@ import numpy as np
 from ..backend import Array
 from ..files.checkpoint import digest
 from ..files.images import Picture, Source, fit_image, fit_size, fit_tile, opened
-from ..targets import StyleTarget, picture_sums, style_target
-from ..tiles.objective import tiled_sums
+from ..losses import Sums
+from ..targets import StyleTarget, style_target
 from ..variable import VARIABLES, Variable
 from ..vgg import VGG
 from .colors import finished, seen, seen_style
@@ -171,14 +171,19 @@ class Inputs:
         return styles or None
 
     def style_target(
-        self, vgg: VGG, layers: Iterable[str], scale: Scale, shared: StyleTargets | None, tile: int | None
+        self,
+        vgg: VGG,
+        layers: Iterable[str],
+        scale: Scale,
+        shared: StyleTargets | None,
+        sums_of: Callable[..., dict[str, Sums]],
     ) -> StyleTarget | None:
-        """What the style pictures are at a scale: seen with the ordinary border, also where the result wraps around."""
+        """What the style pictures are at a scale, by their sums: seen with the ordinary border, also where the result
+        wraps around."""
         styles, (_, border) = self.style(scale), self._s.borders()
         if styles is None:
             return None
         make = style_target if shared is None else shared.of
-        sums_of = picture_sums if tile is None else tiled_sums(tile)
         return make(vgg.with_border(border), styles, layers, self._s.style_statistics, sums_of)
 
     def variable(self, scale: Scale, like: Array) -> Variable:

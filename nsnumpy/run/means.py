@@ -20,9 +20,10 @@ from ..machine import available_bytes, resident_bytes
 from ..objective import Layers, Objective
 from ..ops import ZERO
 from ..pairs import Scratch
-from ..tiles.crew import Sharing
+from ..targets import picture_sums
+from ..tiles.crew import Sharing, crew_of
 from ..tiles.grid import UNIT
-from ..tiles.objective import objective_of
+from ..tiles.objective import objective_of, tiled_sums
 from ..vgg import VGG
 from .budget import Run, host_memory, run_memory
 from .inputs import Inputs, Scale, side_for, side_of
@@ -130,22 +131,29 @@ def fitted(network: Network, run: Run, room: int | None, tile: Tile, memory_pair
     """
     last = run
     for last in _ways(run, tile, memory_pairs):
-        if (room is None or sum(run_memory(network, last).values()) <= room) and _fits_the_host(network, last):
+        if has_room(network, last, room):
             return last
     return last
 
 
-def least_memory(network: Network, run: Run, tile: Tile, memory_pairs: int | None) -> int:
-    """What the way takes that takes the least, in bytes; with a GPU, of the GPU. Errors as `run_memory`."""
+def least(run: Run, tile: Tile, memory_pairs: int | None) -> Run:
+    """The way to run that takes the least."""
     *_, last = _ways(run, tile, memory_pairs)
-    return sum(run_memory(network, last).values())
+    return last
 
 
-def _fits_the_host(network: Network, run: Run) -> bool:
-    """Whether what a GPU's tiles leave to the host has room there."""
+def has_room(network: Network, run: Run, room: int | None) -> bool:
+    """Whether a run fits into so many bytes; and what a GPU's tiles leave to the host, there."""
+    host = room_of_host(network, run)
+    return (room is None or sum(run_memory(network, run).values()) <= room) and (host is None or host[0] <= host[1])
+
+
+def room_of_host(network: Network, run: Run) -> tuple[int, int] | None:
+    """What a GPU's tiles leave to the host, the program included, and what it can have there; None where nothing is
+    left to it, or that cannot be told."""
     if run.device == "cpu" or run.tile is None or (available := available_bytes()) is None:
-        return True
-    return host_memory(network, run) + resident_bytes() <= available
+        return None
+    return host_memory(network, run) + resident_bytes(), available
 
 
 def _ways(run: Run, tile: Tile, memory_pairs: int | None) -> Iterator[Run]:
@@ -223,7 +231,11 @@ class Means:
         layers: tuple[Layers, Layers],
         targets: StyleTargets | None,
     ) -> Objective:
-        """The total loss of a run at a scale; `layers` are those of the content loss, and of the style loss."""
+        """The total loss of a run at a scale; `layers` are those of the content loss, and of the style loss.
+
+        The style pictures are measured as the result is: in tiles, and by whoever makes these.
+        """
+        sums_of = picture_sums if self.tile is None else tiled_sums(self.tile, crew_of(vgg, self.executor))
         return objective_of(
             vgg,
             inputs.shape(scale),
@@ -231,7 +243,7 @@ class Means:
             keep=self.keep,
             executor=self.executor,
             content=inputs.content(scale),
-            style=inputs.style_target(vgg, layers[1], scale, targets, self.tile),
+            style=inputs.style_target(vgg, layers[1], scale, targets, sums_of),
             alpha=1.0 if s.alpha is None else s.alpha,
             beta=1.0 if s.beta is None else s.beta,
             tv=s.tv or 0.0,
@@ -287,7 +299,8 @@ def means_of(
     regions = 0 if inputs.regions is None else len(inputs.regions.masks)
     threads = vgg.workers.threads
     asked = budget(s, shapes, inputs.scales[-1], layers, regions=regions, threads=threads, device=device)
-    asked = replace(asked, scratch=scratch is not None)
+    (*_, iterations) = s.iterations_at([max(inputs.shape(scale)) for scale in inputs.scales])
+    asked = replace(asked, iterations=iterations, scratch=scratch is not None)
     if executor is not None and tile == "auto":
         tile = shared_tile(asked.size)
     network = Network(vgg.architecture, vgg.filters, vgg.pooling, vgg.dtype.itemsize)

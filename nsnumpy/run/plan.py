@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,11 +18,12 @@ from ..pairs import Scratch
 from ..workers import check_threads
 from .budget import Rates, Run, measured_rates, pairs_bytes, run_memory, run_seconds
 from .inputs import Scale, Styles, check_masks, enough, pictures_of, scales_of, side_of
-from .means import Tile, budget, check_means, check_sides, fitted, least_memory, room_of, shared_tile
+from .means import Tile, budget, check_means, check_sides, fitted, has_room, least, room_of, room_of_host, shared_tile
 from .regions import mask_key
 from .settings import Settings, layers_of, settings_of
 
 ENLARGED = 1.5  # times the long side, from where on it is worth a note
+HOST = "the computer's memory"  # where a GPU's run in tiles has the picture and the optimizer's vectors
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ class Plan:
         The side of the tiles that the picture is computed in, in pixels; None for as a whole.
     memory_pairs : int, or None
         How many pairs L-BFGS remembers, where they are fewer than its own number.
+    host : (int, int), or None
+        Of a GPU's run in tiles: what it takes of the computer's memory, and what this process can have of it, itself
+        included in both.
     notes : list of str
         What one may not have meant: pictures much enlarged, a style picture that is larger than was asked for.
     """
@@ -68,11 +72,21 @@ class Plan:
     largest_size: int | None = None
     tile: int | None = None
     memory_pairs: int | None = None
+    host: tuple[int, int] | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
     def fits(self) -> bool:
-        return self.available_bytes is None or self.peak_bytes <= self.available_bytes
+        return self.lacks() is None
+
+    def lacks(self, times: int = 1) -> tuple[str, int, int] | None:
+        """Of which memory there is too little for so many such runs at a time, what they take of it and what is to be
+        had, in bytes; None if there is enough."""
+        each = [("memory", self.peak_bytes, self.available_bytes), (HOST, *(self.host or (0, None)))]
+        for memory, takes, available in each:
+            if available is not None and times * takes > available:
+                return memory, times * takes, available
+        return None
 
 
 def plan(
@@ -133,22 +147,25 @@ def plan(
     check_masks([(one.mask, one.own) for one in given], shapes)
     layers = layers_of(use_case, s, layer)
 
-    def run(s: Settings, scale: Scale) -> Run:
+    def runs_of(s: Settings, scales: Sequence[Scale]) -> list[Run]:
         regions = len({mask_key(picture.mask) for picture in given if picture.mask is not None})
-        of_threads = threads or usable_cores()
-        of_scale = budget(s, shapes, scale, layers, regions=regions, threads=of_threads, device=device)
-        return replace(of_scale, scratch=scratch is not None)
+        common: dict[str, Any] = {"regions": regions, "threads": threads or usable_cores(), "device": device}
+        runs = [budget(s, shapes, scale, layers, **common) for scale in scales]
+        counts = s.iterations_at([max(run.size) for run in runs])
+        each = zip(runs, counts, strict=True)
+        return [replace(run, iterations=count, scratch=scratch is not None) for run, count in each]
 
     scales = scales_of(s, shapes)
-    least = minimum_size(network.architecture, network.resolve([*layers[0], *layers[1]]))
-    check_sides(s, scales[-1], shapes, least)
+    smallest = minimum_size(network.architecture, network.resolve([*layers[0], *layers[1]]))
+    check_sides(s, scales[-1], shapes, smallest)
     program, available = room_of(weights, [one.picture for one in given]) if device == "cpu" else (0, None)
     available = available if device == "cpu" else free_device_bytes(xp)
     room = None if available is None else available - program
+    runs = runs_of(s, scales)
     if shared and tile == "auto":
-        tile = shared_tile(run(s, scales[-1]).size)
-    asked = fitted(network, run(s, scales[-1]), room, tile, memory_pairs)
-    runs = [replace(run(s, scale), tile=asked.tile, keep=asked.keep, pairs=asked.pairs) for scale in scales]
+        tile = shared_tile(runs[-1].size)
+    asked = fitted(network, runs[-1], room, tile, memory_pairs)
+    runs = [replace(run, tile=asked.tile, keep=asked.keep, pairs=asked.pairs) for run in runs]
     for coarse in runs[:-1]:
         run_memory(network, coarse)  # raises where a scale is too small for the network
     rates = rates or measured_rates(device, asked.threads, tf32)
@@ -159,18 +176,17 @@ def plan(
     before = sum(nbytes for _, nbytes in decoded.values()) if device == "cpu" else 0
     if program + before > sum(parts.values()):  # the run begins when the pictures have been made smaller
         parts = {"program": program, "pictures": before}
-    peak, largest = sum(parts.values()), None
-    if room is not None and peak > program + room:
 
-        def needed(size: int) -> int:
-            try:
-                sides = fit_size(s.size, size) if isinstance(s.size, tuple) else size
-                smaller = replace(s, size=sides, seamless=None, scales=(), iterations=None)
-                return program + least_memory(network, run(smaller, scales_of(smaller, shapes)[-1]), tile, memory_pairs)
-            except ValueError:  # too small for the deepest layer
-                return 0
+    def fits(size: int) -> bool | None:
+        try:
+            sides = fit_size(s.size, size) if isinstance(s.size, tuple) else size
+            iterations = None if s.iterations is None else counts[-1]
+            smaller = replace(s, size=sides, seamless=None, scales=(), iterations=iterations)
+            (run,) = runs_of(smaller, scales_of(smaller, shapes))
+            return has_room(network, least(run, tile, memory_pairs), room)
+        except ValueError:  # too small for the deepest layer
+            return None
 
-        largest = _largest_size(needed, program + room, max(asked.size))
     sides = [max(run.size) for run in runs]
     notes = _notes(scales[-1], shapes, s.style_size or s.side)
     if scratch is not None:
@@ -181,8 +197,21 @@ def plan(
                 "another folder, or fewer memory pairs"
             )
         notes.append(f"what L-BFGS remembers goes to {scratch}: {takes / 1e9:.2f} GB")
-    means = {"tile": asked.tile, "memory_pairs": asked.pairs}
-    return Plan(asked.size, peak, parts, sides, sum(counts), each[-1], total, available, largest, **means, notes=notes)
+    planned = Plan(
+        asked.size,
+        sum(parts.values()),
+        parts,
+        sides,
+        sum(counts),
+        each[-1],
+        total,
+        available,
+        tile=asked.tile,
+        memory_pairs=asked.pairs,
+        host=room_of_host(network, asked),
+        notes=notes,
+    )
+    return planned if planned.fits else replace(planned, largest_size=_largest_size(fits, max(asked.size)))
 
 
 def _notes(scale: Scale, shapes: Mapping[str, tuple[int, int]], style_size: int | None) -> list[str]:
@@ -197,11 +226,11 @@ def _notes(scale: Scale, shapes: Mapping[str, tuple[int, int]], style_size: int 
     return notes
 
 
-def _largest_size(needed: Callable[[int], int], available: int, most: int) -> int:
-    """The largest size below `most` that needs no more than is available, 0 if there is none; `needed` grows with it,
-    and is 0 for a size that is too small."""
+def _largest_size(fits: Callable[[int], bool | None], most: int) -> int:
+    """The largest size below `most` that fits, 0 if there is none; a smaller one than one that fits does, too, and
+    `fits` is None for a size that is too small."""
     low, high = 0, most
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if needed(middle) <= available else (low, middle)
-    return low if needed(low) else 0
+        low, high = (low, middle) if fits(middle) is False else (middle, high)
+    return low if fits(low) else 0

@@ -36,7 +36,7 @@ class ClusterError(DeviceError):
 
 
 class WorkerWarning(UserWarning):
-    """A worker that is left out."""
+    """A worker that is left out, or that is waited for."""
 
 
 class Cluster:
@@ -60,6 +60,7 @@ class Cluster:
         self.client, self.threads = client, threads
         self.workers: dict[str, int] = {}  # and how many tiles they make at a time
         self._refused: dict[str, str] = {}
+        self._told: set[str] = set()  # which of them were
         self._had = False  # whether there was one that can be used
         self._networks: dict[str, Part] = {}
         self.renew: Callable[[], object] = lambda: None  # begins anew the workers that are ours, and have ended
@@ -89,7 +90,7 @@ class Cluster:
         ClusterError
             If none comes, or there is no scheduler.
         """
-        until = time.monotonic() + PATIENCE
+        began, told = time.monotonic(), False
         while True:
             try:
                 self.renew()
@@ -100,15 +101,20 @@ class Cluster:
             self.workers = {address: threads for address, threads in there.items() if address not in gone}
             if self.workers:
                 self._had = True  # and may come again: a worker that ends is begun anew by its nanny
+                for address in sorted(self._refused.keys() - self._told):
+                    warnings.warn(f"{self._refused[address]}; it is left out", WorkerWarning, stacklevel=3)
+                self._told = {*self._refused}
                 return self.workers
             refused = [line for at, line in self._refused.items() if at in there]
-            if refused and (not self._had or time.monotonic() > until):
+            waited = time.monotonic() - began
+            if refused and (not self._had or waited > PATIENCE):
                 raise ClusterError("; ".join(refused))
-            if time.monotonic() > until:
-                raise ClusterError(
-                    "the cluster has no workers, or none that has memory left: start one with `dask worker` and the "
-                    "scheduler's address"
-                )
+            none = "the cluster has no workers, or none that has memory left"
+            if not told and (not self._had or waited > POLL):  # a local worker that has ended is there again before
+                told = True
+                warnings.warn(f"{none}; waiting {PATIENCE:.0f} s for one", WorkerWarning, stacklevel=3)
+            if waited > PATIENCE:
+                raise ClusterError(f"{none}: start one with `dask worker` and the scheduler's address")
             time.sleep(0.2)
 
     def network(self, vgg: VGG) -> Part:
@@ -116,7 +122,7 @@ class Cluster:
         return self._networks.setdefault(network_name(vgg), Part(vgg))
 
     def _check(self, new: Sequence[str]) -> set[str]:
-        """Those that cannot be used, each of which gets a line."""
+        """Those that cannot be used, of each of which it is known why."""
         new = [address for address in new if address not in self._refused]
         if not new:
             return {*self._refused}
@@ -136,8 +142,6 @@ class Cluster:
             else:
                 wrong = f"has nsnumpy {version}, and this is {__version__}: install the same there"
             self._refused[address] = f"worker {address} {wrong}"
-            if len(found) > 1:
-                warnings.warn(f"worker {address} {wrong}; it is left out", WorkerWarning, stacklevel=4)
         return gone | self._refused.keys()
 
 
@@ -205,14 +209,16 @@ class ClusterCrew(Crew):
                     result = one.future.result(timeout=PATIENCE)  # it is made; here it comes
                     under_way.popleft()
                     return result
-            except asyncio.TimeoutError:
-                if self._homes[one.number] in self._cluster.look():
-                    continue
-                one.lost = "it has left, or it has paused, its memory being full"
-            except _lost() as error:
-                one.lost = line_of(error)
             except MemoryError as error:
-                raise MemoryError(f"worker {self._homes[one.number]}: {line_of(error) or 'no details'}") from error
+                raise MemoryError(f"worker {self._homes[one.number]}: {line_of(error)}") from error
+            except _lost() as error:
+                if one.future.status == "error" and not isinstance(error, distributed.KilledWorker):  # the work's own
+                    raise ClusterError(f"worker {self._homes[one.number]}: {line_of(error)}") from error
+                one.lost = line_of(error)
+                if isinstance(error, asyncio.TimeoutError):
+                    if self._homes[one.number] in self._cluster.look():
+                        continue
+                    one.lost = "it has left, or it has paused, its memory being full"
             if one.attempts >= ATTEMPTS:
                 raise ClusterError(
                     f"tile {one.number + 1} has lost {one.attempts} workers, for want of memory perhaps: choose a "
@@ -270,8 +276,8 @@ def on_worker(vgg: VGG, threads: int | None, function: Callable[..., Any], *argu
         from distributed import get_worker
 
         threads = usable_cores() // get_worker().state.nthreads
-    vgg.workers.at_work = max(1, min(threads, vgg.workers.threads))
-    return function(vgg, *arguments)
+    with vgg.workers.held_to(max(1, threads)):  # an in-process worker has the network of whoever asks
+        return function(vgg, *arguments)
 
 
 def settled(homes: Mapping[int, str], workers: Mapping[str, int], new: Iterable[int] = ()) -> dict[int, str]:

@@ -18,6 +18,7 @@ from .grid import Tile
 from .tile import Asked, content_features
 
 NETWORKS = 2  # that a process of an executor remembers
+AHEAD = 4  # jobs that an executor has at a time
 
 Job = tuple[Any, ...]
 
@@ -118,7 +119,7 @@ Sharing = Executor | HasCrew
 """What tiles are shared out by."""
 
 
-def crew_of(vgg: VGG, executor: Sharing | None, ahead: int) -> Crew:
+def crew_of(vgg: VGG, executor: Sharing | None, ahead: int = AHEAD) -> Crew:
     """Who does the work: None is this thread."""
     if executor is None:
         return Crew(vgg)

@@ -23,7 +23,7 @@ from ..ops import Border
 from ..positions import Region
 from ..targets import ContentTarget, StyleTarget, style_target
 from ..vgg import VGG
-from .crew import Crew, Part, Sharing, crew_of
+from .crew import AHEAD, Crew, Part, Sharing, crew_of
 from .grid import Grid
 from .tile import Asked, added, content_squares, measure_tile, tile_gradient
 
@@ -77,7 +77,7 @@ class TiledObjective(Objective):
         tile: int,
         keep: bool = True,
         executor: Sharing | None = None,
-        ahead: int = 4,
+        ahead: int = AHEAD,
         content: Array | None = None,
         style: Array | Sequence[Sequence[Any]] | StyleTarget | None = None,
         content_layers: Layers = CONTENT_LAYERS,
@@ -237,7 +237,8 @@ def tiled_content(crew: Crew, grid: Grid, picture: Array, layers: Sequence[str],
 
 
 def tiled_sums(tile: int, crew: Crew | None = None) -> Callable[..., dict[str, Sums]]:
-    """`targets.picture_sums`, tile by tile; the crew is one of the same network, with whatever border."""
+    """`targets.picture_sums`, tile by tile; the crew is one of the same network, with whatever border. A picture of one
+    tile is not worth sending, and is measured here."""
 
     def sums_of(
         vgg: VGG, picture: Array, layers: Iterable[str], kind: type[Gram], mask: Array | None = None
@@ -253,7 +254,8 @@ def tiled_sums(tile: int, crew: Crew | None = None) -> Callable[..., dict[str, S
         )
         jobs = ((asked, each, *part) for each, part in zip(grid.tiles, parts, strict=True))
         nothing = (0.0,) * 3
-        return dict.fromkeys(names, nothing) | added((crew or Crew(vgg)).each(measure_tile, jobs))
+        measured_by = Crew(vgg) if crew is None or len(grid.tiles) == 1 else crew
+        return dict.fromkeys(names, nothing) | added(measured_by.each(measure_tile, jobs))
 
     return sums_of
 
