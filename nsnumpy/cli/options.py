@@ -216,7 +216,7 @@ def add_means(more: argparse._ArgumentGroup) -> None:
         "--memory-pairs",
         metavar="N",
         type=positive,
-        help="steps that L-BFGS remembers (15; scipy 10; fewer where they do not fit)",
+        help="steps that L-BFGS remembers (8; scipy 10; fewer where they do not fit)",
     )
     more.add_argument("--scratch", metavar="DIR", help="folder to hold these in, on disk, for want of memory")
 
