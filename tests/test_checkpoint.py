@@ -309,11 +309,12 @@ def test_a_disk_that_is_full_does_not_end_the_run(tiny_vgg, picture, tmp_path, m
 def test_what_is_written_is_what_is_read(tmp_path):
     x, other = np.arange(6, dtype="float32").reshape(1, 2, 3), np.array([1.5, -2.0])
     state = {"x": x, "same": x, "numbers": [0.1 + 0.2, 7], "arrays": [other, x], "none": None, "nested": {"a": other}}
-    checkpoint = Checkpoint({"beta": 1.0, "border": "zero"}, [{"loss": 1 / 3}], 2.5, 1, [4], ["why"], state)
+    settings = {"beta": 1.0, "border": "zero", "until": None}
+    checkpoint = Checkpoint(settings, [{"loss": 1 / 3}], 2.5, 1, [4], ["why"], state)
     write_checkpoint(tmp_path / "a.h5", checkpoint)
     read = read_checkpoint(tmp_path / "a.h5")
     assert (read.settings, read.history, read.seconds, read.scale, read.counts, read.stops) == (
-        {"beta": 1.0, "border": "zero"}, [{"loss": 1 / 3}], 2.5, 1, [4], ["why"]
+        settings, [{"loss": 1 / 3}], 2.5, 1, [4], ["why"]
     )  # fmt: skip
     assert read.state["numbers"] == [0.1 + 0.2, 7]
     assert read.state["x"].dtype == np.float32

@@ -14,12 +14,11 @@ from nsnumpy import Objective
 from nsnumpy.architecture import layer_names, layer_shape, minimum_size
 from nsnumpy.backend import asarray, to_host
 from nsnumpy.files.random_network import calibrate, random_weights
-from nsnumpy.losses import STYLE_STATISTICS, Gram, sum_of_squares
-from nsnumpy.targets import measure, style_target
+from nsnumpy.losses import STYLE_STATISTICS, sum_of_squares
+from nsnumpy.targets import style_target
 from nsnumpy.tiles import grid as grid_module
 from nsnumpy.tiles.grid import Grid, halo_of, window
 from nsnumpy.tiles.objective import TiledObjective, objective_of, tiled_sums
-from nsnumpy.tiles.tile import Asked, measure_tile, owned
 from nsnumpy.vgg import VGG
 
 LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -190,23 +189,6 @@ class Backwards:
 
         future.result = result
         return future
-
-
-def test_sums_of_squared_weights_are_sent_where_they_are_others(networks):
-    vgg = networks["vgg16", "avg"]
-    tile = Grid((96, 90), 48, "vgg16", LAYERS, vgg.border).tiles[0]
-    x = np.random.default_rng(0).random((*tile.shape, 3))
-    part = np.random.default_rng(1).random((*tile.shape, 1))
-    asked = Asked({}, {name: [(name, None), (f"{name}@a", 0)] for name in LAYERS}, "gram", vgg.border)
-    sums = measure_tile(vgg, asked, tile, x, part)
-    for name in LAYERS:
-        F = vgg.forward(x, [name])[0][name]
-        (all_sums,) = measure([Gram(w=owned(vgg, tile, name, F.shape))], F, vgg.workers)
-        assert len(sums[name]) == 3
-        assert len(sums[f"{name}@a"]) == len(all_sums) == 6
-        for sent, once, squared in zip(sums[name], all_sums[:3], all_sums[3:], strict=True):
-            assert np.array_equal(sent, once)
-            assert np.array_equal(sent, squared)
 
 
 def test_the_same_bits_for_any_number_of_workers_and_any_order(networks):

@@ -117,7 +117,7 @@ def run_memory(network: Network, run: Run) -> dict[str, int]:
     features = sum(outputs[name] for name in content)  # those of the content, of a tile
     targets = round(tiles * features) if run.keep else 0
     picture, pixels = math.prod(run.size) * 3, math.prod(size) * 3
-    matrices = run.styles + (3 * run.regions or 1)  # of a region those of the squared weights, too
+    matrices = run.styles + (2 * run.regions or 1)
     for at in passed:
         if at.step.name in style:
             targets += matrices * at.layer.filters**2 * network.itemsize

@@ -124,12 +124,10 @@ class Settings:
     )
     iterations: int | Sequence[int] | None = _setting(
         None,
-        "iterations at each scale; N,N,...: one number for each "
-        f"(default: {ONE_SCALE}; of several scales {COARSE} at each, {FINEST} at the last)",
+        "iterations at each scale, or N,N,...: a number for each "
+        f"({ONE_SCALE}; of several scales {COARSE}, {FINEST} at the last)",
     )
-    until: float | None = _setting(
-        None, "end a scale once five iterations have each moved pixels by less than this, of 1"
-    )
+    until: float | None = _setting(None, "end a scale once five iterations each moved the pixels by less, of 1")
     optimizer: str | None = _setting(
         None,
         "lbfgs-device: L-BFGS of this package, where the network runs; scipy: its L-BFGS-B (lbfgs is the same), on the "
@@ -165,8 +163,8 @@ class Settings:
     )
     colors: str = _setting(
         "painting",
-        "painting: its colours; photo: its own, to which the painting's are matched first; luminance: brightness alone "
-        "is painted; swap: the photo's chroma is put back at the end",
+        "painting: its colours; photo: its own, the painting's matched to them; luminance: that alone; swap: the photo's "
+        "chroma at the end",
         ("transfer",),
     )
     color_match: str = _setting(

@@ -56,10 +56,7 @@ def measure_tile(vgg: VGG, asked: Asked, tile: Tile, x: Array, masks: Array | No
 
     def visit(name: str, F: Array) -> None:
         terms = _style_terms(vgg, asked, tile, name, F.shape, masks)
-        everywhere = {label for label, number in asked.style[name] if number is None}
-        for label, of_term in zip(terms, measure(list(terms.values()), F, vgg.workers), strict=True):
-            # Weights of 0 and 1 are their squares, whose sums, which come last, need not be sent.
-            sums[label] = of_term[:3] if label in everywhere else of_term
+        sums.update(zip(terms, measure(list(terms.values()), F, vgg.workers), strict=True))
 
     network = vgg.with_border(asked.border)
     network.forward(asarray(x, vgg.xp, vgg.dtype), asked.style, visit, keep=False)
