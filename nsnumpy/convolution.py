@@ -8,7 +8,7 @@ too.
 Both take the border, what a convolution sees beyond the picture (ops/border.py).
 
 A way that `makes_again` its y in the backward also takes there what is to be added to gy, as functions of blocks of y
-(`vgg.AddGradient`); its gy may be None, for zeros, and is overwritten.
+(`vgg.AddGradient`); its gy may be None, for zeros, and may be overwritten.
 """
 
 from __future__ import annotations

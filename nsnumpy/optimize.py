@@ -254,6 +254,11 @@ class Descent:
         remembers is dropped."""
         self._renew = True
 
+    @property
+    def renewing(self) -> bool:
+        """Whether the next step is to the same picture, for another f."""
+        return self._renew
+
     def begin_at(self, iteration: int) -> None:
         """Let the start, before it is made, be that iterate."""
         self.iterations = iteration - 1

@@ -52,6 +52,7 @@ class Pairs:
     def __init__(self, memory: int, scratch: Scratch = None, workers: Workers | None = None) -> None:
         self.memory, self.scratch, self.workers = memory, scratch, workers or Workers(1)
         self._pairs: list[tuple[Array, Array]] = []
+        self._products = np.zeros((1, 1))  # of all pairs and the gradient, from `survey`
         self._stack: Array | None = None  # on a GPU, between `survey` and `direction`, if all positions are in it
 
     def __len__(self) -> int:

@@ -110,6 +110,29 @@ def test_a_scale_ends_where_little_changes_and_goes_on_from_anywhere(tiny_vgg, p
     assert ns.transfer(p, a, until=1e-9, **options | {"iterations": 6}).ending.how == "finished"
 
 
+def test_other_weights_are_tried_where_little_changed(tiny_vgg, picture):
+    """A change that comes with the last step of a scale at rest is not lost; and the steps begin to count anew."""
+    run = ns.Run("transfer", {"content": picture(40, 52), "style": picture(36, 44, 1)}, vgg=tiny_vgg(), size=40,
+                 scales=(), iterations=30, until=10.0)  # fmt: skip
+    for step in run.steps():
+        if step.iteration == 5 and not run.changes:
+            run.change(beta=5)
+    assert [line["iteration"] for line in run.history] == [0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10]
+    assert run.history[6]["step"] == 0
+
+
+def test_a_run_of_before_remembers_as_much_as_then(tiny_vgg, picture, tmp_path):
+    vgg, p, a, path = tiny_vgg(dtype="float32"), picture(40, 52), picture(36, 44, 1), tmp_path / "run.h5"
+    options = {"vgg": vgg, "size": 40, "scales": (), "iterations": 14}
+    whole = ns.transfer(p, a, memory_pairs=15, **options)
+    ns.transfer(p, a, memory_pairs=15, checkpoint=path, **options | {"iterations": 12})
+    kept = read_checkpoint(path)
+    for name in ("until", "memory_pairs"):
+        del kept.settings[name]
+    checkpoints.write_checkpoint(path, kept)
+    assert np.array_equal(ns.transfer(p, a, resume=path, **options).image, whole.image)
+
+
 def test_one_of_an_earlier_version_had_no_such_settings(tiny_vgg, picture, tmp_path):
     """It was run as their defaults of that time have it; with others it is not gone on with."""
     vgg, p, a, path = tiny_vgg(dtype="float32"), picture(40, 52), picture(36, 44, 1), tmp_path / "run.h5"
@@ -119,7 +142,9 @@ def test_one_of_an_earlier_version_had_no_such_settings(tiny_vgg, picture, tmp_p
     for name in ("border", "outside", "colors", "color_match", "style_statistics", "until"):
         del kept.settings[name]
     checkpoints.write_checkpoint(path, kept)
-    same(ns.transfer(p, a, resume=path, **options), whole)
+    resumed = ns.transfer(p, a, resume=path, **options)
+    assert resumed.settings.pop("memory_pairs") == 15  # as many as it remembered then
+    same(resumed, whole)
     with pytest.raises(checkpoints.CheckpointError, match="a run with border 'zero', not 'replicate'"):
         ns.transfer(p, a, resume=path, **options | {"border": "replicate"})
 

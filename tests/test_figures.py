@@ -827,6 +827,9 @@ def test_a_figure_of_regions_has_the_style_error_of_each(regions):
     at_size = [area_mean(mask, (31, 40)) for mask in masks]
     expected = own_errors("out/tradeoff-2-0.01.png", ["painting.png", "other.png"], at_size)
     assert list(cell["numbers"]["regions"]) == ["left", "right"]
+    own = [np.mean(list(of_region.values())) for of_region in cell["numbers"]["regions"].values()]
+    both = np.mean(list(cell["numbers"]["style"].values()))
+    assert min(own) < both < max(own)  # their mean, whatever part of the picture they are
     for found, of_region in zip(cell["numbers"]["regions"].values(), expected, strict=True):
         assert found == pytest.approx(of_region, rel=0.05)
     assert cell["numbers"]["region_errors"]["left"] == pytest.approx(np.mean([*expected[0].values()]), rel=0.05)

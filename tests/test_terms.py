@@ -225,3 +225,14 @@ def test_a_pixel_term_is_a_further_loss(tiny_vgg, picture, xp):
     norm = np.linalg.norm(0.6 * (to_host(x) - 0.5))
     assert objective.gradient_norms["grey"] == pytest.approx(norm, rel=1e-12)
     assert check_gradient(objective, x, step=1e-7) < 1e-6
+
+
+def test_a_norm_is_that_of_the_blocks_in_their_order():
+    """Whichever thread was first."""
+    found = []
+    for order in ((0, 8, 16), (16, 8, 0)):
+        sending = SendingBack({"it": (None, None)})
+        for start in order:
+            sending.keep(start, [{0: 1e16, 8: 1.0, 16: 1.0}[start]])
+        found.append(sending.squares["it"])
+    assert found[0] == found[1] != 1e16 + 2.0

@@ -21,9 +21,11 @@ from nsnumpy.ops import (
     winograd_forward,
     winograd_relu_backward,
     winograd_relu_forward,
+    winograd_scratch,
     winograd_weight,
 )
-from nsnumpy.ops.fast import order, winograd
+from nsnumpy.ops.fast import host, order, winograd
+from nsnumpy.ops.fast.host import HostTiles
 from nsnumpy.workers import Workers
 
 SHAPES = [(1, 1), (2, 3), (4, 4), (5, 8), (8, 5), (16, 12), (21, 18), (13, 35)]
@@ -39,6 +41,46 @@ def workers(request, monkeypatch):
     monkeypatch.setattr(order, "TILES", tiles)
     monkeypatch.setattr(winograd, "_ROWS", 1)
     return Workers(threads, block_bytes)
+
+
+def test_few_tiles_are_multiplied_in_shares_of_the_frequencies(monkeypatch):
+    shapes, products = [], HostTiles.products_adjoint
+
+    def noted(tiles, M, *rest):
+        shapes.append(M.shape)
+        return products(tiles, M, *rest)
+
+    monkeypatch.setattr(HostTiles, "products_adjoint", noted)
+    gy, U = np.ones((32, 32, 4)), winograd_weight(np.ones((3, 3, 5, 4)))
+    for threads, count in ((1, [36]), (2, [6] * 6)):  # of 64 tiles
+        shapes.clear()
+        gx = winograd_backward(gy, U, Workers(threads))
+        assert [shape[0] for shape in shapes] == count
+        assert {shape[1] for shape in shapes} == {64}
+    assert gx.shape == (32, 32, 5)
+
+
+@pytest.mark.parametrize("small", [1, 10**6])
+def test_products_of_few_rows_are_made_a_part_of_the_channels_at_a_time(make, monkeypatch, small):
+    monkeypatch.setattr(host, "_SMALL", small)
+    gy, weight = make(9, 13, 6), make(3, 3, 7, 6)  # of 12 tiles
+    close(winograd_backward(gy, winograd_weight(weight)), conv_backward(gy, weight))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("size", [(24, 32), (64, 72)])
+def test_the_scratch_of_several_threads_is_foretold(threads, size):
+    workers, rng = Workers(threads), np.random.default_rng(0)
+    x, U = rng.random((*size, 8)), winograd_weight(rng.random((3, 3, 8, 16)))
+    y, signs = winograd_relu_forward(x, U, np.zeros(16), workers)
+    winograd_relu_backward(y, U, signs, size, workers)
+    told = winograd_scratch(size, 8, 16, 8, workers, on_device=False)
+    held = {key[0]: memory.size for key, memory in workers.scratch()._memory.items()}
+    shared = sum(held.get(f"in step {k}", 0) for k in range(2))
+    assert shared <= threads * told["in step"] + threads
+    assert bool(shared) == (threads > 1 and size[0] * size[1] / 16 < 128 * threads)
+    for name, names in (("even", ["even"]), ("odd", ["odd"]), ("turned", ["columns", "found"])):
+        assert sum(held.get(each, 0) for each in names) <= told[name], name
 
 
 def close(got, expected, tolerance=1e-12):

@@ -213,6 +213,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         for names, name in ((record["settings"], "optimizer"), (state, "method")):  # of an earlier version, perhaps
             if name in names:
                 names[name] = canonical_optimizer(names[name])
+        if "until" not in record["settings"] and record["settings"].get("optimizer") == "lbfgs-device":
+            record["settings"].setdefault("memory_pairs", 15)  # as many as it remembered then
         if "style_layers" in record["settings"]:
             record["settings"].setdefault("style_statistics", "gram")
         for known in filter(None, (record["settings"], record["command"])):

@@ -1,7 +1,8 @@
 """Forward and backward of each layer, as pure functions in adjacent pairs, one source for NumPy and CuPy.
 
 Arrays are channels-last, ``(..., H, W, C)``: any leading axes are a batch. ``x, y`` are an op's input and output,
-``gx, gy`` the gradients of a scalar loss with respect to them. No op writes into what it was given.
+``gx, gy`` the gradients of a scalar loss with respect to them. No op writes into what it was given, unless it
+is told that it may (`overwrite`).
 
 border.py, conv.py, relu.py and pool.py are the definitions. fast/winograd.py and fast/patches.py compute the same maps
 faster and in less memory, several ops at a time, and are checked against them.

@@ -137,7 +137,7 @@ def fitted(network: Network, run: Run, room: int | None, tile: Tile, memory_pair
 
 
 def least(run: Run, tile: Tile, memory_pairs: int | None) -> Run:
-    """The way to run that takes the least."""
+    """The way to run that takes the least: of a large picture, and of the device alone."""
     *_, last = _ways(run, tile, memory_pairs)
     return last
 

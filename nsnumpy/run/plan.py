@@ -183,7 +183,8 @@ def plan(
             iterations = None if s.iterations is None else counts[-1]
             smaller = replace(s, size=sides, seamless=None, scales=(), iterations=iterations)
             (run,) = runs_of(smaller, scales_of(smaller, shapes))
-            return has_room(network, least(run, tile, memory_pairs), room)
+            ways = least(run, tile, memory_pairs), replace(run, pairs=memory_pairs)
+            return any(has_room(network, way, room) for way in ways if way.tile or not isinstance(tile, int))
         except ValueError:  # too small for the deepest layer
             return None
 

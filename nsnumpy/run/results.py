@@ -16,6 +16,7 @@ from ..backend import Array, to_host
 from ..ending import Ended, Ending
 from ..files.images import picture_name, png_bytes, save_image
 from ..objective import layer_weights
+from ..optimize import Descent
 from ..vgg import VGG
 from .inputs import Inputs
 from .settings import Settings
@@ -141,9 +142,11 @@ def record_of(
     return {"command": use_case, **inputs.names, **names, **weighted, **inputs.regions_record, **used}
 
 
-def still(history: Sequence[Mapping[str, Any]], until: float | None, x: Array | None) -> bool:
-    """Whether the last `STILL` steps have each moved the pixels of x by less than `until`, in the root mean square."""
-    if until is None or x is None or len(history) < STILL:
+def still(history: Sequence[Mapping[str, Any]], until: float | None, descent: Descent) -> bool:
+    """Whether the last `STILL` steps have each moved the pixels by less than `until`, in the root mean square, and no
+    other weights are to be tried."""
+    x = descent.best
+    if until is None or x is None or len(history) < STILL or descent.renewing:
         return False
     last = history[-STILL:]
     longest = until * float(np.sqrt(x.size))

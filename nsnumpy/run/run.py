@@ -21,6 +21,7 @@ from ..objective import Objective
 from ..optimize import Descent, Iterate
 from ..variable import through
 from ..vgg import VGG
+from ..workers import Workers
 from .inputs import Inputs, Styles
 from .means import means_of, taken_apart
 from .results import Callback, Progress, Result, made_with, record_of, still, to_image
@@ -201,7 +202,7 @@ class Run:
         number, before = len(self._counts), sum(self._counts)
         descent = self._descent or self._begin(number)
         total = before + sum(self.iterations[number:])
-        at_rest = still(self.history, self.s.until, descent.best)  # it may have been left there
+        at_rest = still(self.history, self.s.until, descent)  # it may have been left there
         with contextlib.closing(descent.steps(self.iterations[number])) as iterates:
             while not at_rest and (iterate := next(iterates, None)):
                 step = self._step(iterate, before, total)
@@ -211,7 +212,7 @@ class Run:
                 del iterate
                 yield step
                 del step
-                at_rest = still(self.history, self.s.until, descent.best)
+                at_rest = still(self.history, self.s.until, descent)
         self._take()
         if why := f"little changed any more {self._when()}" if at_rest else descent.ending.why:
             self._stops.append(why + self._where())
@@ -267,8 +268,8 @@ class Run:
             try:
                 self._keeper.flush()
             except KeyboardInterrupt:
-                why.append(f"interrupted while {self._keeper.path} was written")
-                ending = Ending("interrupted")
+                ending = Ending("interrupted", f"interrupted while {self._keeper.path} was written")
+                why.append(ending.why)
         settings = self.settings | {"loss": self._loss} | ({"changes": self.changes[:]} if self.changes else {})
         image = self.inputs.finished(self.inputs.enlarged(self._image, self.inputs.size))
         return Result(image, list(self.history), settings, replace(ending, why="; ".join(filter(None, why))))
@@ -293,7 +294,7 @@ class Run:
             memory=self.means.pairs,
             scratch=self.means.scratch,
             rounding=self.vgg.rounding,
-            workers=self.vgg.workers,
+            workers=self.vgg.workers if xp is self.vgg.xp else Workers.on(xp),
             resume=(taken := self._taken(number, xp)),
         )
         if taken and self._changed:  # since it was kept

@@ -163,8 +163,8 @@ class Settings:
     )
     colors: str = _setting(
         "painting",
-        "painting: its colours; photo: its own, the painting's matched to them; luminance: that alone; swap: the photo's "
-        "chroma at the end",
+        "painting: its colours; photo: its own, the painting's matched to them; luminance: that alone; swap: the "
+        "photo's chroma at the end",
         ("transfer",),
     )
     color_match: str = _setting(

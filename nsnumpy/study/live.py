@@ -38,6 +38,7 @@ class Bar:
             if self._bar:
                 self._bar.close()
             self._bar = self._made(total=progress.iterations, initial=progress.iteration, unit="it", dynamic_ncols=True)
+        self._bar.total = progress.iterations  # fewer, once a scale has ended early
         self._bar.set_postfix_str(f"loss {progress.loss:.4g}", refresh=False)
         self._bar.update(progress.iteration - self._bar.n)
         if progress.iteration == progress.iterations:

@@ -6,18 +6,19 @@ patch are gathered once, as columns, instead of one product for each of the nine
     y (pixels, N) = max(P (pixels, 28) @ K (28, N), 0)        K: the weight, and the bias beneath it; P ends with a 1
 
 The gathering and the product cost so little, and the output of the first layer is so large, that the backward makes it
-again from x, block by block, rather than keep it or its signs. On a GPU all of it is one kernel each way (first.py).
+again from x, block by block, rather than keep it or its signs. On a GPU it is one kernel forward
+and two back (first.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ...backend import Array, aligned, get_xp, matmul, on_host
 from ...workers import Blocks, Scratch, Workers
 from ..border import ZERO, Border, pad, pad_adjoint
-from .first import DeviceFirst
+from .first import Add, DeviceFirst
 
 
 # The backward keeps x.
@@ -64,7 +65,7 @@ def patches_relu_backward(
     x: Array,
     weight: Array,
     bias: Array,
-    adds: Sequence[Callable[[Array, slice, Array, Scratch], None]] = (),
+    adds: Sequence[Add] = (),
     workers: Workers | None = None,
     border: Border = ZERO,
     *,

@@ -132,6 +132,10 @@ def _measure(run: Run, image: np.ndarray, job: Job) -> dict[str, Any]:
     if "regions" in numbers:
         assert run.inputs.regions is not None
         shares = run.inputs.regions.shares(x.shape[:2], run.vgg.architecture, job["style_layers"])
+        for layer in numbers["style"]:
+            of_layer = [shares[region].get(layer, 0.0) for region in numbers["regions"]]
+            everywhere = f"style/{layer}" in objective.terms  # a style without a region, beside the others
+            numbers["style"][layer] /= (sum(of_layer) + everywhere) or 1.0
         numbers["regions"] = {
             region: {layer: value / shares[region][layer] for layer, value in of.items() if layer in shares[region]}
             for region, of in numbers["regions"].items()
