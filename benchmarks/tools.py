@@ -10,10 +10,10 @@ behind its own preprocessing (`behind`). A VGG-16 goes to style-transfer-pytorch
 convolutions more that change nothing (`states`); it takes the time of these.
 
 - neural-style-pt runs so many iterations from the photograph, at its defaults but for -tv_weight 0, since its total
-  variation is another function. Ours have the same weights, layers, pooling and convention, jcjohnson, and are stopped
-  (Ctrl-C) once they report the last loss that it has reported: in the box [0, 1], our default, and without it, as it.
-  Its pixels leave [0, 1] and are clipped when they are saved: told is also the loss of each saved picture, and when
-  ours, in the box, has come to that.
+  variation is another function. Ours have the same weights, layers, pooling and convention, jcjohnson; they are stopped
+  (Ctrl-C) once they report the last loss that it has reported, or end after as many iterations. One is in the box
+  [0, 1], our default, and one is not, as it is not: its pixels leave [0, 1], and are clipped when they are saved. So
+  told are also the loss of each saved picture, and when ours in the box has come to that of its picture.
 - style-transfer-pytorch has losses of its own, and three to five scales. Beside it runs `nsnumpy transfer` at its
   defaults, with the same weights and size. What they report cannot be compared; how their pictures are judged can.
 
@@ -244,7 +244,7 @@ def neural_style_pt(bench: Bench) -> dict[str, dict[str, Any]]:
     mark = rows["neural-style-pt"]["loss"]
     options = ["--scales", a.size, "--convention", "jcjohnson", "--alpha", ALPHA, "--beta", BETA, "--tv", 0]
     options += ["--content-layers", CONTENT, "--style-layers", ",".join(STYLE), "--pooling", a.pooling]
-    options += ["--border", "zero", "--optimizer", "lbfgs-device", "--iterations", 2 * a.iterations]
+    options += ["--border", "zero", "--optimizer", "lbfgs-device", "--iterations", a.iterations]
     for bounds in ("box", "none"):
         name = f"nsnumpy-{bounds}"
         rows[name] = bench.own(name, bench.folder / "behind-caffe.h5", [*options, "--bounds", bounds], mark)
