@@ -50,7 +50,7 @@ from nsnumpy.cli.options import positive
 from nsnumpy.files.writing import check_folder
 from nsnumpy.machine import restart_with_better_kernel, usable_cores
 
-TICK = 0.02  # seconds between two looks at a process
+TICK = 0.05  # seconds between two looks at a process
 CURVE = 40  # points of each curve in the JSON file
 WIDTHS = (64, 128, 256, 512, 512)
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -151,12 +151,12 @@ def follow(
     Raises
     ------
     ValueError
-        If the command fails, with the last line that it said.
+        If the command fails, with the last line that it said, or says nothing that can be read.
     """
     words = [str(word) for word in command]
     own = {"PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""}
     points: list[Point] = []
-    before, cpu, peak, stopped = resource.getrusage(resource.RUSAGE_CHILDREN), 0.0, 0, False
+    before, cpu, peak, said, stopped = resource.getrusage(resource.RUSAGE_CHILDREN), 0.0, 0, b"", False
     start = time.perf_counter()
     with (folder / "stdout").open("w") as out, (folder / "stderr").open("w") as err:
         process = subprocess.Popen(words, cwd=folder, stdout=out, stderr=err, env=os.environ | own | (variables or {}))
@@ -167,9 +167,10 @@ def follow(
             with suppress(OSError, LookupError):
                 cpu, peak = usage(process.pid)
             seconds = time.perf_counter() - start
-            said = (folder / output).read_text() if (folder / output).exists() else ""
-            found = reported.findall(said)
-            points += [(int(iteration), float(loss), seconds, cpu) for iteration, loss in found[len(points) :]]
+            if (folder / output).exists() and len(said) != (folder / output).stat().st_size:
+                said = (folder / output).read_bytes()
+                found = reported.findall(said.decode(errors="replace"))
+                points += [(int(iteration), float(loss), seconds, cpu) for iteration, loss in found[len(points) :]]
             reached = [k for k, (iteration, loss, *_) in enumerate(points) if iteration and loss <= until]
             if reached and running and not stopped:
                 process.send_signal(signal.SIGINT)
@@ -180,6 +181,8 @@ def follow(
     if process.wait() not in ((0, 130) if stopped else (0,)):
         last = (folder / "stderr").read_text().strip().splitlines() or ["it said nothing"]
         raise ValueError(f"{' '.join(words[:3])}: exit status {process.returncode}: {last[-1]}")
+    if not points:
+        raise ValueError(f"{' '.join(words[:3])}: no loss is in what it said; is it another version?")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     points = points[: reached[0] + 1] if reached else points
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -156,6 +156,8 @@ def test_a_process_is_stopped_at_a_loss_and_its_failure_is_told(tools, linux, tm
     assert time.perf_counter() - start < 100  # of the 500 that it would take
     with pytest.raises(ValueError, match=r"python.* -c .*: exit status 1: ZeroDivisionError: division by zero"):
         tools.follow([sys.executable, "-c", "1 / 0"], tmp_path, reported)
+    with pytest.raises(ValueError, match=r"-c print\(1\): no loss is in what it said"):
+        tools.follow([sys.executable, "-c", "print(1)"], tmp_path, reported)
 
 
 FAKE = """
