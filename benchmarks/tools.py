@@ -157,6 +157,7 @@ def follow(
     own = {"PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""}
     points: list[Point] = []
     before, cpu, peak, said, stopped = resource.getrusage(resource.RUSAGE_CHILDREN), 0.0, 0, b"", False
+    (folder / output).unlink(missing_ok=True)  # of an earlier run
     start = time.perf_counter()
     with (folder / "stdout").open("w") as out, (folder / "stderr").open("w") as err:
         process = subprocess.Popen(words, cwd=folder, stdout=out, stderr=err, env=os.environ | own | (variables or {}))

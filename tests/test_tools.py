@@ -133,8 +133,10 @@ def linux():
 
 def test_a_process_is_followed_from_loss_to_loss(tools, linux, tmp_path):
     held = "import mmap; far = mmap.mmap(-1, 300_000_000); b'x' * 60_000_000"  # not touched; and given back
-    command = [sys.executable, "-c", held + COUNTS, 4]
-    row = tools.follow(command, tmp_path, tools.REPORTED["style-transfer-pytorch"])
+    (tmp_path / "log").write_text("Size: 1x1, iteration: 7, loss: 0.5\n" * 9)  # of an earlier run
+    (tmp_path / "said.py").write_text("import sys; sys.stdout = open('log', 'a', buffering=1)\n" + held + COUNTS)
+    command = [sys.executable, "said.py", 4]
+    row = tools.follow(command, tmp_path, tools.REPORTED["style-transfer-pytorch"], "log", until=0.01)
     assert [point[:2] for point in row["points"]] == [(k, pytest.approx(1 / k)) for k in range(1, 5)]
     seconds, cpu = (np.array([point[k] for point in row["points"]]) for k in (2, 3))
     assert (np.diff(seconds) >= 0).all()
