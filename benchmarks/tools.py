@@ -179,7 +179,8 @@ def follow(
             time.sleep(TICK if running else 0)
     finally:
         process.kill()
-    if process.wait() not in ((0, 130) if stopped else (0,)):
+    # Ctrl-C while Python ends is no longer caught: the picture is written then.
+    if process.wait() not in ((0, 130, -signal.SIGINT) if stopped else (0,)):
         last = (folder / "stderr").read_text().strip().splitlines() or ["it said nothing"]
         raise ValueError(f"{' '.join(words[:3])}: exit status {process.returncode}: {last[-1]}")
     if not points:

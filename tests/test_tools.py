@@ -156,6 +156,8 @@ def test_a_process_is_stopped_at_a_loss_and_its_failure_is_told(tools, linux, tm
     row = tools.follow(command, tmp_path, reported, until=0.25)
     assert [point[1] for point in row["points"]] == [pytest.approx(1 / k) for k in range(1, 5)]
     assert time.perf_counter() - start < 100  # of the 500 that it would take
+    late = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)\n"  # as it is while Python ends
+    assert tools.follow([sys.executable, "-c", late + COUNTS, 10_000], tmp_path, reported, until=0.25)["points"]
     with pytest.raises(ValueError, match=r"python.* -c .*: exit status 1: ZeroDivisionError: division by zero"):
         tools.follow([sys.executable, "-c", "1 / 0"], tmp_path, reported)
     with pytest.raises(ValueError, match=r"-c print\(1\): no loss is in what it said"):
