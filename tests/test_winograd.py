@@ -39,6 +39,7 @@ def workers(request, monkeypatch):
     """One stripe; stripes as thin as may be; several threads, each with tiles of its own, or with frequencies."""
     threads, block_bytes, tiles = request.param
     monkeypatch.setattr(order, "TILES", tiles)
+    monkeypatch.setattr(order, "APART", tiles)
     monkeypatch.setattr(winograd, "_ROWS", 1)
     return Workers(threads, block_bytes)
 
@@ -78,7 +79,7 @@ def test_the_scratch_of_several_threads_is_foretold(threads, size):
     held = {key[0]: memory.size for key, memory in workers.scratch()._memory.items()}
     shared = sum(held.get(f"in step {k}", 0) for k in range(2))
     assert shared <= threads * told["in step"] + threads
-    assert bool(shared) == (threads > 1 and size[0] * size[1] / 16 < 128 * threads)
+    assert bool(shared) == (threads > 1 and size[0] * size[1] / 16 < order.APART * threads)
     for name, names in (("even", ["even"]), ("odd", ["odd"]), ("turned", ["columns", "found"])):
         assert sum(held.get(each, 0) for each in names) <= told[name], name
 
