@@ -81,7 +81,8 @@ def profile(
             rounds.clear()
 
     with watched.attached(network):
-        ns.minimize(evaluate, x, method="lbfgs-device", iterations=FULL + iterations, callback=begun)
+        options = {"iterations": FULL + iterations, "workers": network.workers}  # as a run has it
+        ns.minimize(evaluate, x, method="lbfgs-device", callback=begun, **options)
     evaluations = len(rounds)
     rounds = sorted(rounds, key=lambda one: one[2].total())[: -(-evaluations // 2)]
     parts = sum((of_round for *_, of_round in rounds), Counter())

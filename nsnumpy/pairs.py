@@ -170,9 +170,10 @@ class Pairs:
                 return function(at, self._stack)
             free = None if bounds is None else ~_at_bounds(places[at], vectors[-1][at], bounds)
             if host:
+                mask = 1 if free is None else free.astype(x.dtype)  # once, not with each vector
                 stack = buffers.empty("pairs", (len(vectors), block[1] - block[0]), gradient)
                 for row, vector in zip(stack, vectors, strict=True):
-                    xp.multiply(vector[at], 1 if free is None else free, out=row)
+                    xp.multiply(vector[at], mask, out=row)
             else:
                 stack = xp.stack([vector[at] for vector in vectors])
                 if free is not None:
