@@ -189,6 +189,16 @@ def test_the_largest_size_is_sought_with_what_takes_the_least(monkeypatch, weigh
     assert not ns.plan("transfer", size=planned.largest_size + 1, **arguments).fits
 
 
+def test_a_size_within_one_tile_fits_as_a_whole(monkeypatch, weights):
+    monkeypatch.setattr(means, "resident_bytes", lambda: 100_000_000)
+    monkeypatch.setattr(means, "available_bytes", lambda: 145_000_000)
+    arguments = {"content": "sample:coast", "style": "sample:starry", "weights": weights, "threads": 1, "tile": 2048}
+    planned = ns.plan("transfer", size=4096, **arguments)
+    assert not planned.fits
+    assert 0 < planned.largest_size < 2048
+    assert ns.plan("transfer", size=planned.largest_size, **arguments).fits
+
+
 def test_what_can_be_had_is_what_is_left_and_what_the_process_holds():
     held, available = means.resident_bytes(), means.available_bytes()
     assert 20_000_000 < held < available

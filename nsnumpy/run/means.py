@@ -136,10 +136,11 @@ def fitted(network: Network, run: Run, room: int | None, tile: Tile, memory_pair
     return last
 
 
-def least(run: Run, tile: Tile, memory_pairs: int | None) -> Run:
-    """The way to run that takes the least: of a large picture, and of the device alone."""
-    *_, last = _ways(run, tile, memory_pairs)
-    return last
+def extremes(run: Run, tile: Tile, memory_pairs: int | None) -> tuple[Run, Run]:
+    """The first way to run, as it was asked for, which takes the least of a small picture and of a GPU's host; and the
+    last one, which takes the least of a large one."""
+    ways = list(_ways(run, tile, memory_pairs))
+    return ways[0], ways[-1]
 
 
 def has_room(network: Network, run: Run, room: int | None) -> bool:

@@ -18,7 +18,18 @@ from ..pairs import Scratch
 from ..workers import check_threads
 from .budget import Rates, Run, measured_rates, pairs_bytes, run_memory, run_seconds
 from .inputs import Scale, Styles, check_masks, enough, pictures_of, scales_of, side_of
-from .means import Tile, budget, check_means, check_sides, fitted, has_room, least, room_of, room_of_host, shared_tile
+from .means import (
+    Tile,
+    budget,
+    check_means,
+    check_sides,
+    extremes,
+    fitted,
+    has_room,
+    room_of,
+    room_of_host,
+    shared_tile,
+)
 from .regions import mask_key
 from .settings import Settings, layers_of, settings_of
 
@@ -183,8 +194,7 @@ def plan(
             iterations = None if s.iterations is None else counts[-1]
             smaller = replace(s, size=sides, seamless=None, scales=(), iterations=iterations)
             (run,) = runs_of(smaller, scales_of(smaller, shapes))
-            ways = least(run, tile, memory_pairs), replace(run, pairs=memory_pairs)
-            return any(has_room(network, way, room) for way in ways if way.tile or not isinstance(tile, int))
+            return any(has_room(network, way, room) for way in extremes(run, tile, memory_pairs))
         except ValueError:  # too small for the deepest layer
             return None
 
