@@ -96,7 +96,7 @@ def _work(name: str, arguments: Any) -> tuple[float, float]:
         pooled = name.startswith("outputs") and int(arguments[-1])
         most = 16 * count * 4 // (4 if pooled else 1)  # of a tile's numbers, those of a picture
         return float(sum(a.nbytes if a.shape[0] == 36 else min(a.nbytes, most) for a in arrays)), 0.0
-    filters = max(a.shape[-1] for a in arrays)
+    filters = max((a.shape[-1] for a in arrays if a.ndim > 1), default=1)
     numbers = max(a.size for a in arrays)
     each = {"first": 54, "first_adjoint": 54, "first_gradient": 54 + 2 * filters, "inner_product": 2}[name]
     return float(sum(a.nbytes for a in arrays)), float(each * numbers)

@@ -158,7 +158,7 @@ PRODUCTS = {"matmul", "dot", "vdot", "inner", "outer", "tensordot", "einsum", "k
 ON_THE_HOST = {"nsnumpy/ops/fast/host.py", "nsnumpy/run/colors.py", "nsnumpy/run/regions.py"}
 KNOWN = {
     "nsnumpy/pairs.py": {"G", "q", "get_xp", "xp"},  # inner products of vectors; and of numbers on the host
-    "nsnumpy/losses.py": {"xp"},  # a norm, on the host alone
+    "nsnumpy/losses.py": {"get_xp"},  # a norm, on the host alone
     "nsnumpy/ops/fast/winograd.py": {"xp"},  # a layer's weights, once, in float64
 }
 
