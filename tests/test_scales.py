@@ -62,7 +62,9 @@ def test_the_style_picture_shrinks_along_and_keeps_its_own_size_at_the_end():
     ]
 
 
-def test_each_scale_begins_with_the_enlarged_result_of_the_one_before(tiny_vgg, picture, monkeypatch):
+@pytest.mark.parametrize("init", ["content", "noise"])
+def test_each_scale_begins_with_the_result_of_the_one_before(init, tiny_vgg, picture, monkeypatch):
+    """Enlarged; of a run that began with the photograph, what was changed in it is, so that its detail is there."""
     runs = []
 
     class Noted(Descent):
@@ -80,18 +82,32 @@ def test_each_scale_begins_with_the_enlarged_result_of_the_one_before(tiny_vgg, 
     monkeypatch.setattr("nsnumpy.run.run.Descent", Noted)
     monkeypatch.setattr("nsnumpy.run.inputs.style_target", target)
     p, a = picture(64, 80).astype("float32"), picture(40, 48, 1).astype("float32")
-    result = transfer(p, a, vgg=tiny_vgg(dtype="float32"), size=80, scales=(20, 40), iterations=(3, 2, 1))
+    options = {"size": 80, "scales": (20, 40), "iterations": (3, 2, 1), "init": init}
+    result = transfer(p, a, vgg=tiny_vgg(dtype="float32"), **options)
     assert [x0.shape for x0, _, _ in runs] == [(16, 20, 3), (32, 40, 3), (64, 80, 3)]
     assert styles == [(17, 20, 3), (33, 40, 3), (67, 80, 3)]
     assert [count for _, _, count in runs] == [3, 2, 1]
     for (_, x, _), (x0, _, _) in pairwise(runs):
-        assert np.array_equal(x0, fit_image(np.clip(x, 0, 1), x0.shape[:2]))
+        x, expected = np.clip(x, 0, 1), fit_image(np.clip(x, 0, 1), x0.shape[:2])
+        if init == "content":
+            photo, small = (fit_image(p, at.shape[:2]) for at in (x0, x))
+            expected = np.clip(photo + 2 * fit_image((x - small + 1) / 2, x0.shape[:2]) - 1, 0, 1)
+            assert np.abs(expected - fit_image(x, x0.shape[:2])).max() > 0.05
+        np.testing.assert_allclose(x0, expected, atol=1e-6)
     assert np.array_equal(result.image, np.clip(runs[-1][1], 0, 1))
     assert [line["iteration"] for line in result.history] == [0, 1, 2, 3, 3, 4, 5, 5, 6]
     assert [line["size"] for line in result.history] == [20] * 4 + [40] * 3 + [80] * 2
     assert result.settings["scales"] == [20, 40, 80]
     seconds = [line["seconds"] for line in result.history]
     assert seconds == sorted(seconds)
+
+
+def test_what_nothing_was_changed_in_is_the_photograph(tiny_vgg, picture):
+    p = picture(64, 80).astype("float32")
+    for colors in ("painting", "swap"):
+        options = {"size": 80, "scales": (20, 40), "iterations": (0, 0, 0), "colors": colors}
+        result = transfer(p, picture(40, 48, 1), vgg=tiny_vgg(dtype="float32"), **options)
+        np.testing.assert_allclose(result.image, p, atol=1e-5)
 
 
 def test_an_interrupt_at_a_coarse_scale_still_makes_a_picture_of_the_size_asked_for(tiny_vgg, picture):
@@ -219,10 +235,10 @@ def test_the_command_line_takes_scales(tiny_weights, tmp_path, monkeypatch, caps
 
 
 def test_where_no_iterations_are_given_the_coarse_scales_get_more(tiny_vgg, monkeypatch):
-    assert Settings().iterations_at([128, 256, 512]) == [50, 50, 36]
+    assert Settings().iterations_at([128, 256, 512]) == [50, 50, 32]
     assert Settings().iterations_at([384]) == [80]
     assert Settings(iterations=7).iterations_at([128, 256]) == [7, 7]
-    assert Settings().iterations_at([2048, 4096, 8192, 65536]) == [50, 25, 12, 5]  # the last one 36, 32 times halved
+    assert Settings().iterations_at([2048, 4096, 8192, 65536]) == [50, 25, 12, 5]  # the last one 32, 32 times halved
     for name, count in (("COARSE", 3), ("FINEST", 2), ("ONE_SCALE", 1)):
         monkeypatch.setattr(f"nsnumpy.run.settings.{name}", count)
     pictures = [np.random.default_rng(n).random((48, 40, 3)) for n in range(2)]

@@ -201,17 +201,40 @@ class Inputs:
         image = finished(image, photo, self.colors)
         return self.regions.finished(image, photo) if self.regions else image
 
-    def start(self, s: Settings) -> np.ndarray:
-        """The first iterate ``(H, W, 3)``, in [0, 1]."""
-        shape = self.shape(self.scales[0])
+    def start(self, s: Settings, scale: Scale, before: np.ndarray | None = None) -> np.ndarray:
+        """The first iterate of a scale ``(H, W, 3)``, in [0, 1]: what `init` says, or the result of the scale before.
+
+        That result is enlarged; what began with the photograph gets the detail that the photograph has here.
+        """
+        shape, init = self.shape(scale), s.init if isinstance(s.init, str) else ""
+        if before is not None:
+            return before if before.shape[:2] == shape else self._enlarged_start(init, scale, before)
         if self._start is not None:
             return self._start.fit(shape)
-        if s.init == "noise":
+        if init == "noise":
             # White noise about grey. It is faint because smooth filters hardly see its finest grain, and would leave
             # it.
             return np.random.default_rng(s.seed).uniform(0.45, 0.55, (*shape, 3)).astype(np.float32)
-        source = next(given.source for given in self.each if given.name == s.init)
-        return source.at(self.scales[0]["result"]) if s.init == "content" else source.fit(shape)
+        source = next(given.source for given in self.each if given.name == init)
+        return source.at(scale["result"]) if init == "content" else source.fit(shape)
+
+    def _enlarged_start(self, init: str, scale: Scale, before: np.ndarray) -> np.ndarray:
+        coarse = next(scale for scale in self.scales if self.shape(scale) == before.shape[:2])
+        photo, small = (self.photo(at) if init == "content" else None for at in (scale, coarse))
+        if photo is None or small is None:
+            return self.enlarged(before, self.shape(scale))
+        return changed_alike(photo, small, before, self.enlarged)
+
+
+def changed_alike(
+    picture: np.ndarray, small: np.ndarray, changed: np.ndarray, enlarged: Callable[..., np.ndarray]
+) -> np.ndarray:
+    """A picture with what was changed in the same picture at a smaller size, enlarged: so its fine detail stays."""
+    change = enlarged((changed - small + 1) / 2, picture.shape[:2])  # in [-1, 1], and a picture is in [0, 1]
+    change *= 2
+    change += picture
+    change -= 1
+    return np.clip(change, 0, 1, out=change)
 
 
 def check_masks(masks: Iterable[tuple[Any, Any]], shapes: Mapping[str, tuple[int, int]]) -> None:

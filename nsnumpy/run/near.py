@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..files.images import fit_image
+from .inputs import Scale, changed_alike
 from .run import Run
 
 
@@ -29,9 +30,8 @@ class NearRun(Run):
         assert other._image is not None  # it has ended
         self._near = other._image
 
-    def _started(self, shape: tuple[int, int]) -> np.ndarray:
-        near = fit_image(self._near, shape)
+    def _started(self, scale: Scale) -> np.ndarray:
+        near = fit_image(self._near, self.inputs.shape(scale))
         if self._image is None:
             return near
-        changed = self._image - fit_image(self._near, self._image.shape[:2])  # in [-1, 1], and a picture is in [0, 1]
-        return np.clip(near + 2 * fit_image((changed + 1) / 2, shape) - 1, 0, 1)
+        return changed_alike(near, fit_image(self._near, self._image.shape[:2]), self._image, self.inputs.enlarged)

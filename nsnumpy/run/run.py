@@ -22,7 +22,7 @@ from ..optimize import Descent, Iterate
 from ..variable import through
 from ..vgg import VGG
 from ..workers import Workers
-from .inputs import Inputs, Styles
+from .inputs import Inputs, Scale, Styles
 from .means import means_of, taken_apart
 from .results import Callback, Progress, Result, made_with, record_of, still, to_image
 from .settings import BOUNDS, layers_of, settings_of
@@ -279,7 +279,7 @@ class Run:
         s, inputs, scale = self.s, self.inputs, self.scales[number]
         self._objective = self.means.objective(self.vgg, s, inputs, scale, self._layers, self._targets)
         xp = np if s.optimizer == "scipy" or self._objective.tiled else self.vgg.xp
-        x = self._started(inputs.shape(scale))
+        x = self._started(scale)
         if s.optimizer != "scipy":  # it takes float64
             x = asarray(x, xp, self.vgg.dtype)
         assert s.optimizer is not None  # as in all settings that are complete
@@ -301,9 +301,9 @@ class Run:
             self._descent.renew()
         return self._descent
 
-    def _started(self, shape: tuple[int, int]) -> np.ndarray:
-        """Where a scale of this (H, W) begins."""
-        return self.inputs.start(self.s) if self._image is None else self.inputs.enlarged(self._image, shape)
+    def _started(self, scale: Scale) -> np.ndarray:
+        """Where a scale begins."""
+        return self.inputs.start(self.s, scale, self._image)
 
     def _step(self, iterate: Iterate, before: int, total: int) -> Progress:
         terms, norms = iterate.details

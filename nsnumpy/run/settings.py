@@ -35,7 +35,7 @@ CHOICES = {
     "outside": OUTSIDE,
 }
 COARSEST = 128  # least long side of the scales that are chosen for you
-ONE_SCALE, COARSE, FINEST = 80, 50, 36  # iterations, where none are given
+ONE_SCALE, COARSE, FINEST = 80, 50, 32  # iterations, where none are given
 LARGE, FEWEST = 2048, 5  # long side from where on they are fewer; and the fewest
 _MAY_BE_NONE = ("optimizer", "border", "seamless")
 _WEIGHTED = "NAME[:WEIGHT],...; without weights, equal ones"
