@@ -110,6 +110,17 @@ def test_what_nothing_was_changed_in_is_the_photograph(tiny_vgg, picture):
         np.testing.assert_allclose(result.image, p, atol=1e-5)
 
 
+def test_what_is_interrupted_at_a_coarse_scale_has_the_detail_of_the_photograph(tiny_vgg, picture):
+    p = picture(64, 80).astype("float32")
+
+    def interrupt(progress):
+        raise KeyboardInterrupt
+
+    result = transfer(p, picture(40, 48, 1), vgg=tiny_vgg(), size=80, scales=(20,), callback=interrupt)
+    assert result.interrupted
+    np.testing.assert_allclose(result.image, p, atol=1e-5)
+
+
 def test_an_interrupt_at_a_coarse_scale_still_makes_a_picture_of_the_size_asked_for(tiny_vgg, picture):
     def interrupt(progress):
         assert progress.iterations == 60

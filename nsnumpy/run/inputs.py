@@ -74,8 +74,6 @@ class Inputs:
         The first one has the result's proportions.
     scales : list of Scale
         Coarse to fine.
-    size : (H, W)
-        Of the result.
     regions : Regions, or None
         Where the styles are, unless they are everywhere.
 
@@ -95,7 +93,6 @@ class Inputs:
         check_masks(masks, shapes)
         self.scales = scales_of(s, shapes)
         self._s = s
-        self.size = s.shape(each[0].source.shape, s.side)
         begin = [s.shape(each[0].source.shape, self.scales[0]["result"])]
         start = start_picture(s, shapes) if begins else None
         self.colors, self._match = s.colors, s.color_match
@@ -141,7 +138,7 @@ class Inputs:
         return self._s.shape(self.each[0].source.shape, scale["result"])
 
     def enlarged(self, image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """A result of one scale as the start of another, or as what is shown."""
+        """A result of one scale as the start of another."""
         return fit_tile(image, shape, self._s.wraps) if any(self._s.wraps) else fit_image(image, shape)
 
     def at(self, given: Input, scale: Scale) -> np.ndarray:

@@ -271,7 +271,7 @@ class Run:
                 ending = Ending("interrupted", f"interrupted while {self._keeper.path} was written")
                 why.append(ending.why)
         settings = self.settings | {"loss": self._loss} | ({"changes": self.changes[:]} if self.changes else {})
-        image = self.inputs.finished(self.inputs.enlarged(self._image, self.inputs.size))
+        image = self.inputs.finished(self._started(self.scales[-1]))
         return Result(image, list(self.history), settings, replace(ending, why="; ".join(filter(None, why))))
 
     def _begin(self, number: int) -> Descent:
