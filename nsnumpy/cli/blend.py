@@ -28,7 +28,7 @@ from ..study.blend import blend_sheet
 from ..use_cases import blend
 from .cluster import ONE_TILE, add_cluster, cluster_in
 from .command import PROG, checking, examples, os_error, plural, say, tell
-from .options import add_means, add_settings, check_settings, means_in, settings_in, steps
+from .options import add_means, add_settings, check_settings, means_in, network_in, settings_in, steps
 from .planned import planned_line, refused, summary_line
 from .watch import counting
 
@@ -36,7 +36,6 @@ STEPS = 7
 SHOWN, HELD = 150, 900  # milliseconds of a picture in the animation; of the first and the last
 _SMALL = 256  # of what was given, for the sheet
 _ROLES = {"content": "PHOTO", "first": "A", "second": "B"}
-_NETWORK = ("pooling", "device", "dtype", "threads", "tf32")
 
 
 def add_commands(commands: Any, told: Mapping[str, str]) -> None:
@@ -84,11 +83,10 @@ def _run(arguments: argparse.Namespace) -> int:
             for role in _ROLES
         }
         weights = read_weights(arguments.weights)
-        network = {name: getattr(arguments, name) for name in _NETWORK}
         styles = [(given[role], 0.5) for role in ("first", "second")]
         with device_errors():
             options |= means_in(arguments)
-            given_to = {"weights": weights, "shared": bool(arguments.cluster), **network, **options}
+            given_to = {"weights": weights, "shared": bool(arguments.cluster), **network_in(arguments), **options}
             planned = plan("transfer", content=given["content"], style=styles, **given_to)
         check_fits(_both(folder)[1], planned.size)
         if wrong := refused(planned, arguments):
@@ -108,7 +106,6 @@ def _paint(
     options: dict[str, Any],
 ) -> int:
     """Paint the pictures under a progress bar, and return the exit status."""
-    network = {name: getattr(arguments, name) for name in _NETWORK}
     if not arguments.quiet:
         tell(f"{plural(len(pictures), 'picture')}; the first {planned_line(planned)}")
         for note in planned.notes:
@@ -118,7 +115,7 @@ def _paint(
     made: list[np.ndarray] = []  # in 8 bits, as they are written
     try:
         with device_errors(), counting(len(pictures), 0, arguments.quiet) as bar:
-            vgg = load_vgg(weights, **network)
+            vgg = load_vgg(weights, **network_in(arguments))
             for result in blend(*given.values(), steps=len(pictures), callback=bar.follow, vgg=vgg, **options):
                 path = pictures[len(made)]
                 with bar.one_more():

@@ -13,18 +13,17 @@ from ..architecture import layer_names
 from ..backend import check_tf32
 from ..files.writing import check_filled
 from ..run.plan import Plan, plan
-from ..run.settings import Settings
+from ..run.settings import USE_CASES, Settings
 from ..study.figure.claims import REFUTED, FigureCell
 from ..study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
 from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE, figure_settings
 from .cluster import add_cluster, cluster_in
 from .command import PROG, checking, duration, examples, plural, say, tell
-from .options import add_settings, layer, non_negative, positive
+from .options import add_settings, layer, network_in, non_negative, positive
 from .pictures import add_styles, open_pictures, read_once
 from .planned import gigabytes
 from .regions import add_regions
 
-_PICTURES = {"content": ("content",), "style": ("style",), "tradeoff": ("content", "style")}
 _MAKERS: dict[str, Callable[..., Figure]] = {
     "content": content_figure,
     "style": style_figure,
@@ -119,15 +118,15 @@ def _run(arguments: argparse.Namespace) -> int:
             raise ValueError("--jobs and --cluster: a cluster's workers have a cell each; leave one out")
         folder = check_filled(arguments.output)
     settings = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
-    options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads", "jobs")}
-    options |= {name: given[name] for name in ("layers", "ratios") if name in given}
+    options = network_in(arguments)
+    options |= {name: given[name] for name in ("weights", "jobs", "layers", "ratios") if name in given}
     pictures: dict[str, Any]
     told: list[str] = []
     with checking():
         if kind == "tradeoff":
             pictures, told = open_pictures(arguments, figure_settings(kind, settings), lambda path, _: read_once(path))
         else:
-            pictures = {name: read_once(given[name]) for name in _PICTURES[kind]}
+            pictures = {name: read_once(given[name]) for name in USE_CASES[KINDS[kind]].pictures}
         planned = None if arguments.quiet else _plan(arguments, pictures, settings)
     for line in () if arguments.quiet else told:
         tell(line)
@@ -180,13 +179,12 @@ def _make(
 
 def _plan(arguments: argparse.Namespace, pictures: dict[str, Any], settings: dict[str, Any]) -> Plan:
     """What the cell takes that takes most: the one of the deepest layer, or of all of them."""
-    given = vars(arguments)
-    options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads")}
     kind, layers = arguments.kind, arguments.layers
     if kind != "content":
         settings = settings | {"style_layers": layers}
     layer = {"layer": max(layers, key=layer_names("vgg19").index)} if kind == "content" else {}
-    return plan(KINDS[kind], **pictures, **layer, **options, **settings)
+    options = network_in(arguments) | layer | settings
+    return plan(KINDS[kind], **pictures, weights=arguments.weights, **options)
 
 
 def _planned(planned: Plan, done: int, total: int, jobs: int) -> str:

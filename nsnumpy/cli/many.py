@@ -17,7 +17,7 @@ from ..files.images import FORMATS, MOST_PIXELS, check_fits, decoding, opened
 from ..files.weights import read_network, read_weights
 from ..files.writing import check_filled, filled_folder, held_back
 from ..machine import usable_cores
-from ..run.inputs import enough, start_picture
+from ..run.inputs import as_given, enough, start_picture
 from ..run.many import Task, key_of, least_side, made_by, paint_each, with_key
 from ..run.means import check_sides
 from ..run.plan import Plan, plan
@@ -26,8 +26,8 @@ from ..run.settings import USE_CASES, settings_of
 from ..tiles.cluster import Cluster
 from .cluster import ONE_TILE
 from .command import PROG, checking, one_line, os_error, plural, say, tell
-from .options import means_in, settings_in
-from .pictures import as_given, named_pictures, pictures_in
+from .options import means_in, network_in, settings_in
+from .pictures import named_pictures, pictures_in
 from .planned import FORCE, gigabytes, planned_line, refused, summary_line
 from .watch import counting
 
@@ -156,8 +156,7 @@ def _check_fits(work: _Work) -> None:
 def _network(arguments: argparse.Namespace, most: int) -> dict[str, Any]:
     """What `load_vgg` takes; the cores are shared out among the jobs, `most` at most, unless each one's threads are
     said."""
-    names = ("pooling", "device", "dtype", "threads", "tf32")
-    network = {name: getattr(arguments, name) for name in names}
+    network = network_in(arguments)
     if arguments.threads is None and arguments.jobs > 1:
         network["threads"] = max(1, usable_cores() // min(arguments.jobs, most))
     return network

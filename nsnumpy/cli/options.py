@@ -12,7 +12,7 @@ from ..backend import DEVICES, check_tf32
 from ..files.weight_sources import BUILTIN, BUILTIN_NAMES
 from ..optimize import canonical_optimizer
 from ..run.inputs import start_picture
-from ..run.settings import BY_CONVENTION, CHOICES, INITS, USE_CASES, Settings, settings_of
+from ..run.settings import BY_CONVENTION, CHOICES, INITS, USE_CASES, Settings, setting_names, settings_of
 
 MOST_STEPS = 1000  # of a blend
 _FIRST = (
@@ -203,6 +203,11 @@ def add_settings(
     return more
 
 
+def network_in(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a command says of its network, beside the weights, as `load_vgg` takes it."""
+    return {name: getattr(arguments, name) for name in ("pooling", "device", "dtype", "threads", "tf32")}
+
+
 def add_means(more: argparse._ArgumentGroup) -> None:
     """The options that decide how a run is computed, in which memory."""
     more.add_argument(
@@ -236,7 +241,7 @@ def _tile(text: str) -> str | int:
 
 def settings_in(arguments: argparse.Namespace) -> dict[str, Any]:
     """What a command says of its use case's settings."""
-    return {f.name: getattr(arguments, f.name) for f in fields(Settings) if arguments.use_case in f.metadata["only"]}
+    return {name: getattr(arguments, name) for name in setting_names(arguments.use_case)}
 
 
 _GOES_WITH = (

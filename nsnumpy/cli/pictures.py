@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..files.decode import HEIF_SUFFIXES, SUFFIXES, at_home, is_stream
 from ..files.images import Source, opened
-from ..run.inputs import Inputs, enough
+from ..run.inputs import Inputs, as_given, enough, shares_of
 from ..run.settings import USE_CASES, Settings
 from .command import plural
 from .options import above_zero
@@ -50,10 +50,8 @@ def named_pictures(arguments: argparse.Namespace) -> dict[str, list[Named]]:
         if len(shares) != len(each):
             wrong = f"{plural(len(shares), 'number')} for {plural(len(each), 'style picture')}"
             raise ValueError(f"--style-weights: {wrong}")
-        sums: dict[str | None, float] = {}
-        for (_, region), share in zip(each, shares, strict=True):
-            sums[region] = sums.get(region, 0.0) + share
-        named[role] = [Named(path, w / sums[region], region) for (path, region), w in zip(each, shares, strict=True)]
+        shares = shares_of([(share, region) for (_, region), share in zip(each, shares, strict=True)])
+        named[role] = [Named(path, share, region) for (path, region), share in zip(each, shares, strict=True)]
     return named
 
 
@@ -84,15 +82,12 @@ def read_once(picture: str, enough: float | None = None) -> str | Source:
 
 def at_their_sizes(inputs: Inputs) -> dict[str, Any]:
     """The pictures of a run, as `open_pictures` gives them."""
-    content = [(given.source, given.weight) for given in inputs.each if given.name == "content"]
-    styles = [given for given in inputs.each if given.name != "content"]
-    style = [(given.source, given.weight, given.mask, given.own) for given in styles]
-    return {role: as_given(pictures) for role, pictures in (("content", content), ("style", style)) if pictures}
-
-
-def as_given(pictures: Sequence[tuple[Any, ...]]) -> Any:
-    """As a use case takes them: one alone, everywhere, without a weight."""
-    return pictures if len(pictures) > 1 or any(pictures[0][2:]) else pictures[0][0]
+    roles = {"content": [given for given in inputs.each if given.name == "content"], "style": inputs.styles}
+    return {
+        role: as_given([(given.source, given.weight, given.mask, given.own) for given in each])
+        for role, each in roles.items()
+        if each
+    }
 
 
 def _pictures(style: str) -> list[str]:

@@ -27,7 +27,7 @@ from .cluster import ONE_TILE, add_cluster, cluster_in
 from .command import PROG, Parser, checking, examples, one_line, plural, say, tell
 from .given import Given
 from .many import of_a_folder, paint_folder
-from .options import add_means, add_settings, check_settings, layer, means_in, positive, settings_in, tiles
+from .options import add_means, add_settings, check_settings, layer, means_in, network_in, positive, settings_in, tiles
 from .outputs import check_files, check_result_fits, preview_of, save_report, save_result
 from .pictures import add_styles, open_pictures, read_once
 from .planned import does_not_fit, hopeless, mend, planned_line, refused, summary_line
@@ -264,11 +264,10 @@ def _run(
 def _run_plan(arguments: argparse.Namespace) -> int:
     with checking():
         check_settings(arguments)
-        names = ("weights", "pooling", "dtype", "threads", "device", "tf32")
-        given = {name: getattr(arguments, name) for name in names} | settings_in(arguments) | means_in(arguments)
-        s = settings_of("transfer", **settings_in(arguments))
-        pictures, told = open_pictures(arguments, s, read_once)
-        planned = plan("transfer", **pictures, **given)
+        settings = settings_in(arguments)
+        pictures, told = open_pictures(arguments, settings_of("transfer", **settings), read_once)
+        given = network_in(arguments) | settings | means_in(arguments)
+        planned = plan("transfer", **pictures, weights=arguments.weights, **given)
     if not hopeless(planned):
         print("\n".join([planned_line(planned), *told]))
         for note in planned.notes:

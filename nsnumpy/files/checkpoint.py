@@ -27,10 +27,11 @@ from .writing import NotWrittenWarning, check_folder
 FORMAT, VERSION = "nsnumpy checkpoint", 1
 EVERY = 10
 
-# Of a run's record: what need not be the same in the run that goes on; and what should be, since it moves the last
-# digits.
+# Of a run's record: the versions; what need not be the same in the run that goes on; and what should be, since it moves
+# the last digits.
+VERSIONS = ("nsnumpy", "python", "numpy", "cupy", "scipy")
 FREE = ("iterations", "weights", "loss", "changes", "memory_pairs")
-ROUNDING = ("threads", "tile", "backend", "convolution", "nsnumpy", "python", "numpy", "cupy", "scipy")
+ROUNDING = ("threads", "tile", "backend", "convolution", *VERSIONS)
 
 
 class CheckpointError(ValueError):

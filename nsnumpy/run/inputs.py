@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -103,9 +103,17 @@ class Inputs:
             starts = isinstance(s.init, str) and input.name == s.init == "style"
             source = input.source.kept(sizes, begin if starts else [])
             self.each.append(Input(input.name, source, input.weight, mask, own))
-        styles = [given.mask for given in self.each if given.name != "content"]
-        there = [mask for mask in styles if mask is not None]
-        self.regions = Regions(there, len(there) < len(styles), s.outside) if there else None
+        there = [given.mask for given in self.styles if given.mask is not None]
+        self.regions = Regions(there, len(there) < len(self.styles), s.outside) if there else None
+
+    @property
+    def styles(self) -> list[Input]:
+        """The pictures of the style."""
+        return [given for given in self.each if given.name != "content"]
+
+    @property
+    def _content(self) -> Input | None:
+        return next((given for given in self.each if given.name == "content"), None)
 
     @property
     def names(self) -> dict[str, str]:
@@ -152,19 +160,18 @@ class Inputs:
 
     def photo(self, scale: Scale) -> np.ndarray | None:
         """The content picture at a scale, if there is one, as it is."""
-        return next((self.at(given, scale) for given in self.each if given.name == "content"), None)
+        return None if self._content is None else self.at(self._content, scale)
 
     def style(self, scale: Scale) -> list[tuple[Any, ...]] | None:
         """The style pictures at a scale, with weights and regions, if there are any, as the loss sees them."""
         photo, styles = self.photo(scale), []
         regions = self.regions.at(self.shape(scale)) if self.regions else {}
-        for given in self.each:
-            if given.name != "content":
-                style = self.at(given, scale)
-                if photo is not None:
-                    style = seen_style(style, photo, self.colors, self._match)
-                region = None if given.mask is None else regions[given.mask]
-                styles.append((style, given.weight, region, None if given.own is None else given.own.values))
+        for given in self.styles:
+            style = self.at(given, scale)
+            if photo is not None:
+                style = seen_style(style, photo, self.colors, self._match)
+            region = None if given.mask is None else regions[given.mask]
+            styles.append((style, given.weight, region, None if given.own is None else given.own.values))
         return styles or None
 
     def style_target(
@@ -191,10 +198,9 @@ class Inputs:
 
     def finished(self, image: np.ndarray) -> np.ndarray:
         """A result, or a picture on the way to it, as it is shown."""
-        source = next((given.source for given in self.each if given.name == "content"), None)
-        if source is None:
+        if self._content is None:
             return image
-        photo = source.fit(image.shape[:2])
+        photo = self._content.source.fit(image.shape[:2])
         image = finished(image, photo, self.colors)
         return self.regions.finished(image, photo) if self.regions else image
 
@@ -300,6 +306,21 @@ def named(role: str, given: Styles) -> list[Named]:
     return [
         Named(name, picture, float(weight), *masks) for name, (picture, weight, *masks) in zip(names, each, strict=True)
     ]
+
+
+def shares_of(styles: Sequence[tuple[float, Hashable]]) -> list[float]:
+    """The weights of style pictures, each with its region or None, so that those of one region, or of none, add up to
+    1."""
+    sums: dict[Hashable, float] = {}
+    for weight, region in styles:
+        sums[region] = sums.get(region, 0.0) + weight
+    return [weight / sums[region] for weight, region in styles]
+
+
+def as_given(pictures: Sequence[tuple[Any, ...]]) -> Any:
+    """Pictures of a role, each (picture, weight, mask, own), as a use case takes them: one alone, everywhere, without a
+    weight."""
+    return pictures if len(pictures) > 1 or any(pictures[0][2:]) else pictures[0][0]
 
 
 def style_names(record: Iterable[str]) -> list[str]:

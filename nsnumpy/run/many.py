@@ -60,7 +60,7 @@ class Task:
             **({} if self.means.get("memory_pairs") is None else {"memory_pairs": self.means["memory_pairs"]}),
             "settings": vars(s) | {"init": s.init if s.init in INITS else _seen(opened(s.init))},
         }
-        return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()
+        return digest(json.dumps(determines, sort_keys=True))
 
 
 def key_of(task_key: str, photo: Path) -> str:

@@ -65,7 +65,7 @@ def do_each(
     executor : Executor, or None
         Where to call it instead. It stays open.
     begin, given : function, and its arguments
-        Called first, once in each process where `function` is.
+        Called first, once in each of these processes, or here; not by an executor.
     """
 
     def finish(job: Job, result: Callable[[], Made]) -> None:

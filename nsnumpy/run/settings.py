@@ -168,16 +168,9 @@ class Settings:
         ("transfer",),
     )
     color_match: str = _setting(
-        "transport",
-        "for --colors photo: transport, cholesky, or the mean alone",
-        ("transfer",),
+        "transport", "for --colors photo: transport, cholesky, or the mean alone", ("transfer",)
     )
-
-    outside: str = _setting(
-        "keep",
-        "where no region is: keep the photo, or the first region's style",
-        ("transfer",),
-    )
+    outside: str = _setting("keep", "where no region is: keep the photo, or the first region's style", ("transfer",))
 
     def __post_init__(self) -> None:
         for name, least in (("size", 1), ("style_size", 1), ("seed", 0)):
@@ -320,6 +313,11 @@ USE_CASES = {
 }
 
 
+def setting_names(use_case: str) -> list[str]:
+    """The fields of `Settings` that a use case has."""
+    return [f.name for f in fields(Settings) if use_case in f.metadata["only"]]
+
+
 def borders(border: str, seamless: str | None) -> tuple[Border, Border]:
     """The network's border for the result, and for the pictures that it is compared with."""
     rows, columns = ("wrap" if wraps else border for wraps in SEAMLESS[seamless])
@@ -346,7 +344,7 @@ def settings_of(use_case: str, **changes: Any) -> Settings:
     """
     if use_case not in USE_CASES:
         raise ValueError(f"unknown use case {use_case!r}: choose from {', '.join(USE_CASES)}")
-    known = [f.name for f in fields(Settings) if use_case in f.metadata["only"]]
+    known = setting_names(use_case)
     for name in changes:
         if name not in known:
             raise TypeError(f"{use_case} has no setting {name!r}; it has {', '.join(known)}")

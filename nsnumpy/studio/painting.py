@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..files.checkpoint import Checkpoint, Keeper
 from ..files.images import to_bytes
+from ..objective import term_parts
 from ..run.results import Progress
 from ..run.steered import SteeredRun
 from .pictures import jpeg
@@ -229,7 +230,7 @@ class Painting:
             "frames": self.frames,
             "changes": work.changes,
             "weights": {name: getattr(s, name) for name in (*WEIGHTS, "colors")},
-            "shares": [one.weight for one in self.run.inputs.each if one.name != "content"],
+            "shares": [one.weight for one in self.run.inputs.styles],
         }
 
 
@@ -237,7 +238,7 @@ def point_of(line: dict[str, Any]) -> tuple[float, ...]:
     """Of a line of a history: (iteration, size, loss, content, style, tv)."""
     sums = dict.fromkeys(("content", "style", "tv"), 0.0)
     for name, value in line["terms"].items():
-        sums[name.partition("/")[0]] = sums.get(name.partition("/")[0], 0.0) + value
+        sums[term_parts(name)[0]] += value
     return line["iteration"], line["size"], line["loss"], sums["content"], sums["style"], sums["tv"]
 
 

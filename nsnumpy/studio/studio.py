@@ -151,7 +151,7 @@ class Studio:
         changes = {name: getattr(s, name) for name in given}
         if shares is not None:
             styles = Ask.read(painting.work.ask, self.pictures).with_weights(shares).shares()
-            names = [one.name for one in painting.run.inputs.each if one.name != "content"]
+            names = [one.name for one in painting.run.inputs.styles]
             changes["style_weights"] = dict(zip(names, styles, strict=True))
         return changes
 

@@ -18,7 +18,7 @@ import numpy as np
 from ..architecture import check_size, layer_shape
 from ..backend import Array, asarray, get_xp, to_floats
 from ..losses import STYLE_STATISTICS, Gram, LayerTerm, Sums, sum_of_squares, tv_loss
-from ..objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, Objective, layer_weights
+from ..objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, Objective, layer_weights, term_name
 from ..ops import Border
 from ..positions import Region
 from ..targets import ContentTarget, StyleTarget, style_target
@@ -181,7 +181,7 @@ class TiledObjective(Objective):
             if name in self._style:
                 terms = zip(self._style[name], numbers, strict=True)
                 style[name] = [(label, number) for (label, term, _), number in terms if term is not None]
-        content = {name: f"content/{name}" for name in self.content_layers}
+        content = {name: term_name("content", name) for name in self.content_layers}
         return Asked(content, style, self._statistics, grid.border), solvers
 
     def _add_pixel_terms(self, x: Array, values: dict[str, Any], squares: dict[str, Any], gx: Array) -> None:
