@@ -26,10 +26,10 @@ from ..run.plan import Plan, plan
 from ..run.settings import INITS, USE_CASES, Settings, settings_of
 from ..study.blend import blend_sheet
 from ..use_cases import blend
-from .cluster import ONE_TILE, add_cluster, cluster_in
-from .command import PROG, checking, examples, os_error, plural, say, tell
+from .cluster import add_cluster, cluster_in
+from .command import add_command, checking, os_error, plural, say, tell
 from .options import add_means, add_settings, check_settings, means_in, network_in, settings_in, steps
-from .planned import planned_line, refused, summary_line
+from .planned import one_tile, planned_line, refused, say_notes, summary_line
 from .watch import counting
 
 STEPS = 7
@@ -40,17 +40,15 @@ _ROLES = {"content": "PHOTO", "first": "A", "second": "B"}
 
 def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """blend."""
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "blend",
-        help=told["blend"],
+        told["blend"],
+        "nsnumpy blend sample:coast sample:starry sample:glass -o blend/",
+        "nsnumpy blend photo.jpg painting.jpg other.jpg -o blend/ --steps 12 --size 384",
         description="Paints PHOTO in pictures from the style of A to that of B, each begun with the one before. "
         "Writes 01.png, 02.png, ..., sheet.png and blend.webp, which goes there and back, into FOLDER.",
         usage=f"%(prog)s {' '.join(_ROLES.values())} -o FOLDER [options]",
-        allow_abbrev=False,
-        **examples(
-            "nsnumpy blend sample:coast sample:starry sample:glass -o blend/",
-            "nsnumpy blend photo.jpg painting.jpg other.jpg -o blend/ --steps 12 --size 384",
-        ),
     )
     for role, help in (("content", "the picture to paint"), ("first", "the first style"), ("second", "the last one")):
         command.add_argument(role, metavar=_ROLES[role], help=help)
@@ -90,7 +88,7 @@ def _run(arguments: argparse.Namespace) -> int:
             planned = plan("transfer", content=given["content"], style=styles, **given_to)
         check_fits(_both(folder)[1], planned.size)
         if wrong := refused(planned, arguments):
-            say(PROG, f"error: {wrong}")
+            say(f"error: {wrong}")
             return 1
     with cluster_in(arguments) as cluster, filled_folder(folder):
         return _paint(arguments, folder, pictures, planned, given, weights, options | {"executor": cluster})
@@ -108,10 +106,7 @@ def _paint(
     """Paint the pictures under a progress bar, and return the exit status."""
     if not arguments.quiet:
         tell(f"{plural(len(pictures), 'picture')}; the first {planned_line(planned)}")
-        for note in planned.notes:
-            say(PROG, f"note: {note}")
-        if arguments.cluster and not planned.tile:
-            say(PROG, ONE_TILE)
+        say_notes(planned, *one_tile(planned, arguments))
     made: list[np.ndarray] = []  # in 8 bits, as they are written
     try:
         with device_errors(), counting(len(pictures), 0, arguments.quiet) as bar:
@@ -129,7 +124,7 @@ def _paint(
                     if not arguments.quiet:
                         tell(summary_line(str(path), result))
     except KeyboardInterrupt:
-        say(PROG, f"interrupted; {len(made)} of {plural(len(pictures), 'picture')} are in {folder}, without a sheet")
+        say(f"interrupted; {len(made)} of {plural(len(pictures), 'picture')} are in {folder}, without a sheet")
         return 128 + signal.SIGINT
     return _together(arguments, folder, given, made, result.settings)
 
@@ -193,7 +188,7 @@ def _together(
             times = [HELD if k in (0, last) else SHOWN for k in range(len(there_and_back))]
             save_animation(animation, there_and_back, times, record)
     except OSError as error:
-        say(PROG, f"error: {os_error(error)}; the pictures are in {folder}")
+        say(f"error: {os_error(error)}; the pictures are in {folder}")
         return 1
     if not arguments.quiet:
         tell(f"{sheet}, {animation}: all of them together")

@@ -18,11 +18,12 @@ from ..study.figure.claims import REFUTED, FigureCell
 from ..study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
 from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE, figure_settings
 from .cluster import add_cluster, cluster_in
-from .command import PROG, checking, duration, examples, plural, say, tell
+from .command import add_command, checking, duration, plural, say, tell
 from .options import add_settings, layer, network_in, non_negative, positive
 from .pictures import add_styles, open_pictures, read_once
 from .planned import gigabytes
 from .regions import add_regions
+from .watch import progress_bar
 
 _MAKERS: dict[str, Callable[..., Figure]] = {
     "content": content_figure,
@@ -44,24 +45,23 @@ _SHOWN = {"content": "PHOTO", "style": "PAINTING", "tradeoff": "PHOTO STYLE [STY
 
 def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """figure, with content, style and tradeoff below it."""
-    figure = commands.add_parser(
+    figure = add_command(
+        commands,
         "figure",
-        help=told["figure"],
+        told["figure"],
+        *(f"nsnumpy figure {kind} {given} -o {kind}/" for kind, given in _EXAMPLES.items()),
         description="The paper's figures. The same command again computes only what is missing in FOLDER; "
         "with other settings it\ntakes another folder.",
-        allow_abbrev=False,
-        **examples(*(f"nsnumpy figure {kind} {given} -o {kind}/" for kind, given in _EXAMPLES.items())),
     )
     kinds = figure.add_subparsers(title="figures", required=True, metavar="FIGURE")
     for kind, help in _HELP.items():
-        description = f"{help[0].upper()}{help[1:]}. Writes sheet.png, figure.json and each picture into FOLDER."
-        command = kinds.add_parser(
+        command = add_command(
+            kinds,
             kind,
-            help=help,
-            description=description,
+            help,
+            f"nsnumpy figure {kind} {_EXAMPLES[kind]} -o {kind}/",
+            description=f"{help[0].upper()}{help[1:]}. Writes sheet.png, figure.json and each picture into FOLDER.",
             usage=f"%(prog)s {_SHOWN[kind]} -o FOLDER [options]",
-            allow_abbrev=False,
-            **examples(f"nsnumpy figure {kind} {_EXAMPLES[kind]} -o {kind}/"),
         )
         if kind != "style":
             command.add_argument("content", metavar="PHOTO", help="the photo")
@@ -141,16 +141,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _make(
     arguments: argparse.Namespace, pictures: list[Any], folder: Path, options: dict[str, Any], planned: Plan | None
 ) -> int:
-    from tqdm import tqdm  # not before it is needed: it takes long to load
-
-    kind = arguments.kind
     stand: list[int] = []
-    with tqdm(
-        unit="cell",
-        disable=True if arguments.quiet else None,  # None: only where standard error is a terminal
-        bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}",
-        dynamic_ncols=True,
-    ) as bar:
+    with progress_bar(arguments.quiet, unit="cell") as bar:
 
         def report(done: int, total: int, cell: FigureCell | None) -> None:
             stand[:] = done, total
@@ -163,17 +155,17 @@ def _make(
             bar.refresh()
 
         try:
-            figure = _MAKERS[kind](*pictures, folder, callback=report, **options)
+            figure = _MAKERS[arguments.kind](*pictures, folder, callback=report, **options)
         except KeyboardInterrupt:
             if not stand:
                 raise
             bar.close()
-            _say(f"interrupted; {stand[0]} of {stand[1]} cells are kept in {folder}, and the same command goes on")
+            say(f"interrupted; {stand[0]} of {stand[1]} cells are kept in {folder}, and the same command goes on")
             return 128 + signal.SIGINT
     if not arguments.quiet:
         tell(_summary(figure))
     if figure.failures:
-        _say(f"error: {_failed(figure)}")
+        say(f"error: {_failed(figure)}")
     return int(bool(figure.failures))
 
 
@@ -212,7 +204,3 @@ def _failed(figure: Figure) -> str:
     for name, error in figure.failures.items():
         alike.setdefault(error, []).append(name)
     return "; ".join(f"{', '.join(names)}: {error}" for error, names in alike.items())
-
-
-def _say(text: str) -> None:
-    say(PROG, text)

@@ -24,11 +24,10 @@ from ..run.plan import Plan, plan
 from ..run.results import Result
 from ..run.settings import USE_CASES, settings_of
 from ..tiles.cluster import Cluster
-from .cluster import ONE_TILE
-from .command import PROG, checking, one_line, os_error, plural, say, tell
+from .command import checking, one_line, os_error, plural, say, tell
 from .options import means_in, network_in, settings_in
 from .pictures import named_pictures, pictures_in
-from .planned import FORCE, gigabytes, planned_line, refused, summary_line
+from .planned import FORCE, gigabytes, one_tile, planned_line, refused, say_notes, summary_line
 from .watch import counting
 
 _OF_ONE = ("regions", "style_regions", "mask", "checkpoint", "resume", "save_every", "log", "report", "depth")
@@ -74,14 +73,12 @@ def paint_folder(arguments: argparse.Namespace, cluster: Cluster | None = None) 
         jobs = min(arguments.jobs, len(work.left))
         planned = _plan(arguments, work) if work.left and not (arguments.force and arguments.quiet) else None
         if planned and (wrong := refused(planned, arguments) or _too_much(planned, jobs, arguments)):
-            say(PROG, f"error: {wrong}")
+            say(f"error: {wrong}")
             return 1
     if not arguments.quiet:
         tell(_begun(work, planned, jobs))
-        for note in planned.notes if planned else ():
-            say(PROG, f"note: {note}")
-        if cluster and planned and not planned.tile:
-            say(PROG, ONE_TILE)
+        if planned:
+            say_notes(planned, *one_tile(planned, arguments))
     with filled_folder(folder):
         return _paint(arguments, work, jobs, cluster)
 
@@ -220,7 +217,7 @@ def _paint(arguments: argparse.Namespace, work: _Work, jobs: int, cluster: Clust
                 with bar.one_more():
                     if result is None:
                         failed += 1
-                        say(PROG, f"error: {_named(photo, failure)}")
+                        say(f"error: {_named(photo, failure)}")
                         return
                     with held_back():
                         with_key(result, key).save(path)
@@ -230,13 +227,13 @@ def _paint(arguments: argparse.Namespace, work: _Work, jobs: int, cluster: Clust
 
             paint_each(work.task, list(work.left), done, processes=jobs, cluster=cluster, callback=bar.follow)
     except KeyboardInterrupt:
-        say(PROG, f"interrupted; {work.done} {stand} {goes_on}")
+        say(f"interrupted; {work.done} {stand} {goes_on}")
         return 128 + signal.SIGINT
     except OSError as error:  # a result that cannot be written: the others could not either
-        say(PROG, f"error: {os_error(error)}; {work.done} {stand} {goes_on}")
+        say(f"error: {os_error(error)}; {work.done} {stand} {goes_on}")
         return 1
     if failed:
-        say(PROG, f"error: {failed} {stand} could not be painted")
+        say(f"error: {failed} {stand} could not be painted")
     return int(failed > 0)
 
 

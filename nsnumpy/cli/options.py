@@ -183,13 +183,7 @@ def add_settings(
                 help=setting.metadata["help"] + shown,
                 **_ARGUMENTS[setting.name],
             )
-    command.add_argument(
-        "--weights",
-        metavar="FILE",
-        default=BUILTIN,
-        help=f"weight file, or the name of a fetched one, or {BUILTIN_NAMES} ({BUILTIN})",
-    )
-    more.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
+    add_weights(command, more)
     more.add_argument(
         "--dtype",
         metavar="NAME",
@@ -201,6 +195,17 @@ def add_settings(
     more.add_argument("--tf32", action="store_true", help="gpu: faster products of float32, factors of 11 bits")
     more.add_argument("--threads", metavar="N", type=positive, help="threads of the CPU (all usable cores)")
     return more
+
+
+def add_weights(command: Any, more: Any) -> None:
+    """The options that name a network."""
+    command.add_argument(
+        "--weights",
+        metavar="FILE",
+        default=BUILTIN,
+        help=f"weight file, or the name of a fetched one, or {BUILTIN_NAMES} ({BUILTIN})",
+    )
+    more.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
 
 
 def network_in(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ..run.settings import BY_CONVENTION, CHOICES
 from ..study.carry import carry_weights, convention_factors
 from ..study.prove import run_checks
 from ..vgg import VGG
-from .command import PROG, examples, say
+from .command import add_command, say
 from .options import layers, natural, non_negative, positive, sides
 
 _WEIGHTS = ("alpha", "beta", "tv")
@@ -27,27 +27,25 @@ _WEIGHTS = ("alpha", "beta", "tv")
 
 def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """gradcheck and conventions."""
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "gradcheck",
-        help=told["gradcheck"],
+        told["gradcheck"],
+        "nsnumpy gradcheck --seed 3",
         description="One row per op and loss, and for the whole map from pixels to loss; exit status 1 if one fails.",
-        allow_abbrev=False,
-        **examples("nsnumpy gradcheck --seed 3"),
     )
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (cpu)")
     command.add_argument("--seed", type=natural, default=0, help="of the random inputs (0)")
     command.set_defaults(run=_run_gradcheck)
 
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "conventions",
-        help=told["conventions"],
+        told["conventions"],
+        "nsnumpy conventions --size 640x480",
+        "nsnumpy conventions photo.jpg painting.jpg --from jcjohnson --to relative --beta 200",
         description="A table of each convention's factors of the paper's losses, for a network and a size; or, with "
         "--from and --to,\nthe options that give with one convention the loss that the weights give with the other.",
-        allow_abbrev=False,
-        **examples(
-            "nsnumpy conventions --size 640x480",
-            "nsnumpy conventions photo.jpg painting.jpg --from jcjohnson --to relative --beta 200",
-        ),
     )
     command.add_argument("content", metavar="CONTENT", nargs="?", help="the picture to paint; relative needs it")
     command.add_argument("style", metavar="STYLE", nargs="?", help="the picture whose style to take")
@@ -68,7 +66,7 @@ def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     command.add_argument(
         "--style-statistics", metavar="S", choices=statistics, default="gram", help=f"{', '.join(statistics)} (gram)"
     )
-    known = {"metavar": "NAME", "choices": tuple(CONVENTIONS)}
+    known: dict[str, Any] = {"metavar": "NAME", "choices": tuple(CONVENTIONS)}
     command.add_argument("--from", dest="source", **known, help=f"whose the weights are: {', '.join(CONVENTIONS)}")
     command.add_argument("--to", dest="target", **known, help="the convention that is to have them")
     for name in _WEIGHTS:
@@ -86,16 +84,16 @@ def _run_gradcheck(arguments: argparse.Namespace) -> int:
             failures += not check.passed
             print(f"{check.name:46}{check.method:22}{check.error:9.1e}  {check.tolerance:7.0e}  {verdict}", flush=True)
     except KinkError as error:
-        _say(f"error: {error} (that is, another --seed)")
+        say(f"error: {error} (that is, another --seed)")
         return 1
     if failures:
-        _say(f"error: {failures} of the gradients are wrong")
+        say(f"error: {failures} of the gradients are wrong")
     return int(failures > 0)
 
 
 def _run_conventions(arguments: argparse.Namespace) -> int:
     if problem := _problem(arguments):
-        _say(f"error: {problem}")
+        say(f"error: {problem}")
         return 2
     source, target = arguments.source, arguments.target
     defaults = BY_CONVENTION[source]["transfer"] if source else {}
@@ -122,7 +120,7 @@ def _run_conventions(arguments: argparse.Namespace) -> int:
         carried = carry_weights(source, target, network, (height, width), **weights, **chosen, **pictures)
         own = [f"--{name} {defaults[name]:g}" for name in _WEIGHTS if getattr(arguments, name) is None]
         took = f"; {', '.join(own)} as {source} has it, for VGG-19 as published" if own else ""
-        _say(f"note: for {arguments.weights} at {width} x {height}; {_filters(network, layers_of)}{took}")
+        say(f"note: for {arguments.weights} at {width} x {height}; {_filters(network, layers_of)}{took}")
         print(_options(arguments, carried, max(height, width)))
         return 0
     shown = [name for name, convention in CONVENTIONS.items() if pictures or not convention.of_pictures]
@@ -189,7 +187,3 @@ def _options(arguments: argparse.Namespace, carried: Mapping[str, Any], size: in
         weights = ",".join(f"{layer}:{w:.9g}" for layer, w in carried[name].items())
         options += [f"--{name.replace('_', '-')}", weights]
     return shlex.join(options)
-
-
-def _say(text: str) -> None:
-    say(PROG, text)

@@ -14,7 +14,8 @@ import numpy as np
 from .._version import __version__
 from ..backend import Array, to_host
 from ..ending import Ended, Ending
-from ..files.images import picture_name, png_bytes, save_image
+from ..files.images import picture_name, save_image
+from ..files.rows import png_bytes
 from ..objective import layer_weights
 from ..optimize import Descent
 from ..vgg import VGG

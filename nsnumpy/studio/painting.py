@@ -12,11 +12,10 @@ import numpy as np
 from PIL import Image
 
 from ..files.checkpoint import Checkpoint, Keeper
-from ..files.images import to_bytes
+from ..files.images import jpeg_bytes, to_bytes
 from ..objective import term_parts
 from ..run.results import Progress
 from ..run.steered import SteeredRun
-from .pictures import jpeg
 from .works import FRAMES, PAUSED, RUNNING, Work, Works
 
 LIVE = 1024  # pixels of the long side of the picture that is watched
@@ -152,7 +151,7 @@ class Painting:
         if pixels is None:
             return None
         if self._jpeg[0] != version:
-            self._jpeg = (version, jpeg(Image.fromarray(pixels), LIVE))
+            self._jpeg = (version, jpeg_bytes(Image.fromarray(pixels), LIVE))
         return self._jpeg[1]
 
     def tell(self, what: str, value: Any = None) -> None:
