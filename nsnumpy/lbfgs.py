@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .backend import Array, get_xp, to_floats
-from .pairs import Bounds, Pairs, Scratch
-from .workers import Workers
+from .pairs import Bounds, Pairs
 
 MEMORY = {"lbfgs-device": 8, "scipy": 10}  # pairs, by method, unless told otherwise; 10 is its own default
 DECREASE, CURVATURE = 1e-4, 0.9  # c1 and c2 of the Wolfe conditions, as [1] advises for quasi-Newton methods
@@ -98,33 +97,22 @@ class LBFGS:
         x: Array,
         *,
         bounds: Bounds,
-        memory: int,
         rounding: float | None = None,
-        scratch: Scratch = None,
-        workers: Workers | None = None,
+        **pairs: Any,
     ) -> LBFGS:
-        """At x, which lies within the bounds; evaluates f there."""
+        """At x, which lies within the bounds; evaluates f there. What else there is, `Pairs` takes."""
         loss, gradient, *details = f(x)
         unit = largest_element(gradient)
-        pairs, scaled = Pairs(memory, scratch, workers), loss / unit
-        return cls(x, scaled, gradient / unit, unit, pairs, bounds, scaled, details, rounding=rounding)
+        scaled = loss / unit
+        return cls(x, scaled, gradient / unit, unit, Pairs(**pairs), bounds, scaled, details, rounding=rounding)
 
     @classmethod
-    def restore(
-        cls,
-        state: Mapping[str, Any],
-        *,
-        bounds: Bounds,
-        memory: int,
-        rounding: float | None = None,
-        scratch: Scratch = None,
-        workers: Workers | None = None,
-    ) -> LBFGS:
+    def restore(cls, state: Mapping[str, Any], *, bounds: Bounds, rounding: float | None = None, **pairs: Any) -> LBFGS:
         """As it was when `state` was taken."""
         state = dict(state)
         state.pop("curvatures", None)  # which earlier versions kept
-        pairs = Pairs(memory, scratch, workers).restored(state.pop("steps"), state.pop("changes"))
-        return cls(**state, pairs=pairs, bounds=bounds, rounding=rounding)
+        restored = Pairs(**pairs).restored(state.pop("steps"), state.pop("changes"))
+        return cls(**state, pairs=restored, bounds=bounds, rounding=rounding)
 
     def renewed(self, f: Function) -> LBFGS:
         """At the same x for another f, of which the pairs say nothing."""

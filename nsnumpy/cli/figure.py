@@ -19,7 +19,7 @@ from ..study.figure.figure import Figure, content_figure, style_figure, tradeoff
 from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE, figure_settings
 from .cluster import add_cluster, cluster_in
 from .command import add_command, checking, duration, plural, say, tell
-from .options import add_settings, layer, network_in, non_negative, positive
+from .options import add_settings, layer, network_in, non_negative, positive, several
 from .pictures import add_styles, open_pictures, read_once
 from .planned import gigabytes
 from .regions import add_regions
@@ -104,7 +104,7 @@ def _names(text: str) -> list[str]:
 
 def _ratios(text: str) -> list[float]:
     """Numbers, each once."""
-    ratios = [non_negative(part) for part in text.split(",")]
+    ratios: list[float] = several(non_negative)(text)
     if len(set(ratios)) < len(ratios):
         raise argparse.ArgumentTypeError(f"each number once expected; {text!r} given")
     return ratios

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -78,12 +78,13 @@ def _integer(text: str, least: int) -> int:
 
 def _naturals(text: str) -> int | list[int]:
     """One number, or several with commas."""
-    numbers = [natural(part) for part in text.split(",")]
+    numbers = several(natural)(text)
     return numbers if len(numbers) > 1 else numbers[0]
 
 
-def _positives(text: str) -> list[int]:
-    return [positive(part) for part in text.split(",")]
+def several(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """The type of a list, with commas, of what `kind` is the type of."""
+    return lambda text: [kind(part) for part in text.split(",")]
 
 
 def non_negative(text: str) -> float:
@@ -126,7 +127,7 @@ def layers(text: str) -> dict[str, float | None]:
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "size": {"type": size, "metavar": "PIXELS"},
     "style_size": {"type": positive, "metavar": "PIXELS"},
-    "scales": {"type": _positives, "metavar": "PIXELS,..."},
+    "scales": {"type": several(positive), "metavar": "PIXELS,..."},
     "iterations": {"type": _naturals, "metavar": "N"},
     "until": {"type": above_zero, "metavar": "CHANGE"},
     "convention": {"choices": CHOICES["convention"], "metavar": "NAME"},

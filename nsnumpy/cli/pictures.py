@@ -12,7 +12,7 @@ from ..files.images import Source, opened
 from ..run.inputs import Inputs, as_given, enough, shares_of
 from ..run.settings import USE_CASES, Settings
 from .command import plural
-from .options import above_zero
+from .options import above_zero, several
 from .regions import Masked, Named, check_regions, map_files, masked, with_region
 
 _PICTURES = (*SUFFIXES, *HEIF_SUFFIXES, ".avif", ".bmp", ".gif")
@@ -22,12 +22,11 @@ def add_styles(command: argparse.ArgumentParser) -> None:
     """STYLE, and the weights where there are several."""
     command.add_argument("style", metavar="STYLE", nargs="+", help="whose style to take: pictures, or a folder of them")
     command.add_argument(
-        "--style-weights", metavar="W,W", type=_weights, help="share of each STYLE, where there are several (equal)"
+        "--style-weights",
+        metavar="W,W",
+        type=several(above_zero),
+        help="share of each STYLE, where there are several (equal)",
     )
-
-
-def _weights(text: str) -> list[float]:
-    return [above_zero(part) for part in text.split(",")]
 
 
 def named_pictures(arguments: argparse.Namespace) -> dict[str, list[Named]]:

@@ -195,15 +195,7 @@ def _make_checked(
         return 128 + signal.SIGINT if result.interrupted else 1
     with uninterrupted():
         there = next((path for path in (kept, arguments.resume) if path and path.is_file()), None)
-        saved = save_result(arguments, result, arguments.output, stream, there)
-        if saved and not arguments.quiet:
-            tell(summary_line(output, result))
-        if tiled := preview_of(arguments):
-            across, down = arguments.preview
-            many = replace(result, image=np.tile(result.image, (down, across, 1)))
-            saved &= (also := save_result(arguments, many, str(tiled), None, None))
-            if also and not arguments.quiet:
-                tell(f"{tiled}: the tile, {across} x {down}")
+        saved = _save(arguments, result, stream, there)
         if result.stopped and not (arguments.quiet and saved and not (result.failed or result.interrupted)):
             how = _how(result, planned or given.plan(arguments), arguments)
             holds = f"; {output} holds the best picture so far" if saved else ""
@@ -211,6 +203,20 @@ def _make_checked(
             say(f"{result.stopped}{how}{holds}{goes_on}")
     reported = 0 if frames is None else save_report(arguments, given, result, vgg, frames)
     return 128 + signal.SIGINT if result.interrupted else reported or int(result.failed or not saved)
+
+
+def _save(arguments: argparse.Namespace, result: Result, stream: int | None, there: Path | None) -> bool:
+    """Write the result and, of a tile, what it is beside itself; whether they are where they were to go."""
+    saved = save_result(arguments, result, arguments.output, stream, there)
+    if saved and not arguments.quiet:
+        tell(summary_line(shown(arguments.output), result))
+    if tiled := preview_of(arguments):
+        across, down = arguments.preview
+        many = replace(result, image=np.tile(result.image, (down, across, 1)))
+        saved &= (also := save_result(arguments, many, str(tiled), None, None))
+        if also and not arguments.quiet:
+            tell(f"{tiled}: the tile, {across} x {down}")
+    return saved
 
 
 def _how(result: Result, planned: Plan, arguments: argparse.Namespace) -> str:

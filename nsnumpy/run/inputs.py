@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,11 +86,9 @@ class Inputs:
     """
 
     def __init__(self, use_case: str, pictures: Mapping[str, Styles], s: Settings, *, begins: bool = True) -> None:
-        given = pictures_of(use_case, pictures)
-        each = [Input(n.name, opened(n.picture, enough(n.name, s)), n.weight) for n in given]
-        masks = read_masks([(n.mask, n.own) for n in given], enough("content", s))
+        each = read_inputs(pictures_of(use_case, pictures), s)
         shapes = {input.name: input.source.shape for input in each}
-        check_masks(masks, shapes)
+        check_masks([(input.mask, input.own) for input in each], shapes)
         self.scales = scales_of(s, shapes)
         self._s = s
         begin = [s.shape(each[0].source.shape, self.scales[0]["result"])]
@@ -98,11 +96,10 @@ class Inputs:
         self.colors, self._match = s.colors, s.color_match
         self._start = None if start is None else start.kept([], begin)
         self.each: list[Input] = []
-        for input, (mask, own) in zip(each, masks, strict=True):
+        for input in each:
             sizes = [scale[side_of(input.name)] for scale in self.scales]
             starts = isinstance(s.init, str) and input.name == s.init == "style"
-            source = input.source.kept(sizes, begin if starts else [])
-            self.each.append(Input(input.name, source, input.weight, mask, own))
+            self.each.append(replace(input, source=input.source.kept(sizes, begin if starts else [])))
         there = [given.mask for given in self.styles if given.mask is not None]
         self.regions = Regions(there, len(there) < len(self.styles), s.outside) if there else None
 
@@ -238,6 +235,13 @@ def changed_alike(
     change += picture
     change -= 1
     return np.clip(change, 0, 1, out=change)
+
+
+def read_inputs(given: Sequence[Named], s: Settings | None = None) -> list[Input]:
+    """The pictures and their masks, as much of them as a run of these settings has use for."""
+    sources = [opened(one.picture, None if s is None else enough(one.name, s)) for one in given]
+    masks = read_masks([(one.mask, one.own) for one in given], None if s is None else enough("content", s))
+    return [Input(one.name, source, one.weight, *of) for one, source, of in zip(given, sources, masks, strict=True)]
 
 
 def check_masks(masks: Iterable[tuple[Any, Any]], shapes: Mapping[str, tuple[int, int]]) -> None:

@@ -92,7 +92,7 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
 
 
-def _is_whole(value: Any, least: int) -> bool:
+def is_whole(value: Any, least: int) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
@@ -177,17 +177,17 @@ class Settings:
             value = getattr(self, name)
             if (value is None and "size" in name) or (name == "size" and isinstance(value, list | tuple)):
                 continue
-            if not _is_whole(value, least):
+            if not is_whole(value, least):
                 raise ValueError(f"{name} is a whole number, {least} or more; got {value!r}")
             self._set(name, int(value))
-        if self.iterations is not None and not all(_is_whole(n, 0) for n in _listed(self.iterations)):
+        if self.iterations is not None and not all(is_whole(n, 0) for n in _listed(self.iterations)):
             raise ValueError(f"iterations is a whole number, 0 or more, or one for each scale; got {self.iterations!r}")
         if self.iterations is not None:
             numbers = tuple(int(n) for n in _listed(self.iterations))
             self._set("iterations", numbers if isinstance(self.iterations, Sequence) else numbers[0])
         if self.scales is not None:
             scales = _listed(self.scales)
-            if not all(_is_whole(n, 1) for n in scales) or sorted(set(scales)) != scales:
+            if not all(is_whole(n, 1) for n in scales) or sorted(set(scales)) != scales:
                 raise ValueError(f"scales is a list of growing whole numbers, 1 or more; got {self.scales!r}")
             self._set("scales", tuple(int(n) for n in scales))
         if isinstance(self.lr, Real):
@@ -211,7 +211,7 @@ class Settings:
 
     def _of_sides(self, size: Sequence[Any]) -> tuple[int, int]:
         """(H, W); ValueError if it is none, or could be no tile where one is asked for."""
-        if len(size) != 2 or not all(_is_whole(n, 1) for n in size):
+        if len(size) != 2 or not all(is_whole(n, 1) for n in size):
             raise ValueError(f"size is a whole number, 1 or more, or two of them, (H, W); got {size!r}")
         height, width = map(int, size)
         h, w = self._tiled((height, width))

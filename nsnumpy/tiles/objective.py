@@ -202,24 +202,6 @@ class TiledObjective(Objective):
             gx += w * asarray(gradient, xp, dtype)
 
 
-def objective_of(
-    vgg: VGG,
-    shape: tuple[int, int],
-    tile: int | None = None,
-    *,
-    keep: bool = True,
-    executor: Sharing | None = None,
-    **given: Any,
-) -> Objective:
-    """The objective of images of this (H, W): a `TiledObjective` where they are larger than a tile, and whole else.
-
-    The parameters are theirs; tile None is for as a whole.
-    """
-    if tile is None or max(shape) <= tile:
-        return Objective(vgg, **given)
-    return TiledObjective(vgg, tile=tile, keep=keep, executor=executor, **given)
-
-
 def tiled_content(crew: Crew, grid: Grid, picture: Array, layers: Sequence[str], keep: bool) -> TiledContent:
     """Of a content picture ``(H, W, 3)``."""
     vgg, asked = crew.vgg, Asked(dict.fromkeys(layers, ""), {}, "gram", grid.border)

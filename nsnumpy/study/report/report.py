@@ -14,13 +14,13 @@ import numpy as np
 from PIL import Image
 
 from ...backend import to_host
-from ...files.images import Picture, Source, jpeg_bytes, opened, to_bytes
+from ...files.images import Picture, Source, jpeg_bytes, to_bytes
 from ...files.writing import atomic_path, check_folder
 from ...ops import Border
 from ...positions import Region
 from ...run.colors import seen, seen_style
-from ...run.inputs import Input, Styles, named, style_side
-from ...run.regions import Mask, Regions, read_masks
+from ...run.inputs import Input, Styles, named, read_inputs, style_side
+from ...run.regions import Mask, Regions
 from ...run.results import Progress, Result, network_record, versions
 from ...run.settings import borders
 from ...targets import style_target
@@ -206,9 +206,7 @@ def write_report(
     caption = _caption(line["iteration"], iterations, line["size"], line["loss"])
     last = shown_result(result.image, f"{caption}: the result")
     given = {"content": content, "style": style}
-    each = [one for role, pictures in given.items() if pictures is not None for one in named(role, pictures)]
-    masks = read_masks([(one.mask, one.own) for one in each], None)
-    inputs = [Input(one.name, opened(one.picture), one.weight, *of) for one, of in zip(each, masks, strict=True)]
+    inputs = read_inputs([one for role, known in given.items() if known is not None for one in named(role, known)])
     pictures = [_given(one, result.settings[one.name]) for one in inputs]
     photo = next((one.source for one in inputs if one.name == "content"), None)
     styles = [one for one in inputs if one.name != "content"]
