@@ -91,15 +91,7 @@ class LBFGS:
     rounding: float | None = None
 
     @classmethod
-    def begin(
-        cls,
-        f: Function,
-        x: Array,
-        *,
-        bounds: Bounds,
-        rounding: float | None = None,
-        **pairs: Any,
-    ) -> LBFGS:
+    def begin(cls, f: Function, x: Array, *, bounds: Bounds, rounding: float | None = None, **pairs: Any) -> LBFGS:
         """At x, which lies within the bounds; evaluates f there. What else there is, `Pairs` takes."""
         loss, gradient, *details = f(x)
         unit = largest_element(gradient)
@@ -165,13 +157,7 @@ def largest_element(gradient: Array) -> float:
 
 
 def _search(
-    f: Function,
-    start: Point,
-    direction: Array,
-    t: float,
-    bounds: Bounds,
-    pairs: Pairs,
-    rounding: float | None = None,
+    f: Function, start: Point, direction: Array, t: float, bounds: Bounds, pairs: Pairs, rounding: float | None = None
 ) -> Point | None:
     """A point on the path, no farther than t, that satisfies the strong Wolfe conditions; failing that, the lowest one
     seen; or None.

@@ -69,12 +69,7 @@ def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     add_styles(command)
     command.add_argument("--preview", metavar="NxM", type=tiles, help="write OUT-NxM.png, the tile so often, too")
 
-    command = _add_run(
-        commands,
-        "reconstruct",
-        told,
-        "nsnumpy reconstruct sample:coast -o out.png --layer conv3_1",
-    )
+    command = _add_run(commands, "reconstruct", told, "nsnumpy reconstruct sample:coast -o out.png --layer conv3_1")
     command.add_argument("content", metavar="CONTENT", help="the picture to reconstruct")
     command.add_argument("--layer", metavar="NAME", default="conv4_2", type=layer, help="the layer (conv4_2)")
     for made in (transfer, texture, command):

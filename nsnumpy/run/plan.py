@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..files.weights import WeightFile, read_network
 from ..machine import usable_cores
 from ..pairs import Scratch
 from ..workers import check_threads
-from .budget import Rates, measured_rates, pairs_bytes, run_memory, run_seconds
+from .budget import Rates, Run, measured_rates, pairs_bytes, run_memory, run_seconds
 from .inputs import Scale, Styles, check_masks, enough, pictures_of, scales_of, side_of
 from .means import (
     Tile,
@@ -171,9 +171,6 @@ def plan(
     runs = [replace(run, tile=asked.tile, keep=asked.keep, pairs=asked.pairs) for run in runs]
     for coarse in runs[:-1]:
         run_memory(network, coarse)  # raises where a scale is too small for the network
-    rates = rates or measured_rates(device, asked.threads, tf32)
-    each = [run_seconds(network, run, rates) for run in runs]
-    counts = [run.iterations or 0 for run in runs]
     parts = ({"program": program} if program else {}) | run_memory(network, asked)
     before = sum(nbytes for _, nbytes in decoded.values()) if device == "cpu" else 0
     if program + before > sum(parts.values()):  # the run begins when the pictures have been made smaller
@@ -182,15 +179,27 @@ def plan(
     def fits(size: int) -> bool | None:
         try:
             sides = fit_size(s.size, size) if isinstance(s.size, tuple) else size
-            iterations = None if s.iterations is None else counts[-1]
+            iterations = None if s.iterations is None else asked.iterations
             smaller = replace(s, size=sides, seamless=None, scales=(), iterations=iterations)
             (run,) = budgets(smaller, shapes, scales_of(smaller, shapes), layers, **common)
             return any(has_room(network, way, room) for way in extremes(run, tile, memory_pairs))
         except ValueError:  # too small for the deepest layer
             return None
 
-    planned = Plan(
-        asked.size,
+    notes = _notes(scales[-1], shapes, s.style_size or s.side) + _noted_of(scratch, pairs_bytes(network, asked))
+    rates = rates or measured_rates(device, asked.threads, tf32)
+    planned = _plan_of(network, runs, parts, rates, available, notes)
+    return planned if planned.fits else replace(planned, largest_size=_largest_size(fits, max(asked.size)))
+
+
+def _plan_of(
+    network: Network, runs: Sequence[Run], parts: dict[str, int], rates: Rates, available: int | None, notes: list[str]
+) -> Plan:
+    """What runs at these scales will take, of which the last one's memory is known."""
+    last, counts = runs[-1], [run.iterations or 0 for run in runs]
+    each = [run_seconds(network, run, rates) for run in runs]
+    return Plan(
+        last.size,
         sum(parts.values()),
         parts,
         [max(run.size) for run in runs],
@@ -198,12 +207,11 @@ def plan(
         each[-1],
         sum(seconds * count for seconds, count in zip(each, counts, strict=True)),
         available,
-        tile=asked.tile,
-        memory_pairs=asked.pairs,
-        host=room_of_host(network, asked),
-        notes=_notes(scales[-1], shapes, s.style_size or s.side) + _noted_of(scratch, pairs_bytes(network, asked)),
+        tile=last.tile,
+        memory_pairs=last.pairs,
+        host=room_of_host(network, last),
+        notes=notes,
     )
-    return planned if planned.fits else replace(planned, largest_size=_largest_size(fits, max(asked.size)))
 
 
 def _notes(scale: Scale, shapes: Mapping[str, tuple[int, int]], style_size: int | None) -> list[str]:

@@ -37,7 +37,6 @@ CHOICES = {
 COARSEST = 128  # least long side of the scales that are chosen for you
 ONE_SCALE, COARSE, FINEST = 80, 50, 32  # iterations, where none are given
 LARGE, FEWEST = 2048, 5  # long side from where on they are fewer; and the fewest
-_MAY_BE_NONE = ("optimizer", "border", "seamless")
 _WEIGHTED = "NAME[:WEIGHT],...; without weights, equal ones"
 
 
@@ -118,9 +117,7 @@ class Settings:
         ("transfer", "texture"),
     )
     style_size: int | None = _setting(
-        None,
-        "long side of the style picture, less at smaller scales (as --size)",
-        ("transfer", "texture"),
+        None, "long side of the style picture, less at smaller scales (as --size)", ("transfer", "texture")
     )
     iterations: int | Sequence[int] | None = _setting(
         None,
@@ -204,7 +201,7 @@ class Settings:
         if self.optimizer is not None:
             self._set("optimizer", canonical_optimizer(self.optimizer))
         for name, known in CHOICES.items():
-            if (value := getattr(self, name)) not in (*known, *((None,) if name in _MAY_BE_NONE else ())):
+            if (value := getattr(self, name)) not in (*known, getattr(Settings, name)):  # whose default may be None
                 raise ValueError(f"unknown {name.replace('_', ' ')} {value!r}: choose from {', '.join(known)}")
         if not isinstance(self.size, int | None):
             self._set("size", self._of_sides(self.size))

@@ -20,7 +20,6 @@ WHOLE = ("size", "style_size", "seed")
 WHOLES = ("scales", "iterations")
 NUMBERS = ("until", "lr", "momentum", "alpha", "beta", "tv")
 LAYERS = ("content_layers", "style_layers")
-_OPTIONAL = ("style_size", "scales", "iterations", "optimizer", "border", "alpha", "beta", "tv", "lr", "until", *LAYERS)
 
 
 def settings_table() -> list[dict[str, Any]]:
@@ -159,7 +158,7 @@ def _settings(given: object) -> dict[str, Any]:
             raise ValueError(f"settings: there is no {str(name)[:80]!r}")
         listed = value if isinstance(value, list) else [value]
         if value is None:
-            right = name in _OPTIONAL or name == "size"
+            right = getattr(Settings, name) is None or name == "size"
         elif name in WHOLES:
             right = bool(listed) and len(listed) <= 16 and all(_is_number(one) for one in listed)
         elif name in LAYERS:

@@ -235,13 +235,7 @@ class ClusterCrew(Crew):
     def _submit(self, home: str, function: Callable[..., Any], *arguments: Any) -> Any:
         network = self._sent(home, self._network)
         return self._cluster.client.submit(
-            on_worker,
-            network,
-            self._cluster.threads,
-            function,
-            *arguments,
-            workers=[home],
-            pure=False,
+            on_worker, network, self._cluster.threads, function, *arguments, workers=[home], pure=False
         )
 
     def _sent(self, home: str, argument: Any) -> Any:
