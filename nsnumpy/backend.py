@@ -92,6 +92,11 @@ def device_namespace(device: str) -> ModuleType:
     return cupy
 
 
+def device_of(xp: ModuleType) -> str:
+    """The device of a namespace."""
+    return "cpu" if xp is np else "gpu"
+
+
 @contextlib.contextmanager
 def device_errors() -> Iterator[None]:
     """CUDA's errors as a MemoryError or a DeviceError; they are of types that only CuPy knows."""

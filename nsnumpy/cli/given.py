@@ -58,7 +58,7 @@ class Given:
         s = settings_of(name, **self.settings).completed(name)
         inputs = Inputs(name, self.sources, s, begins=begins)
         self.sources = at_their_sizes(inputs)
-        layers = list(layers_of(name, s, "conv4_2")[1])
+        layers = list(layers_of(name, s)[1])
         self.told += region_lines(inputs, self.weights.architecture, layers)
         return inputs
 

@@ -18,11 +18,11 @@ from ..files.weights import read_network, read_weights
 from ..files.writing import check_filled, filled_folder, held_back
 from ..machine import usable_cores
 from ..run.inputs import as_given, enough, start_picture
-from ..run.many import Task, key_of, least_side, made_by, paint_each, with_key
+from ..run.many import Task, key_of, made_by, paint_each, with_key
 from ..run.means import check_sides
 from ..run.plan import Plan, plan
 from ..run.results import Result
-from ..run.settings import USE_CASES, settings_of
+from ..run.settings import USE_CASES, layers_of, settings_of
 from ..tiles.cluster import Cluster
 from .command import checking, one_line, os_error, plural, say, tell
 from .options import means_in, network_in, settings_in
@@ -162,7 +162,7 @@ def _network(arguments: argparse.Namespace, most: int) -> dict[str, Any]:
 def _plan(arguments: argparse.Namespace, work: _Work) -> Plan | None:
     """Of the photograph that takes most, to paint or to decode; None if none of them can be read."""
     s = settings_of("transfer", **work.task.settings).completed("transfer")
-    least = least_side(read_network(work.task.weights, arguments.pooling, arguments.dtype), s)
+    network, layers = read_network(work.task.weights, arguments.pooling, arguments.dtype), layers_of("transfer", s)
     sizes: dict[Path, tuple[int, int]] = {}
     thin: list[str] = []
     for photo in work.left:
@@ -171,7 +171,7 @@ def _plan(arguments: argparse.Namespace, work: _Work) -> Plan | None:
         except (PictureError, OSError):  # told when its turn comes
             continue
         try:
-            check_sides(s, {"result": s.side}, {"content": shape}, least)
+            check_sides(s, {"result": s.side}, {"content": shape}, network, layers)
         except ValueError as error:  # that, too, unless it is the fate of all of them
             thin.append(f"{photo}: {error}")
             continue

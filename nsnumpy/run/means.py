@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from ..architecture import Network, minimum_size
-from ..backend import free_device_bytes
+from ..backend import device_of, free_device_bytes
 from ..files.checkpoint import Checkpoint
 from ..files.images import fit_size
 from ..files.weights import WeightFile
@@ -64,8 +64,15 @@ def shared_tile(size: tuple[int, int]) -> int:
     return min(1024, max(512, max(size) // 4 // UNIT * UNIT))
 
 
-def check_sides(s: Settings, scale: Scale, shapes: Mapping[str, tuple[int, int]], least: int) -> None:
+def check_sides(
+    s: Settings,
+    scale: Scale,
+    shapes: Mapping[str, tuple[int, int]],
+    network: Network,
+    layers: tuple[Iterable[str], Iterable[str]],
+) -> None:
     """ValueError that names the size to take if a picture, at this scale, is too small for the deepest layer."""
+    least = minimum_size(network.architecture, network.resolve([*layers[0], *layers[1]]))
     result = s.size if isinstance(s.size, tuple) else next(iter(shapes.values()))
     for name, shape in {"result": result, **shapes}.items():
         side = side_of(name)
@@ -192,7 +199,7 @@ def room_of(xp: ModuleType, weights: Any, pictures: Sequence[Any] = ()) -> tuple
     pictures : sequence
         Those that have ``nbytes`` have been read.
     """
-    if xp.__name__ != "numpy":
+    if device_of(xp) != "cpu":
         return 0, free_device_bytes(xp)
     known = sum(getattr(picture, "nbytes", 0) for picture in pictures)
     if isinstance(weights, WeightFile):
@@ -300,16 +307,15 @@ def means_of(
         tile = kept.settings.get("tile") or "off"
     if kept and memory_pairs is None:
         memory_pairs = kept.settings.get("memory_pairs") or own
-    device = "cpu" if vgg.xp.__name__ == "numpy" else "gpu"
+    device = device_of(vgg.xp)
     shapes = {given.name: given.source.shape for given in inputs.each}
-    least = minimum_size(vgg.architecture, vgg.resolve([*layers[0], *layers[1]]))
-    check_sides(s, inputs.scales[-1], shapes, least)
+    network = Network(vgg.architecture, vgg.filters, vgg.pooling, vgg.dtype.itemsize)
+    check_sides(s, inputs.scales[-1], shapes, network, layers)
     regions = 0 if inputs.regions is None else len(inputs.regions.masks)
     common: dict[str, Any] = {"regions": regions, "threads": vgg.workers.threads, "device": device, "scratch": scratch}
     *_, asked = budgets(s, shapes, inputs.scales, layers, **common)
     if executor is not None and tile == "auto":
         tile = shared_tile(asked.size)
-    network = Network(vgg.architecture, vgg.filters, vgg.pooling, vgg.dtype.itemsize)
     program, available = room_of(vgg.xp, vgg)
     run = fitted(network, asked, None if available is None else available - program, tile, memory_pairs)
     return Means(run.tile, run.keep, None if run.pairs == own else run.pairs, executor, scratch)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..architecture import Network, minimum_size
+from ..architecture import Network
 from ..backend import check_tf32, device_namespace
 from ..files.images import Picture, decoding, fit_size
 from ..files.weight_sources import BUILTIN
@@ -158,7 +158,7 @@ def plan(
     check_masks([(one.mask, one.own) for one in given], shapes)
     layers = layers_of(use_case, s, layer)
     scales = scales_of(s, shapes)
-    check_sides(s, scales[-1], shapes, minimum_size(network.architecture, network.resolve([*layers[0], *layers[1]])))
+    check_sides(s, scales[-1], shapes, network, layers)
     program, available = room_of(xp, weights, [one.picture for one in given])
     room = None if available is None else available - program
     regions = len({mask_key(picture.mask) for picture in given if picture.mask is not None})

@@ -321,7 +321,7 @@ def borders(border: str, seamless: str | None) -> tuple[Border, Border]:
     return (rows, columns), (border, border)
 
 
-def layers_of(use_case: str, s: Settings, layer: str) -> tuple[dict[str, float], dict[str, float]]:
+def layers_of(use_case: str, s: Settings, layer: str = CONTENT_LAYERS[0]) -> tuple[dict[str, float], dict[str, float]]:
     """The layers of the content loss, and of the style loss, with their weights; `layer` is a reconstruction's."""
     content = {"transfer": s.content_layers, "reconstruct": {layer: 1.0}}.get(use_case)
     style = s.style_layers if "style" in USE_CASES[use_case].pictures else None
