@@ -220,9 +220,9 @@ def test_no_memory_grows_with_the_picture(networks, monkeypatch):
 
 
 @pytest.mark.parametrize(("tile", "tiled"), [(64, False), ("off", False), (63, True)])
-def test_a_picture_that_is_no_larger_than_a_tile_is_whole(networks, picture, tile, tiled):
-    pictures = {"content": picture(48, 64), "style": picture(40, 40, 1)}
-    run = ns.Run("transfer", pictures, vgg=networks["vgg19", "avg"], size=64, scales=(), style_size=40, tile=tile)
+def test_a_scale_that_is_no_larger_than_a_tile_is_whole(networks, picture, tile, tiled):
+    pictures = {"content": picture(60, 80), "style": picture(40, 40, 1)}
+    run = ns.Run("transfer", pictures, vgg=networks["vgg19", "avg"], size=80, scales=(64, 80), tile=tile)
     next(run.steps())
     assert run._objective.tiled == tiled
 
