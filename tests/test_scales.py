@@ -14,7 +14,7 @@ from nsnumpy import Objective, WeightFile, load_image, plan, read_settings, text
 from nsnumpy.cli.main import main
 from nsnumpy.files.images import fit_image, fit_size
 from nsnumpy.optimize import Descent
-from nsnumpy.run.inputs import scales_of, side_for
+from nsnumpy.run.scales import scales_of, side_for
 from nsnumpy.run.settings import Settings, settings_of
 from nsnumpy.targets import style_target
 

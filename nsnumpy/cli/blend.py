@@ -21,8 +21,9 @@ from ..files.images import FORMATS, Source, check_fits, opened, picture_name, re
 from ..files.weight_sources import BUILTINS
 from ..files.weights import WeightFile, load_vgg, read_weights
 from ..files.writing import check_absent, check_distinct, check_filled, filled_folder, held_back, uninterrupted
-from ..run.inputs import enough, start_picture
+from ..run.inputs import start_picture
 from ..run.plan import Plan, plan
+from ..run.scales import enough
 from ..run.settings import INITS, USE_CASES, Settings, settings_of
 from ..study.blend import blend_sheet
 from ..use_cases import blend

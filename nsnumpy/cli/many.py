@@ -17,11 +17,12 @@ from ..files.images import FORMATS, MOST_PIXELS, check_fits, decoding, opened
 from ..files.weights import read_network, read_weights
 from ..files.writing import check_filled, filled_folder, held_back
 from ..machine import usable_cores
-from ..run.inputs import as_given, enough, start_picture
+from ..run.inputs import as_given, start_picture
 from ..run.many import Task, key_of, made_by, paint_each, with_key
 from ..run.means import check_sides
 from ..run.plan import Plan, plan
 from ..run.results import Result
+from ..run.scales import enough
 from ..run.settings import USE_CASES, layers_of, settings_of
 from ..tiles.cluster import Cluster
 from .command import checking, one_line, os_error, plural, say, tell

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..files.decode import HEIF_SUFFIXES, SUFFIXES, at_home, is_stream
 from ..files.images import Source, opened
-from ..run.inputs import Inputs, as_given, enough, shares_of
+from ..run.inputs import Inputs, as_given, shares_of
+from ..run.scales import enough
 from ..run.settings import USE_CASES, Settings
 from .command import plural
 from .options import above_zero, several

@@ -26,7 +26,8 @@ from ..tiles.grid import UNIT
 from ..tiles.objective import TiledObjective, tiled_sums
 from ..vgg import VGG
 from .budget import Run, host_memory, run_memory
-from .inputs import Inputs, Scale, side_for, side_of
+from .inputs import Inputs
+from .scales import Scale, side_for, side_of
 from .settings import Settings, is_whole
 from .shared import StyleTargets
 

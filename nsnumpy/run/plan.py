@@ -17,7 +17,7 @@ from ..machine import usable_cores
 from ..pairs import Scratch
 from ..workers import check_threads
 from .budget import Rates, Run, measured_rates, pairs_bytes, run_memory, run_seconds
-from .inputs import Scale, Styles, check_masks, enough, pictures_of, scales_of, side_of
+from .inputs import Styles, check_masks, pictures_of
 from .means import (
     Tile,
     budgets,
@@ -31,6 +31,7 @@ from .means import (
     shared_tile,
 )
 from .regions import mask_key
+from .scales import Scale, enough, scales_of, side_of
 from .settings import layers_of, settings_of
 
 ENLARGED = 1.5  # times the long side, from where on it is worth a note

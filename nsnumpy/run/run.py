@@ -22,9 +22,10 @@ from ..optimize import Descent, Iterate
 from ..variable import through
 from ..vgg import VGG
 from ..workers import Workers
-from .inputs import Inputs, Scale, Styles
+from .inputs import Inputs, Styles
 from .means import means_of, taken_apart
 from .results import Callback, Progress, Result, made_with, record_of, still, to_image
+from .scales import Scale
 from .settings import BOUNDS, layers_of, settings_of
 from .shared import StyleTargets
 

@@ -20,8 +20,9 @@ from ...files.images import load_image, picture_name, to_bytes
 from ...files.weight_sources import BUILTIN, BUILTINS
 from ...files.weights import WeightFile, read_weights
 from ...objective import STYLE_LAYERS, layer_weights
-from ...run.inputs import Styles, check_masks, enough, pictures_of, scales_of, side_of
+from ...run.inputs import Styles, check_masks, pictures_of
 from ...run.regions import read_masks
+from ...run.scales import enough, scales_of, side_of
 from ...run.settings import INITS, Settings, setting_names, settings_of
 from .cells import Job, complete_job
 from .claims import FigureCell, positional, set_name

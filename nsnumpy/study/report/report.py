@@ -19,9 +19,10 @@ from ...files.writing import atomic_path, check_folder
 from ...ops import Border
 from ...positions import Region
 from ...run.colors import seen, seen_style
-from ...run.inputs import Input, Styles, named, read_inputs, style_side
+from ...run.inputs import Input, Styles, named, read_inputs
 from ...run.regions import Mask, Regions
 from ...run.results import Progress, Result, network_record, versions
+from ...run.scales import style_side
 from ...run.settings import borders
 from ...targets import style_target
 from ...vgg import VGG
