@@ -308,17 +308,9 @@ class Run:
 
     def _step(self, iterate: Iterate, before: int, total: int) -> Progress:
         terms, norms = iterate.details
-        return Progress(
-            before + iterate.iteration,
-            total,
-            iterate.loss,
-            terms,
-            norms,
-            iterate.step,
-            time.perf_counter() - self.began,
-            self._variable.picture(iterate.x),
-            self.inputs.finished,
-        )
+        done, seconds = before + iterate.iteration, time.perf_counter() - self.began
+        x, finish = self._variable.picture(iterate.x), self.inputs.finished
+        return Progress(done, total, iterate.loss, terms, norms, iterate.step, seconds, x, finish)
 
     def _take(self) -> None:
         """The best picture of the scale that it is at."""
