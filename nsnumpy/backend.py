@@ -29,6 +29,10 @@ class DeviceError(RuntimeError):
     """The device that was asked for cannot be had."""
 
 
+def first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
 def get_xp(*arrays: Array) -> ModuleType:
     """The namespace, `numpy` or `cupy`, that all `arrays` belong to; cupy is never imported to find out.
 
@@ -78,15 +82,19 @@ def device_namespace(device: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
             reason = "needs CuPy: pip install 'cupy-cuda13x[ctk]' or 'cupy-cuda12x[ctk]', by the driver's version"
         else:
-            reason = f"cannot be used, since CuPy cannot be imported ({str(error).partition(chr(10))[0]})"
+            reason = f"cannot be used, since CuPy cannot be imported ({first_line(error)})"
         raise DeviceError(f"device 'gpu' {reason}; or choose device 'cpu'") from error
     try:
         probe = cupy.zeros((2, 2), dtype="float32")
         cupy.asnumpy(cupy.maximum(matmul(probe, probe), 0))  # allocation, cuBLAS, a kernel compiled at run time
     except Exception as error:  # of many types: no driver, no device, a missing CUDA library, no compiler
-        reason = str(error).partition("\n")[0]
-        raise DeviceError(f"device 'gpu' cannot be used ({reason}): choose device 'cpu'") from error
+        raise DeviceError(f"device 'gpu' cannot be used ({first_line(error)}): choose device 'cpu'") from error
     return cupy
+
+
+def device_of(xp: ModuleType) -> str:
+    """The device of a namespace."""
+    return "cpu" if xp is np else "gpu"
 
 
 @contextlib.contextmanager
@@ -97,7 +105,7 @@ def device_errors() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, MemoryError) or not type(error).__module__.startswith(("cupy.", "cupy_backends.")):
             raise
-        text = str(error).partition("\n")[0]
+        text = first_line(error)
         if any(sign in text for sign in ("ALLOC_FAILED", "OUT_OF_MEMORY", "MemoryAllocation")):
             raise MemoryError(text) from error
         raise DeviceError(f"the GPU failed ({text})") from error

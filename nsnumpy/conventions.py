@@ -3,7 +3,8 @@
 Each convention is the paper's losses (`losses`) times constants, which are fixed by the pictures and never depend on
 the image that is being optimised. With M positions and N filters in a layer, P the content's features there, A the
 style's Gram matrix over its M_a positions, W x H the image, d the differences of its neighbouring pixels in [0, 1],
-w_l the weight of one of n layers that was given none, and R = G / M - A / M_a:
+w_l the weight of one of n layers that was given none, and R = G / M - A / M_a (of other statistics of a style, as
+covariances, the first ones stand for A and G, and the constant multiplies all of the term):
 
     convention        content                       style of a layer             w_l     total variation
     paper             1/2 sum (F - P)^2             sum (M R)^2 / (4 N^2 M^2)    1/n     sum d^2

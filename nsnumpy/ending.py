@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from .pairs import NoRoomError
 
 
+def line_of(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 @dataclass(frozen=True)
 class Ending:
     """How a run ended.

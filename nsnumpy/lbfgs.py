@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .backend import Array, get_xp, to_floats
-from .pairs import Bounds, Pairs, Scratch
-from .workers import Workers
+from .pairs import Bounds, Pairs
 
 MEMORY = {"lbfgs-device": 8, "scipy": 10}  # pairs, by method, unless told otherwise; 10 is its own default
 DECREASE, CURVATURE = 1e-4, 0.9  # c1 and c2 of the Wolfe conditions, as [1] advises for quasi-Newton methods
@@ -92,39 +91,20 @@ class LBFGS:
     rounding: float | None = None
 
     @classmethod
-    def begin(
-        cls,
-        f: Function,
-        x: Array,
-        *,
-        bounds: Bounds,
-        memory: int,
-        rounding: float | None = None,
-        scratch: Scratch = None,
-        workers: Workers | None = None,
-    ) -> LBFGS:
-        """At x, which lies within the bounds; evaluates f there."""
+    def begin(cls, f: Function, x: Array, *, bounds: Bounds, rounding: float | None = None, **pairs: Any) -> LBFGS:
+        """At x, which lies within the bounds; evaluates f there. What else there is, `Pairs` takes."""
         loss, gradient, *details = f(x)
         unit = largest_element(gradient)
-        pairs, scaled = Pairs(memory, scratch, workers), loss / unit
-        return cls(x, scaled, gradient / unit, unit, pairs, bounds, scaled, details, rounding=rounding)
+        scaled = loss / unit
+        return cls(x, scaled, gradient / unit, unit, Pairs(**pairs), bounds, scaled, details, rounding=rounding)
 
     @classmethod
-    def restore(
-        cls,
-        state: Mapping[str, Any],
-        *,
-        bounds: Bounds,
-        memory: int,
-        rounding: float | None = None,
-        scratch: Scratch = None,
-        workers: Workers | None = None,
-    ) -> LBFGS:
+    def restore(cls, state: Mapping[str, Any], *, bounds: Bounds, rounding: float | None = None, **pairs: Any) -> LBFGS:
         """As it was when `state` was taken."""
         state = dict(state)
         state.pop("curvatures", None)  # which earlier versions kept
-        pairs = Pairs(memory, scratch, workers).restored(state.pop("steps"), state.pop("changes"))
-        return cls(**state, pairs=pairs, bounds=bounds, rounding=rounding)
+        restored = Pairs(**pairs).restored(state.pop("steps"), state.pop("changes"))
+        return cls(**state, pairs=restored, bounds=bounds, rounding=rounding)
 
     def renewed(self, f: Function) -> LBFGS:
         """At the same x for another f, of which the pairs say nothing."""
@@ -177,13 +157,7 @@ def largest_element(gradient: Array) -> float:
 
 
 def _search(
-    f: Function,
-    start: Point,
-    direction: Array,
-    t: float,
-    bounds: Bounds,
-    pairs: Pairs,
-    rounding: float | None = None,
+    f: Function, start: Point, direction: Array, t: float, bounds: Bounds, pairs: Pairs, rounding: float | None = None
 ) -> Point | None:
     """A point on the path, no farther than t, that satisfies the strong Wolfe conditions; failing that, the lowest one
     seen; or None.

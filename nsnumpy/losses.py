@@ -149,12 +149,6 @@ def tv_loss(x: Array, wraps: tuple[bool, bool] = (False, False)) -> tuple[Array,
     return value, gradient
 
 
-def loss_and_layer(term: str) -> tuple[str, str]:
-    """What a term is called by, taken apart: "style/conv1_1" as ("style", "conv1_1"), "tv" as ("tv", "")."""
-    loss, _, layer = term.partition("/")
-    return loss, layer
-
-
 def sum_of_squares(residual: Array) -> Array:
     """Summed in float64; a zero-dimensional array on the residual's device."""
     return inner(residual, residual)

@@ -42,6 +42,22 @@ def layer_weights(layers: Layers, convention: str = "paper") -> dict[str, float]
     return weights
 
 
+def term_name(loss: str, layer: str, region: Region | None = None) -> str:
+    """What a layer's term is called: "style/conv1_1", or of a region "style/conv1_1@sky"."""
+    return f"{loss}/{layer}" if region is None else f"{loss}/{layer}@{region.name}"
+
+
+def term_parts(name: str) -> tuple[str, str, str]:
+    """Its loss, layer and region, "" without one; of a pixel term, as "tv", the first alone.
+
+    >>> term_parts("style/conv1_1@sky")
+    ('style', 'conv1_1', 'sky')
+    """
+    loss, _, rest = name.partition("/")
+    layer, _, region = rest.partition("@")
+    return loss, layer, region
+
+
 class Evaluation(NamedTuple):
     """The objective at an image.
 
@@ -249,8 +265,8 @@ class Objective:
         return tv_loss(x, (rows, columns))
 
     def _labels(self) -> list[str]:
-        style = [_label(name, region) for region in self._regions for name in self.style_layers]
-        return [f"content/{name}" for name in self.content_layers] + style
+        style = [term_name("style", name, region) for region in self._regions for name in self.style_layers]
+        return [term_name("content", name) for name in self.content_layers] + style
 
     def _fit(self, shape: tuple[int, ...]) -> None:
         """Make the terms of style for images of this shape: the regions are parts of the image.
@@ -277,7 +293,7 @@ class Objective:
                     share = float(w.mean())
                 there = targets and (w is None or w.sum() >= LEAST)
                 term = kind(targets, None if w is None else self._weights(w)) if there else None
-                self._style[name].append((_label(name, region), term, share))
+                self._style[name].append((term_name("style", name, region), term, share))
         self._style_shape = shape
 
     def _parts(self, regions: Sequence[Region], shape: tuple[int, int]) -> np.ndarray:
@@ -292,15 +308,12 @@ class Objective:
         """A layer's terms with what each is called, and what it counts."""
         terms: list[tuple[str, LayerTerm, float]] = []
         if name in self._content:
-            terms.append((f"content/{name}", self._content[name], self.alpha * self.content_layers[name]))
+            scale = self.alpha * self.content_layers[name]
+            terms.append((term_name("content", name), self._content[name], scale))
         if name in self._style:
             scale = self.beta * self.style_layers[name] * self._convention.style_at(M, shape)
             terms += [(label, term, share * scale) for label, term, share in self._style[name] if term is not None]
         return terms
-
-
-def _label(name: str, region: Region | None) -> str:
-    return f"style/{name}" if region is None else f"style/{name}@{region.name}"
 
 
 def _check_layers(kind: str, layers: Iterable[str], target: Mapping[str, Any]) -> None:

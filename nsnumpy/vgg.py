@@ -27,7 +27,7 @@ from .architecture import (
     network_steps,
     resolve_layers,
 )
-from .backend import Array, asarray, check_tf32, device_namespace, tf32_products
+from .backend import Array, asarray, check_tf32, device_namespace, device_of, tf32_products
 from .convolution import POOLS, way_of
 from .ops import BORDERS, Border
 from .workers import Scratch, Workers, one_blas_thread
@@ -116,7 +116,7 @@ class VGG:
         self.xp = xp
         self.dtype = xp.dtype(dtype)
         self.convolution = convolution
-        check_tf32(tf32, "cpu" if xp.__name__ == "numpy" else "gpu", dtype)
+        check_tf32(tf32, device_of(xp), dtype)
         self.tf32 = tf32
         self.border = border_of(border)
         self.workers = Workers.on(xp, threads)
@@ -131,7 +131,7 @@ class VGG:
 
     def __getstate__(self) -> dict[str, Any]:
         """With its weights, as they are used: what they are in another process is the same to the last bit."""
-        return self.__dict__ | {"xp": "cpu" if self.xp.__name__ == "numpy" else "gpu"}
+        return self.__dict__ | {"xp": device_of(self.xp)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state | {"xp": device_namespace(state["xp"])}

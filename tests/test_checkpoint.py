@@ -531,7 +531,7 @@ def test_a_run_that_stops_before_it_goes_on_has_the_best_picture_so_far(kept, mo
     checkpoint = read_checkpoint(path)
     checkpoint.state["best"] = checkpoint.state["best"] * 0.5
     checkpoint.state["lowest"] = 7.0
-    monkeypatch.setattr("nsnumpy.tiles.objective.Objective", interrupt)
+    monkeypatch.setattr("nsnumpy.run.means.Objective", interrupt)
     result = ns.transfer(**given, iterations=8, resume=checkpoint)
     assert result.interrupted
     assert result.settings["loss"] == 7.0

@@ -229,6 +229,16 @@ def test_carried_weights_give_the_same_loss(tiny_vgg, picture, xp, source):
         assert np.linalg.norm(error) < 1e-12 * np.linalg.norm(to_host(gradient)), target
 
 
+@pytest.mark.parametrize("statistics", ["gram+moments", "covariance"])
+def test_carried_weights_of_other_statistics_give_the_same_loss(tiny_vgg, picture, statistics):
+    vgg, p, a, x = tiny_vgg(), picture(21, 34), picture(27, 18, 1), picture(21, 34, 2)
+    weights = {"alpha": 0.3, "beta": 70.0, "content_layers": ["conv2_2"], "style_layers": ["conv1_2", "conv3_1"]}
+    known = {"content": p, "style": a, "style_statistics": statistics}
+    loss, _ = Objective(vgg, convention="jcjohnson", **known, **weights)(x)
+    carried = carry_weights("jcjohnson", "relative", vgg, p.shape[:2], **known, **weights)
+    assert Objective(vgg, **known, **carried)(x)[0] == pytest.approx(loss, rel=1e-12)
+
+
 def test_without_pictures_shapes_are_enough(tiny_vgg, picture, tiny_weights, tmp_path):
     """All but "relative": from a network's file alone, without its weights."""
     write_weights(tmp_path / "tiny.h5", WeightFile(tiny_weights))
@@ -364,7 +374,7 @@ def test_the_table_says_what_the_api_says(tiny_file, capsys):
 )
 def test_what_is_printed_can_be_pasted(tiny_file, capsys, source, target):
     pictures = "sample:coast sample:starry"
-    more = "--style-size 60 --pooling max" if source == "jcjohnson" else ""
+    more = "--style-size 60 --pooling max --style-statistics covariance" if source == "jcjohnson" else ""
     status, out, err = call(
         capsys, f"{pictures} --size 48 --from {source} --to {target} --beta 12.5 {more} {tiny_file}"
     )
@@ -378,8 +388,10 @@ def test_what_is_printed_can_be_pasted(tiny_file, capsys, source, target):
     p, a = load_image("sample:coast", 48), load_image("sample:starry", pasted.style_size or 48)
     names = ("alpha", "beta", "tv", "content_layers", "style_layers")
     known = {name: BY_CONVENTION[source]["transfer"][name] for name in names} | {"beta": 12.5}
-    here = Objective(vgg, content=p, style=a, convention=source, **known)
-    there = Objective(vgg, content=p, style=a, convention=target, **{name: getattr(pasted, name) for name in names})
+    assert pasted.style_statistics == ("covariance" if more else "gram")
+    given = {"content": p, "style": a, "style_statistics": pasted.style_statistics}
+    here = Objective(vgg, convention=source, **given, **known)
+    there = Objective(vgg, convention=target, **given, **{name: getattr(pasted, name) for name in names})
     x = (0.5 * (p + a.mean())).astype("float32")
     (loss, gradient), (other, other_gradient) = here(x), there(x)
     assert other == pytest.approx(loss, rel=1e-7)

@@ -22,6 +22,7 @@ from nsnumpy.cli.main import main
 from nsnumpy.positions import area_mean
 from nsnumpy.study.contact import FRAME, LABEL, Text, draw_sheet, most_detailed, shown_size
 from nsnumpy.study.figure import cells as cells_module
+from nsnumpy.study.figure import plan as plan_module
 from nsnumpy.study.figure.claims import (
     Claim,
     FigureCell,
@@ -561,6 +562,20 @@ def test_weights_that_are_replaced_are_loaded_again(folder, tiny_weights):
         ns.content_figure("photo.png", "out", layers=["conv1_1"], **QUICK)
     Path("out/conv1_1.png").unlink()
     assert ns.content_figure("photo.png", "out", layers=["conv1_1"], **QUICK).computed == 1
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_weights_are_read_once(folder, monkeypatch, jobs):
+    """By the process that begins the figure; those of its cells are given them."""
+
+    def read(source):
+        file = ns.read_weights(source)
+        Path(source).unlink()
+        return file
+
+    monkeypatch.setattr(plan_module, "read_weights", read)
+    figure = ns.content_figure("photo.png", "out", layers=["conv1_1", "conv2_1"], jobs=jobs, **QUICK)
+    assert (figure.computed, figure.failures) == (2, {})
 
 
 def test_claims():

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image, ImageCms, ImageFile, PngImagePlugin, features
 
 from nsnumpy import PictureError, load_image, read_settings, sample_names, save_image
-from nsnumpy.files.images import Source, decoding, fit_image, png_bytes
-from nsnumpy.files.rows import write_tiff
+from nsnumpy.files.images import Source, decoding, fit_image
+from nsnumpy.files.rows import png_bytes, write_tiff
 
 rng = np.random.default_rng(3)
 RGB = (rng.random((20, 30, 3)) * 255).astype(np.uint8)

@@ -13,8 +13,8 @@ from test_report import Page
 
 import nsnumpy as ns
 from nsnumpy.cli.main import main
+from nsnumpy.files.checkpoint import VERSIONS
 from nsnumpy.run.results import network_record, versions
-from nsnumpy.study.report import log
 from nsnumpy.study.report.page import graphs_of
 from nsnumpy.study.report.plots import curves_of, number
 
@@ -197,8 +197,11 @@ def test_the_page_with_the_result_has_its_settings(matplotlib, folder, run, caps
 
 
 def test_the_tables_have_what_a_record_has(tiny_vgg):
-    assert list(log._NETWORK) == list(network_record(tiny_vgg()))
-    assert set(log._VERSIONS) >= set(versions(tiny_vgg()))
+    vgg = tiny_vgg()
+    assert set(VERSIONS) >= set(versions(vgg))
+    same = {name: getattr(vgg, name) for name in ("architecture", "pooling", "convolution", "tf32")}
+    others = {"weights": vgg.source, "weights_sha256": vgg.sha256, "threads": vgg.workers.threads}
+    assert network_record(vgg) == same | others | {"dtype": str(vgg.dtype), "backend": vgg.xp.__name__}
 
 
 def test_a_picture_of_another_run_is_said(matplotlib, folder, run, capsys):

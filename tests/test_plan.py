@@ -266,3 +266,14 @@ def test_the_optimizers_vectors_are_counted(weights, method):
     run = budget.Run((200, 300), None, (200, 300), (), ("conv1_1",), method, 1)
     planned = budget.run_memory(read_network(weights), run)["optimizer"] / x0.nbytes
     assert planned + 1 == pytest.approx(taken, abs=1.5, rel=0.06)
+
+
+def test_the_seconds_are_those_of_the_last_scale(weights):
+    pictures = {"content": "sample:coast", "style": "sample:starry"}
+    rates = budget.Rates(1e-11, 1e-10, 1e-5)
+    many, one = (
+        ns.plan("transfer", **pictures, weights=weights, size=64, scales=scales, iterations=5, rates=rates)
+        for scales in ((32, 64), ())
+    )
+    assert (many.scales, many.iterations, many.seconds) == ([32, 64], 10, one.seconds)
+    assert one.total_seconds == 5 * one.seconds < many.total_seconds < 10 * one.seconds

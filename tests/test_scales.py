@@ -14,7 +14,7 @@ from nsnumpy import Objective, WeightFile, load_image, plan, read_settings, text
 from nsnumpy.cli.main import main
 from nsnumpy.files.images import fit_image, fit_size
 from nsnumpy.optimize import Descent
-from nsnumpy.run.inputs import scales_of, side_for
+from nsnumpy.run.scales import scales_of, side_for
 from nsnumpy.run.settings import Settings, settings_of
 from nsnumpy.targets import style_target
 
@@ -164,7 +164,7 @@ def test_what_stops_a_finer_scale_before_it_has_a_picture_loses_nothing(
 
     vgg = tiny_vgg(dtype="float32")
     coarse = texture(picture(60, 80), vgg=vgg, size=32, scales=(), iterations=3)
-    monkeypatch.setattr("nsnumpy.tiles.objective.Objective", Broken)
+    monkeypatch.setattr("nsnumpy.run.means.Objective", Broken)
     result = texture(picture(60, 80), vgg=vgg, size=64, scales=(32,), iterations=3)
     assert result.stopped == words
     assert (result.interrupted, result.failed) == (words.startswith("int"), not words.startswith("int"))

@@ -18,7 +18,7 @@ from nsnumpy.losses import STYLE_STATISTICS, sum_of_squares
 from nsnumpy.targets import style_target
 from nsnumpy.tiles import grid as grid_module
 from nsnumpy.tiles.grid import Grid, halo_of, window
-from nsnumpy.tiles.objective import TiledObjective, objective_of, tiled_sums
+from nsnumpy.tiles.objective import TiledObjective, tiled_sums
 from nsnumpy.vgg import VGG
 
 LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -219,13 +219,17 @@ def test_no_memory_grows_with_the_picture(networks, monkeypatch):
     assert peaks[1] < 1.1 * peaks[0]
 
 
-def test_a_picture_that_is_no_larger_than_a_tile_is_whole(networks):
-    vgg, a = networks["vgg19", "avg"], np.zeros((40, 40, 3))
-    assert not objective_of(vgg, (64, 48), 64, style=a).tiled
-    assert not objective_of(vgg, (64, 48), style=a).tiled
-    assert objective_of(vgg, (65, 48), 64, style=a).tiled
+@pytest.mark.parametrize(("tile", "tiled"), [(64, False), ("off", False), (63, True)])
+def test_a_scale_that_is_no_larger_than_a_tile_is_whole(networks, picture, tile, tiled):
+    pictures = {"content": picture(60, 80), "style": picture(40, 40, 1)}
+    run = ns.Run("transfer", pictures, vgg=networks["vgg19", "avg"], size=80, scales=(64, 80), tile=tile)
+    next(run.steps())
+    assert run._objective.tiled == tiled
+
+
+def test_a_tile_of_nothing_is_refused(networks):
     with pytest.raises(ValueError, match="tile is 1 or more pixels, not 0"):
-        TiledObjective(vgg, tile=0, style=a)
+        TiledObjective(networks["vgg19", "avg"], tile=0, style=np.zeros((40, 40, 3)))
 
 
 def test_a_tiled_objective_says_what_is_wrong_with_a_picture(networks):

@@ -200,7 +200,7 @@ def test_blas_has_one_thread_while_scipy_drives(tiny_vgg, p, a, monkeypatch):
             return super().evaluate(x)
 
     seen = []
-    monkeypatch.setattr("nsnumpy.tiles.objective.Objective", Noted)
+    monkeypatch.setattr("nsnumpy.run.means.Objective", Noted)
     with threadpool_limits(2, user_api="blas"):
         transfer(p, a, vgg=tiny_vgg(), size=None, iterations=3, optimizer="scipy")
         assert threads() == {2}
@@ -258,7 +258,7 @@ def test_every_setting_reaches_what_it_sets(tiny_vgg, p, a, use_case, monkeypatc
             seen["iterations"] = iterations
             return super().steps(iterations)
 
-    monkeypatch.setattr("nsnumpy.tiles.objective.Objective", objective)
+    monkeypatch.setattr("nsnumpy.run.means.Objective", objective)
     monkeypatch.setattr("nsnumpy.run.inputs.style_target", target)
     monkeypatch.setattr("nsnumpy.run.run.Descent", Noted)
     known = {f.name for f in fields(Settings) if use_case in f.metadata["only"]}

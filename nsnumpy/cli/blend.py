@@ -21,37 +21,35 @@ from ..files.images import FORMATS, Source, check_fits, opened, picture_name, re
 from ..files.weight_sources import BUILTINS
 from ..files.weights import WeightFile, load_vgg, read_weights
 from ..files.writing import check_absent, check_distinct, check_filled, filled_folder, held_back, uninterrupted
-from ..run.inputs import enough, start_picture
+from ..run.inputs import start_picture
 from ..run.plan import Plan, plan
+from ..run.scales import enough
 from ..run.settings import INITS, USE_CASES, Settings, settings_of
 from ..study.blend import blend_sheet
 from ..use_cases import blend
-from .cluster import ONE_TILE, add_cluster, cluster_in
-from .command import PROG, checking, examples, os_error, plural, say, tell
-from .options import add_means, add_settings, check_settings, means_in, settings_in, steps
-from .planned import planned_line, refused, summary_line
+from .cluster import add_cluster, cluster_in
+from .command import add_command, checking, os_error, plural, say, tell
+from .options import add_means, add_settings, check_settings, means_in, network_in, settings_in, steps
+from .planned import one_tile, planned_line, refused, say_notes, summary_line
 from .watch import counting
 
 STEPS = 7
 SHOWN, HELD = 150, 900  # milliseconds of a picture in the animation; of the first and the last
 _SMALL = 256  # of what was given, for the sheet
 _ROLES = {"content": "PHOTO", "first": "A", "second": "B"}
-_NETWORK = ("pooling", "device", "dtype", "threads", "tf32")
 
 
 def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """blend."""
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "blend",
-        help=told["blend"],
+        told["blend"],
+        "nsnumpy blend sample:coast sample:starry sample:glass -o blend/",
+        "nsnumpy blend photo.jpg painting.jpg other.jpg -o blend/ --steps 12 --size 384",
         description="Paints PHOTO in pictures from the style of A to that of B, each begun with the one before. "
         "Writes 01.png, 02.png, ..., sheet.png and blend.webp, which goes there and back, into FOLDER.",
         usage=f"%(prog)s {' '.join(_ROLES.values())} -o FOLDER [options]",
-        allow_abbrev=False,
-        **examples(
-            "nsnumpy blend sample:coast sample:starry sample:glass -o blend/",
-            "nsnumpy blend photo.jpg painting.jpg other.jpg -o blend/ --steps 12 --size 384",
-        ),
     )
     for role, help in (("content", "the picture to paint"), ("first", "the first style"), ("second", "the last one")):
         command.add_argument(role, metavar=_ROLES[role], help=help)
@@ -84,15 +82,14 @@ def _run(arguments: argparse.Namespace) -> int:
             for role in _ROLES
         }
         weights = read_weights(arguments.weights)
-        network = {name: getattr(arguments, name) for name in _NETWORK}
         styles = [(given[role], 0.5) for role in ("first", "second")]
         with device_errors():
             options |= means_in(arguments)
-            given_to = {"weights": weights, "shared": bool(arguments.cluster), **network, **options}
+            given_to = {"weights": weights, "shared": bool(arguments.cluster), **network_in(arguments), **options}
             planned = plan("transfer", content=given["content"], style=styles, **given_to)
         check_fits(_both(folder)[1], planned.size)
         if wrong := refused(planned, arguments):
-            say(PROG, f"error: {wrong}")
+            say(f"error: {wrong}")
             return 1
     with cluster_in(arguments) as cluster, filled_folder(folder):
         return _paint(arguments, folder, pictures, planned, given, weights, options | {"executor": cluster})
@@ -108,17 +105,13 @@ def _paint(
     options: dict[str, Any],
 ) -> int:
     """Paint the pictures under a progress bar, and return the exit status."""
-    network = {name: getattr(arguments, name) for name in _NETWORK}
     if not arguments.quiet:
         tell(f"{plural(len(pictures), 'picture')}; the first {planned_line(planned)}")
-        for note in planned.notes:
-            say(PROG, f"note: {note}")
-        if arguments.cluster and not planned.tile:
-            say(PROG, ONE_TILE)
+        say_notes(planned, *one_tile(planned, arguments))
     made: list[np.ndarray] = []  # in 8 bits, as they are written
     try:
         with device_errors(), counting(len(pictures), 0, arguments.quiet) as bar:
-            vgg = load_vgg(weights, **network)
+            vgg = load_vgg(weights, **network_in(arguments))
             for result in blend(*given.values(), steps=len(pictures), callback=bar.follow, vgg=vgg, **options):
                 path = pictures[len(made)]
                 with bar.one_more():
@@ -132,7 +125,7 @@ def _paint(
                     if not arguments.quiet:
                         tell(summary_line(str(path), result))
     except KeyboardInterrupt:
-        say(PROG, f"interrupted; {len(made)} of {plural(len(pictures), 'picture')} are in {folder}, without a sheet")
+        say(f"interrupted; {len(made)} of {plural(len(pictures), 'picture')} are in {folder}, without a sheet")
         return 128 + signal.SIGINT
     return _together(arguments, folder, given, made, result.settings)
 
@@ -196,7 +189,7 @@ def _together(
             times = [HELD if k in (0, last) else SHOWN for k in range(len(there_and_back))]
             save_animation(animation, there_and_back, times, record)
     except OSError as error:
-        say(PROG, f"error: {os_error(error)}; the pictures are in {folder}")
+        say(f"error: {os_error(error)}; the pictures are in {folder}")
         return 1
     if not arguments.quiet:
         tell(f"{sheet}, {animation}: all of them together")

@@ -11,8 +11,6 @@ from ..tiles.cluster import Cluster
 from ..tiles.connect import check_address, open_cluster
 from .command import plural, tell
 
-ONE_TILE = "note: the picture is one tile, and is made here; --tile N would share it out"
-
 
 def add_cluster(more: Any, shared: str = "tiles") -> None:
     """The option that names the cluster to share the work out to."""

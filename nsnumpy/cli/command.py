@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
         program = self.prog.removeprefix("python -m ").split()[0]
         if wrong := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
             message += _meant(wrong[1], re.findall(r"[\w-]+", wrong[2]))
-        say(program, f"error: {message} (see {self.prog} --help)")
+        say(f"error: {message} (see {self.prog} --help)", program)
         raise SystemExit(2)
 
 
@@ -68,6 +68,17 @@ def examples(*commands: str, above: str = "") -> dict[str, Any]:
     told = [*(textwrap.fill(line, width) for line in above.splitlines()), ""] if above else []
     lines = "\n".join([*told, "examples:", *(f"  {command}" for command in commands)])
     return {"epilog": lines, "formatter_class": argparse.RawDescriptionHelpFormatter}
+
+
+def add_command(
+    commands: Any, name: str, told: str, *shown: str, description: str, usage: str | None = None, above: str = ""
+) -> Parser:
+    """A command, with `shown` as its examples."""
+    below = examples(*shown, above=above)
+    made: Parser = commands.add_parser(
+        name, help=told, description=description, usage=usage, allow_abbrev=False, **below
+    )
+    return made
 
 
 def _meant(given: str, known: Iterable[str]) -> str:
@@ -172,7 +183,7 @@ def _run(
             def tell_once(message: Any, *_: Any, **__: Any) -> None:
                 if (note := one_line(message)) not in told:
                     told.add(note)
-                    say(program, f"note: {note}")
+                    say(f"note: {note}", program)
 
             def tell_error(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
                 if issubclass(category, NotWrittenWarning):
@@ -184,31 +195,28 @@ def _run(
                 warnings.showwarning = tell_error
             return arguments.run(arguments)
     except KeyboardInterrupt:
-        say(program, interrupted)
+        say(interrupted, program)
         return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader of the output has gone
         sys.stderr.close()
         return 1
     except MemoryError as error:
-        say(program, f"error: out of memory; {out_of_memory} ({error or 'no details'})")
+        say(f"error: out of memory; {out_of_memory} ({error or 'no details'})", program)
         return 1
     except OSError as error:
-        say(program, f"error: {os_error(error)}")
+        say(f"error: {os_error(error)}", program)
         return 1
     except CommandError as error:
-        say(program, f"error: {one_line(error)}")
+        say(f"error: {one_line(error)}", program)
         return 2
     except Exception as error:
         if isinstance(error, (ValueError, ArithmeticError, *failures())):
-            say(program, f"error: {one_line(error)}")
+            say(f"error: {one_line(error)}", program)
             return 1
         if sys.flags.dev_mode:
             raise
-        say(
-            program,
-            f"error: unexpected {type(error).__name__}: {one_line(error)} (a defect; please report what "
-            f"`python -X dev -m {program} ...` prints)",
-        )
+        defect = f"unexpected {type(error).__name__}: {one_line(error)}"
+        say(f"error: {defect} (a defect; please report what `python -X dev -m {program} ...` prints)", program)
         return 1
 
 
@@ -236,7 +244,7 @@ def plural(count: int, thing: str) -> str:
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
-def say(program: str, text: str) -> None:
+def say(text: str, program: str = PROG) -> None:
     """A line on standard error, as far as there is one."""
     with suppress(OSError):
         print(f"{program}: {one_line(text)}", file=sys.stderr, flush=True)

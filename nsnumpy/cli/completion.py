@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..files.samples import sample_names
-from .command import PROG, examples, tell
+from .command import PROG, add_command, tell
 
 _SCRIPTS = {
     "bash": "~/.local/share/bash-completion/completions/nsnumpy",
@@ -56,12 +56,13 @@ complete -c nsnumpy -a "{pictures}"
 
 def add_commands(commands: Any, parser: Callable[[], argparse.ArgumentParser]) -> None:
     """completion; `parser` makes the one whose commands are completed."""
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "completion",
-        help="print a script by which a shell completes these commands",
+        "print a script by which a shell completes these commands",
+        *(f"nsnumpy completion {shell} > {path}" for shell, path in _SCRIPTS.items()),
         description="Prints the script by which a shell completes commands, options and their values.",
-        allow_abbrev=False,
-        **examples(*(f"nsnumpy completion {shell} > {path}" for shell, path in _SCRIPTS.items()), above=_ABOVE),
+        above=_ABOVE,
     )
     command.add_argument("shell", metavar="SHELL", choices=tuple(_SCRIPTS), help="bash, zsh or fish")
 

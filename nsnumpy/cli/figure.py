@@ -13,18 +13,18 @@ from ..architecture import layer_names
 from ..backend import check_tf32
 from ..files.writing import check_filled
 from ..run.plan import Plan, plan
-from ..run.settings import Settings
+from ..run.settings import USE_CASES, Settings
 from ..study.figure.claims import REFUTED, FigureCell
 from ..study.figure.figure import Figure, content_figure, style_figure, tradeoff_figure
 from ..study.figure.plan import FIGURE_DEFAULTS, FIGURE_LAYERS, KINDS, RATIOS, SET_BY_FIGURE, figure_settings
 from .cluster import add_cluster, cluster_in
-from .command import PROG, checking, duration, examples, plural, say, tell
-from .options import add_settings, layer, non_negative, positive
+from .command import add_command, checking, duration, plural, say, tell
+from .options import add_settings, layer, network_in, non_negative, positive, several
 from .pictures import add_styles, open_pictures, read_once
 from .planned import gigabytes
 from .regions import add_regions
+from .watch import progress_bar
 
-_PICTURES = {"content": ("content",), "style": ("style",), "tradeoff": ("content", "style")}
 _MAKERS: dict[str, Callable[..., Figure]] = {
     "content": content_figure,
     "style": style_figure,
@@ -45,24 +45,23 @@ _SHOWN = {"content": "PHOTO", "style": "PAINTING", "tradeoff": "PHOTO STYLE [STY
 
 def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """figure, with content, style and tradeoff below it."""
-    figure = commands.add_parser(
+    figure = add_command(
+        commands,
         "figure",
-        help=told["figure"],
+        told["figure"],
+        *(f"nsnumpy figure {kind} {given} -o {kind}/" for kind, given in _EXAMPLES.items()),
         description="The paper's figures. The same command again computes only what is missing in FOLDER; "
         "with other settings it\ntakes another folder.",
-        allow_abbrev=False,
-        **examples(*(f"nsnumpy figure {kind} {given} -o {kind}/" for kind, given in _EXAMPLES.items())),
     )
     kinds = figure.add_subparsers(title="figures", required=True, metavar="FIGURE")
     for kind, help in _HELP.items():
-        description = f"{help[0].upper()}{help[1:]}. Writes sheet.png, figure.json and each picture into FOLDER."
-        command = kinds.add_parser(
+        command = add_command(
+            kinds,
             kind,
-            help=help,
-            description=description,
+            help,
+            f"nsnumpy figure {kind} {_EXAMPLES[kind]} -o {kind}/",
+            description=f"{help[0].upper()}{help[1:]}. Writes sheet.png, figure.json and each picture into FOLDER.",
             usage=f"%(prog)s {_SHOWN[kind]} -o FOLDER [options]",
-            allow_abbrev=False,
-            **examples(f"nsnumpy figure {kind} {_EXAMPLES[kind]} -o {kind}/"),
         )
         if kind != "style":
             command.add_argument("content", metavar="PHOTO", help="the photo")
@@ -105,7 +104,7 @@ def _names(text: str) -> list[str]:
 
 def _ratios(text: str) -> list[float]:
     """Numbers, each once."""
-    ratios = [non_negative(part) for part in text.split(",")]
+    ratios: list[float] = several(non_negative)(text)
     if len(set(ratios)) < len(ratios):
         raise argparse.ArgumentTypeError(f"each number once expected; {text!r} given")
     return ratios
@@ -119,15 +118,15 @@ def _run(arguments: argparse.Namespace) -> int:
             raise ValueError("--jobs and --cluster: a cluster's workers have a cell each; leave one out")
         folder = check_filled(arguments.output)
     settings = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
-    options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads", "jobs")}
-    options |= {name: given[name] for name in ("layers", "ratios") if name in given}
+    options = network_in(arguments)
+    options |= {name: given[name] for name in ("weights", "jobs", "layers", "ratios") if name in given}
     pictures: dict[str, Any]
     told: list[str] = []
     with checking():
         if kind == "tradeoff":
             pictures, told = open_pictures(arguments, figure_settings(kind, settings), lambda path, _: read_once(path))
         else:
-            pictures = {name: read_once(given[name]) for name in _PICTURES[kind]}
+            pictures = {name: read_once(given[name]) for name in USE_CASES[KINDS[kind]].pictures}
         planned = None if arguments.quiet else _plan(arguments, pictures, settings)
     for line in () if arguments.quiet else told:
         tell(line)
@@ -142,16 +141,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _make(
     arguments: argparse.Namespace, pictures: list[Any], folder: Path, options: dict[str, Any], planned: Plan | None
 ) -> int:
-    from tqdm import tqdm  # not before it is needed: it takes long to load
-
-    kind = arguments.kind
     stand: list[int] = []
-    with tqdm(
-        unit="cell",
-        disable=True if arguments.quiet else None,  # None: only where standard error is a terminal
-        bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}",
-        dynamic_ncols=True,
-    ) as bar:
+    with progress_bar(arguments.quiet, unit="cell") as bar:
 
         def report(done: int, total: int, cell: FigureCell | None) -> None:
             stand[:] = done, total
@@ -164,29 +155,28 @@ def _make(
             bar.refresh()
 
         try:
-            figure = _MAKERS[kind](*pictures, folder, callback=report, **options)
+            figure = _MAKERS[arguments.kind](*pictures, folder, callback=report, **options)
         except KeyboardInterrupt:
             if not stand:
                 raise
             bar.close()
-            _say(f"interrupted; {stand[0]} of {stand[1]} cells are kept in {folder}, and the same command goes on")
+            say(f"interrupted; {stand[0]} of {stand[1]} cells are kept in {folder}, and the same command goes on")
             return 128 + signal.SIGINT
     if not arguments.quiet:
         tell(_summary(figure))
     if figure.failures:
-        _say(f"error: {_failed(figure)}")
+        say(f"error: {_failed(figure)}")
     return int(bool(figure.failures))
 
 
 def _plan(arguments: argparse.Namespace, pictures: dict[str, Any], settings: dict[str, Any]) -> Plan:
     """What the cell takes that takes most: the one of the deepest layer, or of all of them."""
-    given = vars(arguments)
-    options = {name: given[name] for name in ("weights", "pooling", "device", "dtype", "tf32", "threads")}
     kind, layers = arguments.kind, arguments.layers
     if kind != "content":
         settings = settings | {"style_layers": layers}
     layer = {"layer": max(layers, key=layer_names("vgg19").index)} if kind == "content" else {}
-    return plan(KINDS[kind], **pictures, **layer, **options, **settings)
+    options = network_in(arguments) | layer | settings
+    return plan(KINDS[kind], **pictures, weights=arguments.weights, **options)
 
 
 def _planned(planned: Plan, done: int, total: int, jobs: int) -> str:
@@ -214,7 +204,3 @@ def _failed(figure: Figure) -> str:
     for name, error in figure.failures.items():
         alike.setdefault(error, []).append(name)
     return "; ".join(f"{', '.join(names)}: {error}" for error, names in alike.items())
-
-
-def _say(text: str) -> None:
-    say(PROG, text)

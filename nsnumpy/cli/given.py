@@ -12,7 +12,7 @@ from ..run.inputs import Inputs
 from ..run.plan import Plan, plan
 from ..run.settings import layers_of, settings_of
 from ..vgg import VGG
-from .options import means_in, settings_in
+from .options import means_in, network_in, settings_in
 from .pictures import at_their_sizes, open_pictures
 from .regions import region_lines
 
@@ -58,7 +58,7 @@ class Given:
         s = settings_of(name, **self.settings).completed(name)
         inputs = Inputs(name, self.sources, s, begins=begins)
         self.sources = at_their_sizes(inputs)
-        layers = list(layers_of(name, s, "conv4_2")[1])
+        layers = list(layers_of(name, s)[1])
         self.told += region_lines(inputs, self.weights.architecture, layers)
         return inputs
 
@@ -66,16 +66,9 @@ class Given:
         file = self.weights
         assert isinstance(file, WeightFile)  # a run makes its network once
         self.weights = read_network(file, arguments.pooling, arguments.dtype)
-        return load_vgg(
-            file,
-            pooling=arguments.pooling,
-            device=arguments.device,
-            dtype=arguments.dtype,
-            threads=arguments.threads,
-            tf32=arguments.tf32,
-        )
+        return load_vgg(file, **network_in(arguments))
 
     def plan(self, arguments: argparse.Namespace) -> Plan:
         given: dict[str, Any] = {**self.sources, **self.layer, **self.settings, "shared": bool(arguments.cluster)}
-        of_network = {name: getattr(arguments, name) for name in ("pooling", "dtype", "threads", "device", "tf32")}
-        return plan(arguments.use_case, weights=self.weights, **of_network, **means_in(arguments), **given)
+        given |= network_in(arguments) | means_in(arguments)
+        return plan(arguments.use_case, weights=self.weights, **given)

@@ -10,37 +10,35 @@ from typing import Any
 from ..files.writing import check_distinct
 from ..study.report.log import check_plot, read_log, write_log_report, write_plot
 from ..study.report.report import check_report
-from .command import checking, examples, plural, tell
+from .command import add_command, checking, plural, tell
 
 _NEEDS = "Needs matplotlib: pip install '.[report]'."
 
 
 def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """plot and report."""
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "plot",
-        help=told["plot"],
+        told["plot"],
+        "nsnumpy plot run.jsonl -o plot.png",
         description="The curves of a file that --log wrote: the loss and its terms, the norms of their gradients,\n"
         f"the step. {_NEEDS}",
         usage="%(prog)s LOG -o OUT",
-        allow_abbrev=False,
-        **examples("nsnumpy plot run.jsonl -o plot.png"),
     )
     command.add_argument("log", metavar="LOG", type=Path, help="the file that --log wrote")
     command.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the plot: png, svg or pdf")
     command.set_defaults(run=_plot)
 
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "report",
-        help=told["report"],
+        told["report"],
+        "nsnumpy report run.jsonl -o run.html",
+        "nsnumpy report run.jsonl out.png -o run.html",
         description="The page that --report writes, as far as a log knows it: the loss, term by term, gradients,\n"
         f"steps, times; with the run's result, that picture and the settings in it.\n{_NEEDS}",
         usage="%(prog)s LOG [RESULT] -o PAGE",
-        allow_abbrev=False,
-        **examples(
-            "nsnumpy report run.jsonl -o run.html",
-            "nsnumpy report run.jsonl out.png -o run.html",
-        ),
     )
     command.add_argument("log", metavar="LOG", type=Path, help="the file that --log wrote")
     command.add_argument("result", metavar="RESULT", nargs="?", type=Path, help="the picture that the run made")

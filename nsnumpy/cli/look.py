@@ -7,16 +7,15 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from ..architecture import POOLINGS
 from ..files.images import check_output
-from ..files.weight_sources import BUILTIN, BUILTIN_NAMES, BUILTINS
+from ..files.weight_sources import BUILTINS
 from ..files.weights import load_vgg, read_network
 from ..files.writing import check_distinct
 from ..run.settings import CHOICES, USE_CASES
 from ..study.features import MOST, ORDERS, LayerSheet, feature_sheet, gram_sheet
 from ..study.layers import layer_table
-from .command import PROG, checking, examples, tell
-from .options import layer, positive, size
+from .command import PROG, add_command, checking, tell
+from .options import add_weights, layer, positive, size
 from .standard import STANDARD, picture_stream, shown, write_picture
 
 _OF_A_PICTURE = ("layer", "output", "gram", "filters", "order", "border")
@@ -25,20 +24,18 @@ _BORDER = USE_CASES["transfer"].defaults.completed("transfer").borders()[0][0]  
 
 def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """look."""
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "look",
-        help=told["look"],
+        told["look"],
+        "nsnumpy look",
+        "nsnumpy look --weights vgg19 --size 640x480",
+        "nsnumpy look sample:coast --layer conv3_1 -o features.png",
+        "nsnumpy look sample:coast --layer conv3_1 --gram -o gram.png",
         description="Without PHOTO, a table of the network's layers: positions and filters, the square of pixels\n"
         "that one position sees, the pixels from one to the next, parameters. With it, one layer's features\n"
         "of PHOTO, a tile for each filter, or their Gram matrix.",
         usage="%(prog)s [PHOTO --layer NAME -o OUT] [options]",
-        allow_abbrev=False,
-        **examples(
-            "nsnumpy look",
-            "nsnumpy look --weights vgg19 --size 640x480",
-            "nsnumpy look sample:coast --layer conv3_1 -o features.png",
-            "nsnumpy look sample:coast --layer conv3_1 --gram -o gram.png",
-        ),
     )
     command.add_argument("photo", metavar="PHOTO", nargs="?", help="the picture to look at")
     command.add_argument("--layer", metavar="NAME", type=layer, help="the layer to look at it with")
@@ -59,13 +56,7 @@ def add_commands(commands: Any, told: Mapping[str, str]) -> None:
         default=512,
         help="PHOTO's long side, or own; without PHOTO the picture's sides (512)",
     )
-    command.add_argument(
-        "--weights",
-        metavar="FILE",
-        default=BUILTIN,
-        help=f"weight file, or the name of a fetched one, or {BUILTIN_NAMES} ({BUILTIN})",
-    )
-    command.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
+    add_weights(command, command)
     command.add_argument(
         "--border",
         metavar="NAME",

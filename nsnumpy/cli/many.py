@@ -17,18 +17,18 @@ from ..files.images import FORMATS, MOST_PIXELS, check_fits, decoding, opened
 from ..files.weights import read_network, read_weights
 from ..files.writing import check_filled, filled_folder, held_back
 from ..machine import usable_cores
-from ..run.inputs import enough, start_picture
-from ..run.many import Task, key_of, least_side, made_by, paint_each, with_key
+from ..run.inputs import as_given, start_picture
+from ..run.many import Task, key_of, made_by, paint_each, with_key
 from ..run.means import check_sides
 from ..run.plan import Plan, plan
 from ..run.results import Result
-from ..run.settings import USE_CASES, settings_of
+from ..run.scales import enough
+from ..run.settings import USE_CASES, layers_of, settings_of
 from ..tiles.cluster import Cluster
-from .cluster import ONE_TILE
-from .command import PROG, checking, one_line, os_error, plural, say, tell
-from .options import means_in, settings_in
-from .pictures import as_given, named_pictures, pictures_in
-from .planned import FORCE, gigabytes, planned_line, refused, summary_line
+from .command import checking, one_line, os_error, plural, say, tell
+from .options import means_in, network_in, settings_in
+from .pictures import named_pictures, pictures_in
+from .planned import FORCE, gigabytes, one_tile, planned_line, refused, say_notes, summary_line
 from .watch import counting
 
 _OF_ONE = ("regions", "style_regions", "mask", "checkpoint", "resume", "save_every", "log", "report", "depth")
@@ -74,14 +74,12 @@ def paint_folder(arguments: argparse.Namespace, cluster: Cluster | None = None) 
         jobs = min(arguments.jobs, len(work.left))
         planned = _plan(arguments, work) if work.left and not (arguments.force and arguments.quiet) else None
         if planned and (wrong := refused(planned, arguments) or _too_much(planned, jobs, arguments)):
-            say(PROG, f"error: {wrong}")
+            say(f"error: {wrong}")
             return 1
     if not arguments.quiet:
         tell(_begun(work, planned, jobs))
-        for note in planned.notes if planned else ():
-            say(PROG, f"note: {note}")
-        if cluster and planned and not planned.tile:
-            say(PROG, ONE_TILE)
+        if planned:
+            say_notes(planned, *one_tile(planned, arguments))
     with filled_folder(folder):
         return _paint(arguments, work, jobs, cluster)
 
@@ -156,8 +154,7 @@ def _check_fits(work: _Work) -> None:
 def _network(arguments: argparse.Namespace, most: int) -> dict[str, Any]:
     """What `load_vgg` takes; the cores are shared out among the jobs, `most` at most, unless each one's threads are
     said."""
-    names = ("pooling", "device", "dtype", "threads", "tf32")
-    network = {name: getattr(arguments, name) for name in names}
+    network = network_in(arguments)
     if arguments.threads is None and arguments.jobs > 1:
         network["threads"] = max(1, usable_cores() // min(arguments.jobs, most))
     return network
@@ -166,7 +163,7 @@ def _network(arguments: argparse.Namespace, most: int) -> dict[str, Any]:
 def _plan(arguments: argparse.Namespace, work: _Work) -> Plan | None:
     """Of the photograph that takes most, to paint or to decode; None if none of them can be read."""
     s = settings_of("transfer", **work.task.settings).completed("transfer")
-    least = least_side(read_network(work.task.weights, arguments.pooling, arguments.dtype), s)
+    network, layers = read_network(work.task.weights, arguments.pooling, arguments.dtype), layers_of("transfer", s)
     sizes: dict[Path, tuple[int, int]] = {}
     thin: list[str] = []
     for photo in work.left:
@@ -175,7 +172,7 @@ def _plan(arguments: argparse.Namespace, work: _Work) -> Plan | None:
         except (PictureError, OSError):  # told when its turn comes
             continue
         try:
-            check_sides(s, {"result": s.side}, {"content": shape}, least)
+            check_sides(s, {"result": s.side}, {"content": shape}, network, layers)
         except ValueError as error:  # that, too, unless it is the fate of all of them
             thin.append(f"{photo}: {error}")
             continue
@@ -221,7 +218,7 @@ def _paint(arguments: argparse.Namespace, work: _Work, jobs: int, cluster: Clust
                 with bar.one_more():
                     if result is None:
                         failed += 1
-                        say(PROG, f"error: {_named(photo, failure)}")
+                        say(f"error: {_named(photo, failure)}")
                         return
                     with held_back():
                         with_key(result, key).save(path)
@@ -231,13 +228,13 @@ def _paint(arguments: argparse.Namespace, work: _Work, jobs: int, cluster: Clust
 
             paint_each(work.task, list(work.left), done, processes=jobs, cluster=cluster, callback=bar.follow)
     except KeyboardInterrupt:
-        say(PROG, f"interrupted; {work.done} {stand} {goes_on}")
+        say(f"interrupted; {work.done} {stand} {goes_on}")
         return 128 + signal.SIGINT
     except OSError as error:  # a result that cannot be written: the others could not either
-        say(PROG, f"error: {os_error(error)}; {work.done} {stand} {goes_on}")
+        say(f"error: {os_error(error)}; {work.done} {stand} {goes_on}")
         return 1
     if failed:
-        say(PROG, f"error: {failed} {stand} could not be painted")
+        say(f"error: {failed} {stand} could not be painted")
     return int(failed > 0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..backend import DEVICES, check_tf32
 from ..files.weight_sources import BUILTIN, BUILTIN_NAMES
 from ..optimize import canonical_optimizer
 from ..run.inputs import start_picture
-from ..run.settings import BY_CONVENTION, CHOICES, INITS, USE_CASES, Settings, settings_of
+from ..run.settings import BY_CONVENTION, CHOICES, INITS, USE_CASES, Settings, setting_names, settings_of
 
 MOST_STEPS = 1000  # of a blend
 _FIRST = (
@@ -78,12 +78,13 @@ def _integer(text: str, least: int) -> int:
 
 def _naturals(text: str) -> int | list[int]:
     """One number, or several with commas."""
-    numbers = [natural(part) for part in text.split(",")]
+    numbers = several(natural)(text)
     return numbers if len(numbers) > 1 else numbers[0]
 
 
-def _positives(text: str) -> list[int]:
-    return [positive(part) for part in text.split(",")]
+def several(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """The type of a list, with commas, of what `kind` is the type of."""
+    return lambda text: [kind(part) for part in text.split(",")]
 
 
 def non_negative(text: str) -> float:
@@ -126,7 +127,7 @@ def layers(text: str) -> dict[str, float | None]:
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "size": {"type": size, "metavar": "PIXELS"},
     "style_size": {"type": positive, "metavar": "PIXELS"},
-    "scales": {"type": _positives, "metavar": "PIXELS,..."},
+    "scales": {"type": several(positive), "metavar": "PIXELS,..."},
     "iterations": {"type": _naturals, "metavar": "N"},
     "until": {"type": above_zero, "metavar": "CHANGE"},
     "convention": {"choices": CHOICES["convention"], "metavar": "NAME"},
@@ -183,13 +184,7 @@ def add_settings(
                 help=setting.metadata["help"] + shown,
                 **_ARGUMENTS[setting.name],
             )
-    command.add_argument(
-        "--weights",
-        metavar="FILE",
-        default=BUILTIN,
-        help=f"weight file, or the name of a fetched one, or {BUILTIN_NAMES} ({BUILTIN})",
-    )
-    more.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
+    add_weights(command, more)
     more.add_argument(
         "--dtype",
         metavar="NAME",
@@ -201,6 +196,22 @@ def add_settings(
     more.add_argument("--tf32", action="store_true", help="gpu: faster products of float32, factors of 11 bits")
     more.add_argument("--threads", metavar="N", type=positive, help="threads of the CPU (all usable cores)")
     return more
+
+
+def add_weights(command: Any, more: Any) -> None:
+    """The options that name a network."""
+    command.add_argument(
+        "--weights",
+        metavar="FILE",
+        default=BUILTIN,
+        help=f"weight file, or the name of a fetched one, or {BUILTIN_NAMES} ({BUILTIN})",
+    )
+    more.add_argument("--pooling", choices=POOLINGS, default="avg", help="avg, as the paper, or max, as VGG (avg)")
+
+
+def network_in(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a command says of its network, beside the weights, as `load_vgg` takes it."""
+    return {name: getattr(arguments, name) for name in ("pooling", "device", "dtype", "threads", "tf32")}
 
 
 def add_means(more: argparse._ArgumentGroup) -> None:
@@ -236,7 +247,7 @@ def _tile(text: str) -> str | int:
 
 def settings_in(arguments: argparse.Namespace) -> dict[str, Any]:
     """What a command says of its use case's settings."""
-    return {f.name: getattr(arguments, f.name) for f in fields(Settings) if arguments.use_case in f.metadata["only"]}
+    return {name: getattr(arguments, name) for name in setting_names(arguments.use_case)}
 
 
 _GOES_WITH = (

@@ -39,9 +39,9 @@ def save_result(
     try:
         other = Path(tempfile.mkdtemp(prefix=f"{PROG}-")) / elsewhere(output)
         result.save(other, depth)
-        say(PROG, f"error: {wrong}; the picture is {other}{goes_on}")
+        say(f"error: {wrong}; the picture is {other}{goes_on}")
     except OSError as error:
-        say(PROG, f"error: {wrong}; nor could it be written elsewhere ({os_error(error)}){goes_on or '; it is lost'}")
+        say(f"error: {wrong}; nor could it be written elsewhere ({os_error(error)}){goes_on or '; it is lost'}")
     return False
 
 
@@ -115,11 +115,11 @@ def save_report(arguments: argparse.Namespace, given: Given, result: Result, vgg
         with device_errors():
             write_report(path, result, vgg=vgg, frames=frames, peak_bytes=peak_bytes, **given.sources)
     except KeyboardInterrupt:
-        say(PROG, f"interrupted; {path} was not written")
+        say(f"interrupted; {path} was not written")
         return 128 + signal.SIGINT
     except (ValueError, OSError, MemoryError, DeviceError) as error:
         reason = os_error(error) if isinstance(error, OSError) else one_line(error) or "out of memory"
-        say(PROG, f"error: no report: {reason}")
+        say(f"error: no report: {reason}")
         return 1
     if not arguments.quiet:
         tell(f"{path}: the report, {path.stat().st_size / 1e6:.1f} MB")

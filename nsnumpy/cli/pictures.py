@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..files.decode import HEIF_SUFFIXES, SUFFIXES, at_home, is_stream
 from ..files.images import Source, opened
-from ..run.inputs import Inputs, enough
+from ..run.inputs import Inputs, as_given, shares_of
+from ..run.scales import enough
 from ..run.settings import USE_CASES, Settings
 from .command import plural
-from .options import above_zero
+from .options import above_zero, several
 from .regions import Masked, Named, check_regions, map_files, masked, with_region
 
 _PICTURES = (*SUFFIXES, *HEIF_SUFFIXES, ".avif", ".bmp", ".gif")
@@ -22,12 +23,11 @@ def add_styles(command: argparse.ArgumentParser) -> None:
     """STYLE, and the weights where there are several."""
     command.add_argument("style", metavar="STYLE", nargs="+", help="whose style to take: pictures, or a folder of them")
     command.add_argument(
-        "--style-weights", metavar="W,W", type=_weights, help="share of each STYLE, where there are several (equal)"
+        "--style-weights",
+        metavar="W,W",
+        type=several(above_zero),
+        help="share of each STYLE, where there are several (equal)",
     )
-
-
-def _weights(text: str) -> list[float]:
-    return [above_zero(part) for part in text.split(",")]
 
 
 def named_pictures(arguments: argparse.Namespace) -> dict[str, list[Named]]:
@@ -50,10 +50,8 @@ def named_pictures(arguments: argparse.Namespace) -> dict[str, list[Named]]:
         if len(shares) != len(each):
             wrong = f"{plural(len(shares), 'number')} for {plural(len(each), 'style picture')}"
             raise ValueError(f"--style-weights: {wrong}")
-        sums: dict[str | None, float] = {}
-        for (_, region), share in zip(each, shares, strict=True):
-            sums[region] = sums.get(region, 0.0) + share
-        named[role] = [Named(path, w / sums[region], region) for (path, region), w in zip(each, shares, strict=True)]
+        shares = shares_of([(share, region) for (_, region), share in zip(each, shares, strict=True)])
+        named[role] = [Named(path, share, region) for (path, region), share in zip(each, shares, strict=True)]
     return named
 
 
@@ -84,15 +82,12 @@ def read_once(picture: str, enough: float | None = None) -> str | Source:
 
 def at_their_sizes(inputs: Inputs) -> dict[str, Any]:
     """The pictures of a run, as `open_pictures` gives them."""
-    content = [(given.source, given.weight) for given in inputs.each if given.name == "content"]
-    styles = [given for given in inputs.each if given.name != "content"]
-    style = [(given.source, given.weight, given.mask, given.own) for given in styles]
-    return {role: as_given(pictures) for role, pictures in (("content", content), ("style", style)) if pictures}
-
-
-def as_given(pictures: Sequence[tuple[Any, ...]]) -> Any:
-    """As a use case takes them: one alone, everywhere, without a weight."""
-    return pictures if len(pictures) > 1 or any(pictures[0][2:]) else pictures[0][0]
+    roles = {"content": [given for given in inputs.each if given.name == "content"], "style": inputs.styles}
+    return {
+        role: as_given([(given.source, given.weight, given.mask, given.own) for given in each])
+        for role, each in roles.items()
+        if each
+    }
 
 
 def _pictures(style: str) -> list[str]:

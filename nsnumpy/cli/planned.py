@@ -8,7 +8,7 @@ from ..files.images import fit_size
 from ..machine import usable_cores
 from ..run.plan import HOST, Plan
 from ..run.results import Result
-from .command import duration, plural
+from .command import duration, plural, say
 
 FORCE = "or --force to try all the same"
 _HOPELESS = 20  # times the memory that is to be had
@@ -26,6 +26,18 @@ def planned_line(planned: Plan) -> str:
         f"{width} x {height}: about {gigabytes(planned.peak_bytes)} of memory{means}, {evaluation}, "
         f"{duration(planned.total_seconds)} for {plural(planned.iterations, 'iteration')}{scales}"
     )
+
+
+def say_notes(planned: Plan, *more: str) -> None:
+    """What one may not have meant."""
+    for note in (*planned.notes, *more):
+        say(f"note: {note}")
+
+
+def one_tile(planned: Plan, arguments: argparse.Namespace) -> list[str]:
+    """What is noted of a cluster that has nothing to do."""
+    alone = arguments.cluster and not planned.tile
+    return ["the picture is one tile, and is made here; --tile N would share it out"] if alone else []
 
 
 def gigabytes(size: float) -> str:

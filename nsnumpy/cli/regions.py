@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..files.decode import at_home
-from ..run.inputs import Inputs, enough
+from ..run.inputs import Inputs
 from ..run.regions import Mask, read_map, read_mask, rgb
+from ..run.scales import enough
 from ..run.settings import Settings
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..files.checkpoint import Checkpoint
 from ..files.decode import at_home
 from ..files.images import read_settings
-from ..run.settings import Settings
+from ..run.settings import setting_names
 from .command import Parser
 from .regions import with_region
 from .standard import STANDARD
@@ -92,8 +91,7 @@ def _of_result(said: Mapping[str, Any]) -> dict[str, Any]:
     record = {"border": "zero"} | record  # as all runs had, once
     if isinstance(record["size"], list):  # JSON knows no tuples
         record["size"] = tuple(record["size"])
-    names = [f.name for f in fields(Settings) if said["use_case"] in f.metadata["only"]]
-    names += ["layer", "weights", "pooling", "dtype", "tf32"]
+    names = [*setting_names(said["use_case"]), "layer", "weights", "pooling", "dtype", "tf32"]
     other_size = record["size"] is None or said.get("size", record["size"]) != record["size"]
     if other_size or "scales" in said:
         names = [name for name in names if name not in ("scales", "iterations")]  # they were that size's

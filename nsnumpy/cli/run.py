@@ -23,14 +23,14 @@ from ..run.settings import USE_CASES, settings_of
 from ..study.report.report import Frames
 from ..tiles.cluster import Cluster
 from ..vgg import VGG
-from .cluster import ONE_TILE, add_cluster, cluster_in
-from .command import PROG, Parser, checking, examples, one_line, plural, say, tell
+from .cluster import add_cluster, cluster_in
+from .command import Parser, add_command, checking, one_line, plural, say, tell
 from .given import Given
 from .many import of_a_folder, paint_folder
-from .options import add_means, add_settings, check_settings, layer, means_in, positive, settings_in, tiles
+from .options import add_means, add_settings, check_settings, layer, means_in, network_in, positive, settings_in, tiles
 from .outputs import check_files, check_result_fits, preview_of, save_report, save_result
 from .pictures import add_styles, open_pictures, read_once
-from .planned import does_not_fit, hopeless, mend, planned_line, refused, summary_line
+from .planned import does_not_fit, hopeless, mend, one_tile, planned_line, refused, say_notes, summary_line
 from .regions import add_regions
 from .remembered import filled, leave_open, to_remember
 from .standard import picture_stream, shown
@@ -69,24 +69,19 @@ def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     add_styles(command)
     command.add_argument("--preview", metavar="NxM", type=tiles, help="write OUT-NxM.png, the tile so often, too")
 
-    command = _add_run(
-        commands,
-        "reconstruct",
-        told,
-        "nsnumpy reconstruct sample:coast -o out.png --layer conv3_1",
-    )
+    command = _add_run(commands, "reconstruct", told, "nsnumpy reconstruct sample:coast -o out.png --layer conv3_1")
     command.add_argument("content", metavar="CONTENT", help="the picture to reconstruct")
     command.add_argument("--layer", metavar="NAME", default="conv4_2", type=layer, help="the layer (conv4_2)")
     for made in (transfer, texture, command):
         leave_open(made)
 
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "plan",
-        help=told["plan"],
+        told["plan"],
+        "nsnumpy plan photo.jpg painting.jpg --size 2048",
         description="The memory and the time that `nsnumpy transfer` would take with the same options.",
         usage="%(prog)s CONTENT STYLE [STYLE ...] [options]",
-        allow_abbrev=False,
-        **examples("nsnumpy plan photo.jpg painting.jpg --size 2048"),
     )
     command.add_argument("content", metavar="CONTENT", help="the picture to paint")
     add_styles(command)
@@ -99,13 +94,13 @@ def add_commands(commands: Any, told: Mapping[str, str]) -> None:
 def _add_run(commands: Any, name: str, told: Mapping[str, str], *shown: str) -> Parser:
     """A command that makes a picture: its settings come from `Settings`, the rest is the same for all."""
     does = told[name]
-    command: Parser = commands.add_parser(
+    command = add_command(
+        commands,
         name,
-        help=does,
+        does,
+        *shown,
         description=f"{does[0].upper()}{does[1:]}.",
         usage=f"%(prog)s {' '.join(_SHOWN[picture] for picture in USE_CASES[name].pictures)} -o OUT [options]",
-        allow_abbrev=False,
-        **examples(*shown),
     )
     output = f"the result: png, jpg, webp or tif{'; of a folder, a folder' if name == 'transfer' else ''}"
     command.add_argument("-o", "--output", metavar="OUT", required=True, help=output)
@@ -169,18 +164,14 @@ def _make_checked(
         fresh = arguments.device == "gpu" and not kernels_folder().exists()
         planned = None if arguments.force and arguments.quiet else given.plan(arguments)
     if planned and (wrong := refused(planned, arguments)):
-        _say(f"error: {wrong}")
+        say(f"error: {wrong}")
         return 1
     if planned:  # as it was told, and to be gone on with
         arguments.tile, arguments.memory_pairs = planned.tile or "off", planned.memory_pairs
     if planned and not arguments.quiet:
         tell(planned_line(planned))
-        for note in planned.notes:
-            _say(f"note: {note}")
-        if fresh:
-            _say(f"note: the GPU's kernels were compiled, and are kept in {kernels_folder()} for the next run")
-        if cluster and not planned.tile:
-            _say(ONE_TILE)
+        compiled = f"the GPU's kernels were compiled, and are kept in {kernels_folder()} for the next run"
+        say_notes(planned, *([compiled] if fresh else []), *one_tile(planned, arguments))
         if resume:
             tell(f"{arguments.resume}: goes on after {plural(resume.iteration, 'iteration')}")
     frames = Frames() if arguments.report else None
@@ -190,31 +181,37 @@ def _make_checked(
         tell(line)
     made = _run(arguments, given, inputs, kept, resume, frames, cluster)
     if isinstance(made, str):
-        _say(f"error: out of memory; {mend(planned or given.plan(arguments), arguments)} ({made})")
+        say(f"error: out of memory; {mend(planned or given.plan(arguments), arguments)} ({made})")
         return 1
     result, vgg = made
     if (result.interrupted or result.failed) and result.history[-1]["iteration"] == 0:
         how = _how(result, planned or given.plan(arguments), arguments)
-        _say(f"{result.stopped}{how}; there is nothing to keep yet, and {output} was not written")
+        say(f"{result.stopped}{how}; there is nothing to keep yet, and {output} was not written")
         return 128 + signal.SIGINT if result.interrupted else 1
     with uninterrupted():
         there = next((path for path in (kept, arguments.resume) if path and path.is_file()), None)
-        saved = save_result(arguments, result, arguments.output, stream, there)
-        if saved and not arguments.quiet:
-            tell(summary_line(output, result))
-        if tiled := preview_of(arguments):
-            across, down = arguments.preview
-            many = replace(result, image=np.tile(result.image, (down, across, 1)))
-            saved &= (also := save_result(arguments, many, str(tiled), None, None))
-            if also and not arguments.quiet:
-                tell(f"{tiled}: the tile, {across} x {down}")
+        saved = _save(arguments, result, stream, there)
         if result.stopped and not (arguments.quiet and saved and not (result.failed or result.interrupted)):
             how = _how(result, planned or given.plan(arguments), arguments)
             holds = f"; {output} holds the best picture so far" if saved else ""
             goes_on = f", and --resume {there} goes on" if there and result.interrupted else ""
-            _say(f"{result.stopped}{how}{holds}{goes_on}")
+            say(f"{result.stopped}{how}{holds}{goes_on}")
     reported = 0 if frames is None else save_report(arguments, given, result, vgg, frames)
     return 128 + signal.SIGINT if result.interrupted else reported or int(result.failed or not saved)
+
+
+def _save(arguments: argparse.Namespace, result: Result, stream: int | None, there: Path | None) -> bool:
+    """Write the result and, of a tile, what it is beside itself; whether they are where they were to go."""
+    saved = save_result(arguments, result, arguments.output, stream, there)
+    if saved and not arguments.quiet:
+        tell(summary_line(shown(arguments.output), result))
+    if tiled := preview_of(arguments):
+        across, down = arguments.preview
+        many = replace(result, image=np.tile(result.image, (down, across, 1)))
+        saved &= (also := save_result(arguments, many, str(tiled), None, None))
+        if also and not arguments.quiet:
+            tell(f"{tiled}: the tile, {across} x {down}")
+    return saved
 
 
 def _how(result: Result, planned: Plan, arguments: argparse.Namespace) -> str:
@@ -264,21 +261,15 @@ def _run(
 def _run_plan(arguments: argparse.Namespace) -> int:
     with checking():
         check_settings(arguments)
-        names = ("weights", "pooling", "dtype", "threads", "device", "tf32")
-        given = {name: getattr(arguments, name) for name in names} | settings_in(arguments) | means_in(arguments)
-        s = settings_of("transfer", **settings_in(arguments))
-        pictures, told = open_pictures(arguments, s, read_once)
-        planned = plan("transfer", **pictures, **given)
+        settings = settings_in(arguments)
+        pictures, told = open_pictures(arguments, settings_of("transfer", **settings), read_once)
+        given = network_in(arguments) | settings | means_in(arguments)
+        planned = plan("transfer", **pictures, weights=arguments.weights, **given)
     if not hopeless(planned):
         print("\n".join([planned_line(planned), *told]))
-        for note in planned.notes:
-            _say(f"note: {note}")
+        say_notes(planned)
         for name, size in planned.parts.items():
             print(f"  {name:10}{size / 1e6:8.0f} MB")
     if not planned.fits:
-        _say(f"error: {does_not_fit(planned, arguments)}")
+        say(f"error: {does_not_fit(planned, arguments)}")
     return int(not planned.fits)
-
-
-def _say(text: str) -> None:
-    say(PROG, text)

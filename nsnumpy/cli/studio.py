@@ -17,7 +17,7 @@ from ..backend import DEVICES, device_namespace
 from ..files.decode import at_home
 from ..files.samples import SAMPLE_PREFIX
 from ..files.writing import check_filled, locked, uninterrupted
-from .command import PROG, checking, examples, say, tell
+from .command import add_command, checking, say, tell
 from .options import natural, positive
 
 PORT, MOST_PORT = 8765, 65535
@@ -26,13 +26,14 @@ _HERE = ("127.0.0.1", "localhost", "::1")
 
 def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """studio."""
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "studio",
-        help=told["studio"],
+        told["studio"],
+        "nsnumpy studio",
+        "nsnumpy studio photo.jpg painting.jpg --folder paintings",
         description="Open a page on this machine that paints pictures, shows them as they come, and keeps them.",
         usage="%(prog)s [PHOTO STYLE ...] [options]",
-        allow_abbrev=False,
-        **examples("nsnumpy studio", "nsnumpy studio photo.jpg painting.jpg --folder paintings"),
     )
     command.add_argument("photo", metavar="PHOTO", nargs="?", help="the picture to begin with")
     command.add_argument("style", metavar="STYLE", nargs="*", help="whose style to begin with")
@@ -86,9 +87,7 @@ def _run(arguments: argparse.Namespace) -> int:
                     raise ValueError(f"{where}: {error.strerror}; choose another, or leave it out") from error
                 server = Server(arguments.host, 0, page)
         if arguments.host not in _HERE:
-            say(
-                PROG, f"warning: {arguments.host}: whoever reads the network between can read the token, and paint here"
-            )
+            say(f"warning: {arguments.host}: whoever reads the network between can read the token, and paint here")
         studio.start()
         tell(f"The studio is at {server.address}")
         tell(f"It keeps its pictures in {folder}; Ctrl-C ends it, and what is under way goes on with the next start")

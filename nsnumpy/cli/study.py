@@ -14,13 +14,12 @@ from ..files.images import load_image
 from ..files.weight_sources import BUILTIN
 from ..files.weights import load_vgg, read_network
 from ..gradcheck import KinkError
-from ..losses import loss_and_layer
-from ..objective import CONTENT_LAYERS, STYLE_LAYERS
-from ..run.settings import BY_CONVENTION
+from ..objective import CONTENT_LAYERS, STYLE_LAYERS, term_parts
+from ..run.settings import BY_CONVENTION, CHOICES
 from ..study.carry import carry_weights, convention_factors
 from ..study.prove import run_checks
 from ..vgg import VGG
-from .command import PROG, examples, say
+from .command import add_command, say
 from .options import layers, natural, non_negative, positive, sides
 
 _WEIGHTS = ("alpha", "beta", "tv")
@@ -28,27 +27,25 @@ _WEIGHTS = ("alpha", "beta", "tv")
 
 def add_commands(commands: Any, told: Mapping[str, str]) -> None:
     """gradcheck and conventions."""
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "gradcheck",
-        help=told["gradcheck"],
+        told["gradcheck"],
+        "nsnumpy gradcheck --seed 3",
         description="One row per op and loss, and for the whole map from pixels to loss; exit status 1 if one fails.",
-        allow_abbrev=False,
-        **examples("nsnumpy gradcheck --seed 3"),
     )
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (cpu)")
     command.add_argument("--seed", type=natural, default=0, help="of the random inputs (0)")
     command.set_defaults(run=_run_gradcheck)
 
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "conventions",
-        help=told["conventions"],
+        told["conventions"],
+        "nsnumpy conventions --size 640x480",
+        "nsnumpy conventions photo.jpg painting.jpg --from jcjohnson --to relative --beta 200",
         description="A table of each convention's factors of the paper's losses, for a network and a size; or, with "
         "--from and --to,\nthe options that give with one convention the loss that the weights give with the other.",
-        allow_abbrev=False,
-        **examples(
-            "nsnumpy conventions --size 640x480",
-            "nsnumpy conventions photo.jpg painting.jpg --from jcjohnson --to relative --beta 200",
-        ),
     )
     command.add_argument("content", metavar="CONTENT", nargs="?", help="the picture to paint; relative needs it")
     command.add_argument("style", metavar="STYLE", nargs="?", help="the picture whose style to take")
@@ -65,7 +62,11 @@ def add_commands(commands: Any, told: Mapping[str, str]) -> None:
             type=layers,
             help="NAME[:WEIGHT],... (those of --from, or the paper's)",
         )
-    known = {"metavar": "NAME", "choices": tuple(CONVENTIONS)}
+    statistics = CHOICES["style_statistics"]
+    command.add_argument(
+        "--style-statistics", metavar="S", choices=statistics, default="gram", help=f"{', '.join(statistics)} (gram)"
+    )
+    known: dict[str, Any] = {"metavar": "NAME", "choices": tuple(CONVENTIONS)}
     command.add_argument("--from", dest="source", **known, help=f"whose the weights are: {', '.join(CONVENTIONS)}")
     command.add_argument("--to", dest="target", **known, help="the convention that is to have them")
     for name in _WEIGHTS:
@@ -83,23 +84,24 @@ def _run_gradcheck(arguments: argparse.Namespace) -> int:
             failures += not check.passed
             print(f"{check.name:46}{check.method:22}{check.error:9.1e}  {check.tolerance:7.0e}  {verdict}", flush=True)
     except KinkError as error:
-        _say(f"error: {error} (that is, another --seed)")
+        say(f"error: {error} (that is, another --seed)")
         return 1
     if failures:
-        _say(f"error: {failures} of the gradients are wrong")
+        say(f"error: {failures} of the gradients are wrong")
     return int(failures > 0)
 
 
 def _run_conventions(arguments: argparse.Namespace) -> int:
     if problem := _problem(arguments):
-        _say(f"error: {problem}")
+        say(f"error: {problem}")
         return 2
     source, target = arguments.source, arguments.target
     defaults = BY_CONVENTION[source]["transfer"] if source else {}
-    chosen = {
+    layers_of = {
         "content_layers": arguments.content_layers or defaults.get("content_layers", CONTENT_LAYERS),
         "style_layers": arguments.style_layers or defaults.get("style_layers", STYLE_LAYERS),
     }
+    chosen: dict[str, Any] = layers_of | {"style_statistics": arguments.style_statistics}
     size = arguments.size or 512
     network: VGG | Network
     pictures: dict[str, Any] = {}
@@ -118,12 +120,12 @@ def _run_conventions(arguments: argparse.Namespace) -> int:
         carried = carry_weights(source, target, network, (height, width), **weights, **chosen, **pictures)
         own = [f"--{name} {defaults[name]:g}" for name in _WEIGHTS if getattr(arguments, name) is None]
         took = f"; {', '.join(own)} as {source} has it, for VGG-19 as published" if own else ""
-        _say(f"note: for {arguments.weights} at {width} x {height}; {_filters(network, chosen)}{took}")
+        say(f"note: for {arguments.weights} at {width} x {height}; {_filters(network, layers_of)}{took}")
         print(_options(arguments, carried, max(height, width)))
         return 0
     shown = [name for name, convention in CONVENTIONS.items() if pictures or not convention.of_pictures]
     factors = convention_factors(shown, network, (height, width), **chosen, **pictures)
-    print(f"{arguments.weights} at {width} x {height}; {_filters(network, chosen)}\n")
+    print(f"{arguments.weights} at {width} x {height}; {_filters(network, layers_of)}\n")
     _print_factors(factors)
     print("\nEach number times alpha, beta or tv is what the paper's loss of that layer is multiplied with: so")
     print("weight_to = weight_from x number_from / number_to. The weight w_l of the layer is in it.")
@@ -161,7 +163,7 @@ def _filters(network: VGG | Network, chosen: Mapping[str, Any]) -> str:
 def _print_factors(factors: Mapping[str, Mapping[str, float]]) -> None:
     """A row for each convention, a column for each term, with a heading of two lines."""
     terms = list(next(iter(factors.values())))
-    rows = [["", *heading] for heading in zip(*map(loss_and_layer, terms), strict=True)]
+    rows = [["", *heading] for heading in zip(*(term_parts(term)[:2] for term in terms), strict=True)]
     rows += [[name, *(f"{values[term]:.9g}" for term in terms)] for name, values in factors.items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -175,6 +177,8 @@ def _options(arguments: argparse.Namespace, carried: Mapping[str, Any], size: in
     if carried["convention"] == "relative":  # as the others, of which none has more than that
         options += ["--scales", str(size), "--border", "zero"]
     options += ["--style-size", str(arguments.style_size)] if arguments.style_size else []
+    statistics = arguments.style_statistics
+    options += ["--style-statistics", statistics] if statistics != "gram" else []
     options += ["--weights", arguments.weights] if arguments.weights != BUILTIN else []
     options += ["--pooling", arguments.pooling] if arguments.pooling != "avg" else []
     for name in _WEIGHTS:
@@ -183,7 +187,3 @@ def _options(arguments: argparse.Namespace, carried: Mapping[str, Any], size: in
         weights = ",".join(f"{layer}:{w:.9g}" for layer, w in carried[name].items())
         options += [f"--{name.replace('_', '-')}", weights]
     return shlex.join(options)
-
-
-def _say(text: str) -> None:
-    say(PROG, text)

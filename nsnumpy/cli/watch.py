@@ -12,9 +12,21 @@ from typing import Any
 from ..files.images import save_image
 from ..files.writing import atomic_path, numbered_path
 from ..run.results import Progress
-from .command import PROG, os_error, say
+from .command import os_error, say
 
 Watch = Callable[[Progress], None]
+
+
+def progress_bar(quiet: bool, after: str = "", **options: Any) -> Any:
+    """tqdm's, where standard error is a terminal; `after` stands behind the time that has passed."""
+    from tqdm import tqdm  # not before it is needed: it takes long to load
+
+    return tqdm(
+        disable=True if quiet else None,
+        bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed}" + after + "{postfix}",
+        dynamic_ncols=True,
+        **options,
+    )
 
 
 @contextlib.contextmanager
@@ -42,16 +54,8 @@ def watching(
     also : a further callback, or None
     quiet : bool
     """
-    from tqdm import tqdm  # not before it is needed: it takes long to load
-
     before = earlier[-1]["iteration"] if earlier else 0
-    with tqdm(
-        initial=before,
-        unit="it",
-        disable=True if quiet else None,  # None: only where standard error is a terminal
-        bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed} < {remaining}, {rate_fmt}{postfix}",
-        dynamic_ncols=True,
-    ) as bar:
+    with progress_bar(quiet, " < {remaining}, {rate_fmt}", initial=before, unit="it") as bar:
         kept = _Log(log, earlier) if log else None
         saved = before
 
@@ -70,7 +74,7 @@ def watching(
                 try:
                     save_image(numbered_path(output, progress.iteration), progress.image)
                 except OSError as error:
-                    say(PROG, f"note: {os_error(error)}")
+                    say(f"note: {os_error(error)}")
 
         yield watch
         if kept and earlier:  # though nothing was left to run
@@ -101,16 +105,7 @@ class Counted:
 @contextlib.contextmanager
 def counting(total: int, done: int, quiet: bool) -> Iterator[Counted]:
     """A bar for so many pictures, of which some are done."""
-    from tqdm import tqdm  # not before it is needed: it takes long to load
-
-    with tqdm(
-        total=total,
-        initial=done,
-        miniters=0,  # it hears of steps, too
-        disable=True if quiet else None,  # None: only where standard error is a terminal
-        bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}",
-        dynamic_ncols=True,
-    ) as bar:
+    with progress_bar(quiet, total=total, initial=done, miniters=0) as bar:  # it hears of steps, too
         yield Counted(bar)
 
 
@@ -137,7 +132,7 @@ class _Log:
                 self._begun = True
         except OSError as error:
             self._ended = True
-            say(PROG, f"note: {self._path}: {error.strerror}; the log ends here")
+            say(f"note: {self._path}: {error.strerror}; the log ends here")
 
 
 def _text(lines: Sequence[dict[str, Any]]) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, asarray, to_host
+from ..ending import line_of
 from ..optimize import canonical_optimizer
 from .hdf5 import SIGNATURE, open_hdf5, own_dataset, written_hdf5
 from .writing import NotWrittenWarning, check_folder
@@ -27,10 +28,11 @@ from .writing import NotWrittenWarning, check_folder
 FORMAT, VERSION = "nsnumpy checkpoint", 1
 EVERY = 10
 
-# Of a run's record: what need not be the same in the run that goes on; and what should be, since it moves the last
-# digits.
+# Of a run's record: the versions; what need not be the same in the run that goes on; and what should be, since it moves
+# the last digits.
+VERSIONS = ("nsnumpy", "python", "numpy", "cupy", "scipy")
 FREE = ("iterations", "weights", "loss", "changes", "memory_pairs")
-ROUNDING = ("threads", "tile", "backend", "convolution", "nsnumpy", "python", "numpy", "cupy", "scipy")
+ROUNDING = ("threads", "tile", "backend", "convolution", *VERSIONS)
 
 
 class CheckpointError(ValueError):
@@ -227,8 +229,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except CheckpointError:
         raise
     except Exception as error:  # for a broken file h5py raises nearly anything
-        text = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: a checkpoint that cannot be read ({text}); begin anew") from error
+        raise CheckpointError(f"{path}: a checkpoint that cannot be read ({line_of(error)}); begin anew") from error
 
 
 def on_device(state: Mapping[str, Any], xp: ModuleType) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError, features
 
+from ..ending import line_of
 from ..machine import available_bytes
 from .chunks import coding, has_late_metadata, unread_tiff
 from .samples import SAMPLE_PREFIX, SAMPLES, sample_names
@@ -64,9 +65,9 @@ def reading(name: object) -> Iterator[None]:
     except ValueError as error:
         if "Decompressed data too large" in str(error):  # a PNG's texts, or its profile
             raise PictureError(f"{name}: a text or a profile in it is too large; save it anew without") from error
-        raise PictureError(f"{name}: broken or truncated picture ({' '.join(str(error).split())})") from error
+        raise PictureError(f"{name}: broken or truncated picture ({line_of(error)})") from error
     except Exception as error:  # for broken data Pillow's readers raise nearly anything
-        raise PictureError(f"{name}: broken or truncated picture ({' '.join(str(error).split())})") from error
+        raise PictureError(f"{name}: broken or truncated picture ({line_of(error)})") from error
 
 
 def decode(

@@ -169,8 +169,9 @@ def decoding(picture: Picture, enough: float | None = None) -> tuple[tuple[int, 
 
 
 def fit_size(shape: tuple[int, int], size: int | None) -> tuple[int, int]:
-    """The (H, W) that `load_image` gives to a picture of this shape."""
-    return shape if size is None else _scaled(shape, size)
+    """The (H, W) of a picture of this shape with another long side; as it is if None."""
+    height, width = (side if size is None else max(1, round(side * size / max(shape))) for side in shape)
+    return height, width
 
 
 def fit_image(picture: Picture, shape: tuple[int, int]) -> np.ndarray:
@@ -249,10 +250,13 @@ def save_image(
             (write_png if kind == "PNG" else write_tiff)(file, image, depth, text)
 
 
-def png_bytes(image: np.ndarray) -> bytes:
-    """An image ``(H, W, 3)``, RGB, as the bytes of a PNG file; values outside [0, 1] are clipped."""
+def jpeg_bytes(image: Image.Image, size: int, quality: int = 85, **options: Any) -> bytes:
+    """An RGB image as the bytes of a JPEG file, made smaller if its long side is more than `size`."""
+    if max(image.size) > size:
+        image = image.copy()
+        image.thumbnail((size, size), Image.Resampling.LANCZOS)
     written = io.BytesIO()
-    write_png(written, image)
+    image.save(written, "JPEG", quality=quality, **options)
     return written.getvalue()
 
 
@@ -311,21 +315,16 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _resize_array(image: np.ndarray, size: int | None) -> np.ndarray:
     """As `_resize`, in float: an array keeps the precision that it came with."""
-    height, width = image.shape[:2]
-    if size is None or size == max(height, width):
+    shape = fit_size((image.shape[0], image.shape[1]), size)
+    if shape == image.shape[:2]:
         return image
-    return _by_channel(image, lambda channel: channel.resize(_scaled((width, height), size), Image.Resampling.LANCZOS))
+    return _by_channel(image, lambda channel: channel.resize(shape[::-1], Image.Resampling.LANCZOS))
 
 
 def _by_channel(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     """A change of each channel of a float image, as Pillow has no colour images in float; clipped to [0, 1]."""
     channels = [np.asarray(change(Image.fromarray(image[..., c]))) for c in range(3)]
     return np.stack(channels, axis=-1).clip(0, 1)
-
-
-def _scaled(sides: tuple[int, int], size: int) -> tuple[int, int]:
-    first, second = (max(1, round(side * size / max(sides))) for side in sides)
-    return first, second
 
 
 def _check_array(image: np.ndarray) -> np.ndarray:

@@ -64,6 +64,13 @@ def write_png(file: BinaryIO, image: np.ndarray, depth: int = 8, text: str | Non
     file.write(_chunk(b"IDAT", bytes(waiting + packed.flush())) + _chunk(b"IEND", b""))
 
 
+def png_bytes(image: np.ndarray) -> bytes:
+    """An image ``(H, W, 3)``, RGB, as the bytes of a PNG file; values outside [0, 1] are clipped."""
+    written = io.BytesIO()
+    write_png(written, image)
+    return written.getvalue()
+
+
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
 

@@ -29,7 +29,7 @@ from ..architecture import (
     check_weights,
     layer_names,
 )
-from ..backend import device_namespace
+from ..backend import device_namespace, first_line
 from ..machine import warn_of_kernel
 from ..ops import Border
 from ..vgg import VGG
@@ -232,7 +232,7 @@ def _with_file(source: str | os.PathLike[str], read: Callable[[h5py.File], Conte
         with open_hdf5(path) as h5:
             return read(h5)
     except (OSError, RuntimeError) as error:  # h5py's errors about broken or foreign files
-        raise WeightFileError(f"{path}: not a readable HDF5 file ({_first_line(error)}); {_CONVERT}") from error
+        raise WeightFileError(f"{path}: not a readable HDF5 file ({first_line(error)}); {_CONVERT}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise WeightFileError(f"{path}: {error.args[0] if error.args else error}") from error
 
@@ -310,7 +310,3 @@ def _numbers(h5: h5py.File, name: str, count: int) -> tuple[Any, ...]:
     if value.dtype.kind not in "biuf" or value.size != count:
         raise ValueError(f"attribute {name}: {count} number{'s'[: count - 1]} expected, {value.tolist()!r} given")
     return tuple(float(number) for number in value.ravel())
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

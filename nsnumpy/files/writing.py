@@ -216,15 +216,15 @@ def _named_after(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def held_back(signals: Sequence[int] = SIGNALS) -> Iterator[None]:
+def held_back() -> Iterator[None]:
     """Ctrl-C and the other signals that end a run are heard at the end of the block; processes that start meanwhile
     begin with them blocked."""
     if threading.current_thread() is not threading.main_thread():  # where no signal arrives
         yield
         return
     came: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in signals}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals) if hasattr(signal, "pthread_sigmask") else None
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS) if hasattr(signal, "pthread_sigmask") else None
     try:
         yield
     finally:
@@ -237,12 +237,12 @@ def held_back(signals: Sequence[int] = SIGNALS) -> Iterator[None]:
 
 
 @contextmanager
-def uninterrupted(signals: Sequence[int] = SIGNALS) -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """Ctrl-C and the other signals that end a run are not heard meanwhile."""
     if threading.current_thread() is not threading.main_thread():  # where no signal arrives
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         yield
     finally:

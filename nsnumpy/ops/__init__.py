@@ -19,7 +19,6 @@ from .fast.winograd import (
     winograd_relu_backward,
     winograd_relu_forward,
     winograd_scratch,
-    winograd_stripes,
     winograd_weight,
 )
 from .pool import avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward
@@ -50,6 +49,5 @@ __all__ = [
     "winograd_relu_backward",
     "winograd_relu_forward",
     "winograd_scratch",
-    "winograd_stripes",
     "winograd_weight",
 ]

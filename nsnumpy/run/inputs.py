@@ -1,12 +1,11 @@
-"""A run's pictures and its scales: each picture is decoded once, before the run, and held at the sizes it needs."""
+"""A run's pictures: each is decoded once, before the run, and held at the sizes that it is needed at."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,22 +14,20 @@ import numpy as np
 
 from ..backend import Array
 from ..files.checkpoint import digest
-from ..files.images import Picture, Source, fit_image, fit_size, fit_tile, opened
+from ..files.images import Picture, Source, fit_image, fit_tile, opened
 from ..losses import Sums
 from ..targets import StyleTarget, style_target
 from ..variable import VARIABLES, Variable
 from ..vgg import VGG
 from .colors import finished, seen, seen_style
 from .regions import Mask, MaskPicture, Regions, read_masks
+from .scales import Scale, enough, scales_of, side_of
 from .settings import INITS, USE_CASES, Settings
 from .shared import StyleTargets
 
 Styles = Picture | Sequence[Sequence[Any]]
 """One picture, or several: (picture, weight), or (picture, weight, mask) for a region of a photograph, or (picture,
 weight, mask, own), with `own` a mask over the style picture. A mask is a `MaskPicture` or a `Mask`, or None."""
-SHORT_SIDE = 16  # least one of a style picture, unless its size is given: conv5_1 has one position there
-Scale = dict[str, int | None]
-"""Long sides: "result", and of each style picture by its name; None is a picture's own size."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +83,9 @@ class Inputs:
     """
 
     def __init__(self, use_case: str, pictures: Mapping[str, Styles], s: Settings, *, begins: bool = True) -> None:
-        given = pictures_of(use_case, pictures)
-        each = [Input(n.name, opened(n.picture, enough(n.name, s)), n.weight) for n in given]
-        masks = read_masks([(n.mask, n.own) for n in given], enough("content", s))
+        each = read_inputs(pictures_of(use_case, pictures), s)
         shapes = {input.name: input.source.shape for input in each}
-        check_masks(masks, shapes)
+        check_masks([(input.mask, input.own) for input in each], shapes)
         self.scales = scales_of(s, shapes)
         self._s = s
         begin = [s.shape(each[0].source.shape, self.scales[0]["result"])]
@@ -98,14 +93,21 @@ class Inputs:
         self.colors, self._match = s.colors, s.color_match
         self._start = None if start is None else start.kept([], begin)
         self.each: list[Input] = []
-        for input, (mask, own) in zip(each, masks, strict=True):
+        for input in each:
             sizes = [scale[side_of(input.name)] for scale in self.scales]
             starts = isinstance(s.init, str) and input.name == s.init == "style"
-            source = input.source.kept(sizes, begin if starts else [])
-            self.each.append(Input(input.name, source, input.weight, mask, own))
-        styles = [given.mask for given in self.each if given.name != "content"]
-        there = [mask for mask in styles if mask is not None]
-        self.regions = Regions(there, len(there) < len(styles), s.outside) if there else None
+            self.each.append(replace(input, source=input.source.kept(sizes, begin if starts else [])))
+        there = [given.mask for given in self.styles if given.mask is not None]
+        self.regions = Regions(there, len(there) < len(self.styles), s.outside) if there else None
+
+    @property
+    def styles(self) -> list[Input]:
+        """The pictures of the style."""
+        return [given for given in self.each if given.name != "content"]
+
+    @property
+    def _content(self) -> Input | None:
+        return next((given for given in self.each if given.name == "content"), None)
 
     @property
     def names(self) -> dict[str, str]:
@@ -152,19 +154,18 @@ class Inputs:
 
     def photo(self, scale: Scale) -> np.ndarray | None:
         """The content picture at a scale, if there is one, as it is."""
-        return next((self.at(given, scale) for given in self.each if given.name == "content"), None)
+        return None if self._content is None else self.at(self._content, scale)
 
     def style(self, scale: Scale) -> list[tuple[Any, ...]] | None:
         """The style pictures at a scale, with weights and regions, if there are any, as the loss sees them."""
         photo, styles = self.photo(scale), []
         regions = self.regions.at(self.shape(scale)) if self.regions else {}
-        for given in self.each:
-            if given.name != "content":
-                style = self.at(given, scale)
-                if photo is not None:
-                    style = seen_style(style, photo, self.colors, self._match)
-                region = None if given.mask is None else regions[given.mask]
-                styles.append((style, given.weight, region, None if given.own is None else given.own.values))
+        for given in self.styles:
+            style = self.at(given, scale)
+            if photo is not None:
+                style = seen_style(style, photo, self.colors, self._match)
+            region = None if given.mask is None else regions[given.mask]
+            styles.append((style, given.weight, region, None if given.own is None else given.own.values))
         return styles or None
 
     def style_target(
@@ -191,10 +192,9 @@ class Inputs:
 
     def finished(self, image: np.ndarray) -> np.ndarray:
         """A result, or a picture on the way to it, as it is shown."""
-        source = next((given.source for given in self.each if given.name == "content"), None)
-        if source is None:
+        if self._content is None:
             return image
-        photo = source.fit(image.shape[:2])
+        photo = self._content.source.fit(image.shape[:2])
         image = finished(image, photo, self.colors)
         return self.regions.finished(image, photo) if self.regions else image
 
@@ -234,6 +234,13 @@ def changed_alike(
     return np.clip(change, 0, 1, out=change)
 
 
+def read_inputs(given: Sequence[Named], s: Settings | None = None) -> list[Input]:
+    """The pictures and their masks, as much of them as a run of these settings has use for."""
+    sources = [opened(one.picture, None if s is None else enough(one.name, s)) for one in given]
+    masks = read_masks([(one.mask, one.own) for one in given], None if s is None else enough("content", s))
+    return [Input(one.name, source, one.weight, *of) for one, source, of in zip(given, sources, masks, strict=True)]
+
+
 def check_masks(masks: Iterable[tuple[Any, Any]], shapes: Mapping[str, tuple[int, int]]) -> None:
     """PictureError if the masks of each picture, for the first one and its own, have other proportions than these."""
     photo = next(iter(shapes.values()))
@@ -241,17 +248,6 @@ def check_masks(masks: Iterable[tuple[Any, Any]], shapes: Mapping[str, tuple[int
         for mask, shape, of in zip(pair, (photo, own), ("photograph", "style picture"), strict=True):
             if isinstance(mask, Mask):
                 mask.check(shape, of)
-
-
-def enough(name: str, s: Settings) -> float:
-    """The pixels of a picture's long side with which the run does as well as with more; `math.inf` for all of them."""
-    side = s.side if side_of(name) == "result" else s.style_size or s.side
-    return math.inf if side is None else 2 * side  # Lanczos makes it smaller from there
-
-
-def side_of(name: str) -> str:
-    """What a scale calls the long side of a picture: the content is as large as the result."""
-    return "result" if name == "content" else name
 
 
 def start_picture(s: Settings, names: Collection[str]) -> Source | None:
@@ -302,51 +298,21 @@ def named(role: str, given: Styles) -> list[Named]:
     ]
 
 
+def shares_of(styles: Sequence[tuple[float, Hashable]]) -> list[float]:
+    """The weights of style pictures, each with its region or None, so that those of one region, or of none, add up to
+    1."""
+    sums: dict[Hashable, float] = {}
+    for weight, region in styles:
+        sums[region] = sums.get(region, 0.0) + weight
+    return [weight / sums[region] for weight, region in styles]
+
+
+def as_given(pictures: Sequence[tuple[Any, ...]]) -> Any:
+    """Pictures of a role, each (picture, weight, mask, own), as a use case takes them: one alone, everywhere, without a
+    weight."""
+    return pictures if len(pictures) > 1 or any(pictures[0][2:]) else pictures[0][0]
+
+
 def style_names(record: Iterable[str]) -> list[str]:
     """Of a run's record, the keys of its style pictures: "style", "style 2", ..."""
     return [key for key in record if re.fullmatch(r"style( \d+)?", key)]
-
-
-def scales_of(s: Settings, shapes: Mapping[str, tuple[int, int]]) -> list[Scale]:
-    """The scales of a run, coarse to fine.
-
-    Parameters
-    ----------
-    s : Settings
-    shapes : mapping from "content", "style", "style 2", ... to (H, W)
-        Of the pictures as they were given; the result has the first one's proportions.
-
-    Raises
-    ------
-    ValueError
-        If the scales do not go with the size or the iterations.
-    """
-    result = s.shape(next(iter(shapes.values())), s.side)
-    styles = {name: shape for name, shape in shapes.items() if name != "content"}
-    last = {name: style_side(shape, s.side, s.style_size) for name, shape in styles.items()}
-    coarse: list[Scale] = []
-    for size in s.sizes(max(result), min(result))[:-1]:
-        at = max(s.shape(next(iter(shapes.values())), size))  # of a tile a whole number of periods
-        if at >= max(result) or any(at == scale["result"] for scale in coarse):
-            raise ValueError(f"scales: at {size} pixels the tile would be as large as at another; leave that one out")
-        scale: Scale = {"result": at}
-        for name, shape in styles.items():
-            scale[name] = _long_enough(shape, round(max(fit_size(shape, last[name])) * size / max(result)))
-        coarse.append(scale)
-    return [*coarse, {"result": s.side, **last}]
-
-
-def style_side(shape: tuple[int, int], size: int | None, style_size: int | None) -> int | None:
-    """The long side of a style picture at the last scale; None for its own."""
-    return style_size or _long_enough(shape, size)
-
-
-def _long_enough(shape: tuple[int, int], side: int | None) -> int | None:
-    """The long side of a style picture: that one, or the least at which an elongated picture has its short side."""
-    return side if min(fit_size(shape, side)) >= SHORT_SIDE else side_for(shape, SHORT_SIDE)
-
-
-def side_for(shape: tuple[int, int], short_side: int) -> int:
-    """The least long side at which a picture of `shape` has a short side of so many pixels."""
-    sides = itertools.count((2 * short_side - 1) * max(shape) // (2 * min(shape)))  # where it rounds up to that
-    return next(side for side in sides if min(fit_size(shape, side)) >= short_side)

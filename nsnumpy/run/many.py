@@ -10,17 +10,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..architecture import Network, minimum_size, network_digest
+from ..architecture import network_digest
 from ..files.checkpoint import digest
 from ..files.images import Source, opened, read_settings
 from ..files.weights import WeightFile, load_vgg
 from ..tiles.crew import HasCrew
-from ..vgg import VGG
 from .inputs import Styles, named
 from .processes import do_each, failing
 from .results import Callback, Result, check_ended
 from .run import Run
-from .settings import INITS, Settings, layers_of, settings_of
+from .settings import INITS, settings_of
 from .shared import StyleTargets
 
 KEY = "key"  # in a result's record: a digest of all that determined it
@@ -60,7 +59,7 @@ class Task:
             **({} if self.means.get("memory_pairs") is None else {"memory_pairs": self.means["memory_pairs"]}),
             "settings": vars(s) | {"init": s.init if s.init in INITS else _seen(opened(s.init))},
         }
-        return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()
+        return digest(json.dumps(determines, sort_keys=True))
 
 
 def key_of(task_key: str, photo: Path) -> str:
@@ -104,12 +103,6 @@ def paint_each(
     elif photos:
         painter = _Painter(task, cluster)
         do_each(lambda photo: painter.paint(photo, callback), photos, done)
-
-
-def least_side(network: VGG | Network, s: Settings) -> int:
-    """The pixels of a short side that the deepest layer of a transfer needs."""
-    layers = {name for kind in layers_of("transfer", s, "conv4_2") for name in kind}
-    return minimum_size(network.architecture, network.resolve(layers))
 
 
 class _Painter:

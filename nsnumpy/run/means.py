@@ -7,11 +7,11 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
+from types import ModuleType
 from typing import Any
 
 from ..architecture import Network, minimum_size
-from ..backend import free_device_bytes
+from ..backend import device_of, free_device_bytes
 from ..files.checkpoint import Checkpoint
 from ..files.images import fit_size
 from ..files.weights import WeightFile
@@ -23,11 +23,12 @@ from ..pairs import Scratch
 from ..targets import picture_sums
 from ..tiles.crew import Sharing, crew_of
 from ..tiles.grid import UNIT
-from ..tiles.objective import objective_of, tiled_sums
+from ..tiles.objective import TiledObjective, tiled_sums
 from ..vgg import VGG
 from .budget import Run, host_memory, run_memory
-from .inputs import Inputs, Scale, side_for, side_of
-from .settings import Settings
+from .inputs import Inputs
+from .scales import Scale, side_for, side_of
+from .settings import Settings, is_whole
 from .shared import StyleTargets
 
 Tile = str | int
@@ -40,11 +41,9 @@ FEWEST = 3  # pairs that L-BFGS is worth having with
 
 def check_means(tile: Tile, memory_pairs: int | None, scratch: Scratch, optimizer: str | None) -> None:
     """ValueError if there is no such tile, no such number of pairs, no such folder, or no use for them."""
-    whole = isinstance(tile, Integral) and not isinstance(tile, bool) and tile >= 16
-    if not whole and tile not in ("auto", "off"):
+    if not is_whole(tile, 16) and tile not in ("auto", "off"):
         raise ValueError(f"tile is auto, off, or a whole number of pixels, 16 or more; got {tile!r}")
-    number = isinstance(memory_pairs, Integral) and not isinstance(memory_pairs, bool)
-    if memory_pairs is not None and not (number and memory_pairs >= 1):
+    if memory_pairs is not None and not is_whole(memory_pairs, 1):
         raise ValueError(f"memory pairs are a whole number, 1 or more; got {memory_pairs!r}")
     if memory_pairs is not None and optimizer not in MEMORY:
         raise ValueError(f"memory pairs are what L-BFGS remembers; {optimizer} has none")
@@ -66,8 +65,15 @@ def shared_tile(size: tuple[int, int]) -> int:
     return min(1024, max(512, max(size) // 4 // UNIT * UNIT))
 
 
-def check_sides(s: Settings, scale: Scale, shapes: Mapping[str, tuple[int, int]], least: int) -> None:
+def check_sides(
+    s: Settings,
+    scale: Scale,
+    shapes: Mapping[str, tuple[int, int]],
+    network: Network,
+    layers: tuple[Iterable[str], Iterable[str]],
+) -> None:
     """ValueError that names the size to take if a picture, at this scale, is too small for the deepest layer."""
+    least = minimum_size(network.architecture, network.resolve([*layers[0], *layers[1]]))
     result = s.size if isinstance(s.size, tuple) else next(iter(shapes.values()))
     for name, shape in {"result": result, **shapes}.items():
         side = side_of(name)
@@ -80,17 +86,18 @@ def check_sides(s: Settings, scale: Scale, shapes: Mapping[str, tuple[int, int]]
             )
 
 
-def budget(
+def budgets(
     s: Settings,
     shapes: Mapping[str, tuple[int, int]],
-    scale: Scale,
+    scales: Sequence[Scale],
     layers: tuple[Iterable[str], Iterable[str]],
     *,
     regions: int,
     threads: int,
     device: str,
-) -> Run:
-    """What decides the memory of a run at a scale.
+    scratch: Scratch,
+) -> list[Run]:
+    """What decides the memory of a run at each of its scales.
 
     Parameters
     ----------
@@ -98,28 +105,34 @@ def budget(
         Completed.
     shapes : mapping from "content", "style", "style 2", ... to (H, W)
         Of the pictures as they were given.
-    scale : Scale
+    scales : list of Scale
     layers : names, names
         Of the content loss, and of the style loss.
-    regions, threads, device
+    regions, threads, device, scratch
     """
     assert s.optimizer is not None  # as in all settings that are complete
-    result = s.shape(next(iter(shapes.values())), scale["result"])
-    styles = [fit_size(shape, scale[name]) for name, shape in shapes.items() if name != "content"]
-    return Run(
-        size=result,
-        content=result if "content" in shapes else None,
-        style=max(styles, key=math.prod, default=None),
-        styles=len(styles),
-        regions=regions,
-        framed=device != "cpu" and ZERO not in s.borders(),
-        channels=1 if s.colors == "luminance" else 3,
-        content_layers=tuple(layers[0]),
-        style_layers=tuple(layers[1]),
-        optimizer=s.optimizer,
-        threads=threads,
-        device=device,
-    )
+    results = [s.shape(next(iter(shapes.values())), scale["result"]) for scale in scales]
+    runs = []
+    for scale, result, iterations in zip(scales, results, s.iterations_at([*map(max, results)]), strict=True):
+        styles = [fit_size(shape, scale[name]) for name, shape in shapes.items() if name != "content"]
+        run = Run(
+            size=result,
+            content=result if "content" in shapes else None,
+            style=max(styles, key=math.prod, default=None),
+            styles=len(styles),
+            regions=regions,
+            framed=device != "cpu" and ZERO not in s.borders(),
+            channels=1 if s.colors == "luminance" else 3,
+            content_layers=tuple(layers[0]),
+            style_layers=tuple(layers[1]),
+            optimizer=s.optimizer,
+            threads=threads,
+            device=device,
+            iterations=iterations,
+            scratch=scratch is not None,
+        )
+        runs.append(run)
+    return runs
 
 
 def fitted(network: Network, run: Run, room: int | None, tile: Tile, memory_pairs: int | None) -> Run:
@@ -175,16 +188,20 @@ def _ways(run: Run, tile: Tile, memory_pairs: int | None) -> Iterator[Run]:
         yield from (replace(smaller, pairs=pairs) for pairs in fewer)
 
 
-def room_of(weights: Any, pictures: Sequence[Any]) -> tuple[int, int | None]:
-    """What the program holds, but for weights and pictures that it has read, which count among the run's; and what it
-    can have.
+def room_of(xp: ModuleType, weights: Any, pictures: Sequence[Any] = ()) -> tuple[int, int | None]:
+    """What the program holds of the device's memory, but for weights and pictures that it has read, which count among
+    the run's; and what it can have.
 
     Parameters
     ----------
+    xp : module
+        The device's namespace.
     weights : WeightFile, VGG, or anything that holds none
     pictures : sequence
         Those that have ``nbytes`` have been read.
     """
+    if device_of(xp) != "cpu":
+        return 0, free_device_bytes(xp)
     known = sum(getattr(picture, "nbytes", 0) for picture in pictures)
     if isinstance(weights, WeightFile):
         known += sum(array.nbytes for pair in weights.weights.values() for array in pair)
@@ -237,21 +254,19 @@ class Means:
         The style pictures are measured as the result is: in tiles, and by whoever makes these.
         """
         sums_of = picture_sums if self.tile is None else tiled_sums(self.tile, crew_of(vgg, self.executor))
-        return objective_of(
-            vgg,
-            inputs.shape(scale),
-            self.tile,
-            keep=self.keep,
-            executor=self.executor,
-            content=inputs.content(scale),
-            style=inputs.style_target(vgg, layers[1], scale, targets, sums_of),
-            alpha=1.0 if s.alpha is None else s.alpha,
-            beta=1.0 if s.beta is None else s.beta,
-            tv=s.tv or 0.0,
-            content_layers=layers[0],
-            style_layers=layers[1],
-            convention=s.convention,
-        )
+        given: dict[str, Any] = {
+            "content": inputs.content(scale),
+            "style": inputs.style_target(vgg, layers[1], scale, targets, sums_of),
+            "alpha": 1.0 if s.alpha is None else s.alpha,
+            "beta": 1.0 if s.beta is None else s.beta,
+            "tv": s.tv or 0.0,
+            "content_layers": layers[0],
+            "style_layers": layers[1],
+            "convention": s.convention,
+        }
+        if self.tile is None or max(inputs.shape(scale)) <= self.tile:
+            return Objective(vgg, **given)
+        return TiledObjective(vgg, tile=self.tile, keep=self.keep, executor=self.executor, **given)
 
 
 def taken_apart(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -293,18 +308,15 @@ def means_of(
         tile = kept.settings.get("tile") or "off"
     if kept and memory_pairs is None:
         memory_pairs = kept.settings.get("memory_pairs") or own
-    device = "cpu" if vgg.xp.__name__ == "numpy" else "gpu"
+    device = device_of(vgg.xp)
     shapes = {given.name: given.source.shape for given in inputs.each}
-    least = minimum_size(vgg.architecture, vgg.resolve([*layers[0], *layers[1]]))
-    check_sides(s, inputs.scales[-1], shapes, least)
+    network = Network(vgg.architecture, vgg.filters, vgg.pooling, vgg.dtype.itemsize)
+    check_sides(s, inputs.scales[-1], shapes, network, layers)
     regions = 0 if inputs.regions is None else len(inputs.regions.masks)
-    threads = vgg.workers.threads
-    asked = budget(s, shapes, inputs.scales[-1], layers, regions=regions, threads=threads, device=device)
-    (*_, iterations) = s.iterations_at([max(inputs.shape(scale)) for scale in inputs.scales])
-    asked = replace(asked, iterations=iterations, scratch=scratch is not None)
+    common: dict[str, Any] = {"regions": regions, "threads": vgg.workers.threads, "device": device, "scratch": scratch}
+    *_, asked = budgets(s, shapes, inputs.scales, layers, **common)
     if executor is not None and tile == "auto":
         tile = shared_tile(asked.size)
-    network = Network(vgg.architecture, vgg.filters, vgg.pooling, vgg.dtype.itemsize)
-    program, available = room_of(vgg, []) if device == "cpu" else (0, free_device_bytes(vgg.xp))
+    program, available = room_of(vgg.xp, vgg)
     run = fitted(network, asked, None if available is None else available - program, tile, memory_pairs)
     return Means(run.tile, run.keep, None if run.pairs == own else run.pairs, executor, scratch)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..files.images import fit_image
-from .inputs import Scale, changed_alike
+from .inputs import changed_alike
 from .run import Run
+from .scales import Scale
 
 
 class NearRun(Run):

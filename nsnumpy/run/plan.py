@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..architecture import Network, minimum_size
-from ..backend import check_tf32, device_namespace, free_device_bytes
+from ..architecture import Network
+from ..backend import check_tf32, device_namespace
 from ..files.images import Picture, decoding, fit_size
 from ..files.weight_sources import BUILTIN
 from ..files.weights import WeightFile, read_network
@@ -17,10 +17,10 @@ from ..machine import usable_cores
 from ..pairs import Scratch
 from ..workers import check_threads
 from .budget import Rates, Run, measured_rates, pairs_bytes, run_memory, run_seconds
-from .inputs import Scale, Styles, check_masks, enough, pictures_of, scales_of, side_of
+from .inputs import Styles, check_masks, pictures_of
 from .means import (
     Tile,
-    budget,
+    budgets,
     check_means,
     check_sides,
     extremes,
@@ -31,7 +31,8 @@ from .means import (
     shared_tile,
 )
 from .regions import mask_key
-from .settings import Settings, layers_of, settings_of
+from .scales import Scale, enough, scales_of, side_of
+from .settings import layers_of, settings_of
 
 ENLARGED = 1.5  # times the long side, from where on it is worth a note
 HOST = "the computer's memory"  # where a GPU's run in tiles has the picture and the optimizer's vectors
@@ -157,32 +158,20 @@ def plan(
     shapes = {name: shape for name, (shape, _) in decoded.items()}
     check_masks([(one.mask, one.own) for one in given], shapes)
     layers = layers_of(use_case, s, layer)
-
-    def runs_of(s: Settings, scales: Sequence[Scale]) -> list[Run]:
-        regions = len({mask_key(picture.mask) for picture in given if picture.mask is not None})
-        common: dict[str, Any] = {"regions": regions, "threads": threads or usable_cores(), "device": device}
-        runs = [budget(s, shapes, scale, layers, **common) for scale in scales]
-        counts = s.iterations_at([max(run.size) for run in runs])
-        each = zip(runs, counts, strict=True)
-        return [replace(run, iterations=count, scratch=scratch is not None) for run, count in each]
-
     scales = scales_of(s, shapes)
-    smallest = minimum_size(network.architecture, network.resolve([*layers[0], *layers[1]]))
-    check_sides(s, scales[-1], shapes, smallest)
-    program, available = room_of(weights, [one.picture for one in given]) if device == "cpu" else (0, None)
-    available = available if device == "cpu" else free_device_bytes(xp)
+    check_sides(s, scales[-1], shapes, network, layers)
+    program, available = room_of(xp, weights, [one.picture for one in given])
     room = None if available is None else available - program
-    runs = runs_of(s, scales)
+    regions = len({mask_key(picture.mask) for picture in given if picture.mask is not None})
+    common: dict[str, Any] = {"regions": regions, "threads": threads or usable_cores(), "device": device}
+    common["scratch"] = scratch
+    runs = budgets(s, shapes, scales, layers, **common)
     if shared and tile == "auto":
         tile = shared_tile(runs[-1].size)
     asked = fitted(network, runs[-1], room, tile, memory_pairs)
     runs = [replace(run, tile=asked.tile, keep=asked.keep, pairs=asked.pairs) for run in runs]
     for coarse in runs[:-1]:
         run_memory(network, coarse)  # raises where a scale is too small for the network
-    rates = rates or measured_rates(device, asked.threads, tf32)
-    each = [run_seconds(network, run, rates) for run in runs]
-    counts = s.iterations_at([max(run.size) for run in runs])
-    total = sum(seconds * count for seconds, count in zip(each, counts, strict=True))
     parts = ({"program": program} if program else {}) | run_memory(network, asked)
     before = sum(nbytes for _, nbytes in decoded.values()) if device == "cpu" else 0
     if program + before > sum(parts.values()):  # the run begins when the pictures have been made smaller
@@ -191,38 +180,39 @@ def plan(
     def fits(size: int) -> bool | None:
         try:
             sides = fit_size(s.size, size) if isinstance(s.size, tuple) else size
-            iterations = None if s.iterations is None else counts[-1]
+            iterations = None if s.iterations is None else asked.iterations
             smaller = replace(s, size=sides, seamless=None, scales=(), iterations=iterations)
-            (run,) = runs_of(smaller, scales_of(smaller, shapes))
+            (run,) = budgets(smaller, shapes, scales_of(smaller, shapes), layers, **common)
             return any(has_room(network, way, room) for way in extremes(run, tile, memory_pairs))
         except ValueError:  # too small for the deepest layer
             return None
 
-    sides = [max(run.size) for run in runs]
-    notes = _notes(scales[-1], shapes, s.style_size or s.side)
-    if scratch is not None:
-        takes, free = pairs_bytes(network, asked), shutil.disk_usage(scratch).free
-        if takes > free:
-            raise ValueError(
-                f"{scratch}: {free / 1e9:.2f} GB are free, and what L-BFGS remembers takes {takes / 1e9:.2f}: name "
-                "another folder, or fewer memory pairs"
-            )
-        notes.append(f"what L-BFGS remembers goes to {scratch}: {takes / 1e9:.2f} GB")
-    planned = Plan(
-        asked.size,
+    notes = _notes(scales[-1], shapes, s.style_size or s.side) + _noted_of(scratch, pairs_bytes(network, asked))
+    rates = rates or measured_rates(device, asked.threads, tf32)
+    planned = _plan_of(network, runs, parts, rates, available, notes)
+    return planned if planned.fits else replace(planned, largest_size=_largest_size(fits, max(asked.size)))
+
+
+def _plan_of(
+    network: Network, runs: Sequence[Run], parts: dict[str, int], rates: Rates, available: int | None, notes: list[str]
+) -> Plan:
+    """What runs at these scales will take, of which the last one's memory is known."""
+    last, counts = runs[-1], [run.iterations or 0 for run in runs]
+    each = [run_seconds(network, run, rates) for run in runs]
+    return Plan(
+        last.size,
         sum(parts.values()),
         parts,
-        sides,
+        [max(run.size) for run in runs],
         sum(counts),
         each[-1],
-        total,
+        sum(seconds * count for seconds, count in zip(each, counts, strict=True)),
         available,
-        tile=asked.tile,
-        memory_pairs=asked.pairs,
-        host=room_of_host(network, asked),
+        tile=last.tile,
+        memory_pairs=last.pairs,
+        host=room_of_host(network, last),
         notes=notes,
     )
-    return planned if planned.fits else replace(planned, largest_size=_largest_size(fits, max(asked.size)))
 
 
 def _notes(scale: Scale, shapes: Mapping[str, tuple[int, int]], style_size: int | None) -> list[str]:
@@ -235,6 +225,18 @@ def _notes(scale: Scale, shapes: Mapping[str, tuple[int, int]], style_size: int 
         elif max(h, w) > ENLARGED * max(shape):
             notes.append(f"{becomes}: a larger one has more to tell")
     return notes
+
+
+def _noted_of(scratch: Scratch, takes: int) -> list[str]:
+    """What is noted of a folder that L-BFGS's memory goes to; ValueError if it has no room for it."""
+    if scratch is None:
+        return []
+    if takes > (free := shutil.disk_usage(scratch).free):
+        raise ValueError(
+            f"{scratch}: {free / 1e9:.2f} GB are free, and what L-BFGS remembers takes {takes / 1e9:.2f}: name "
+            "another folder, or fewer memory pairs"
+        )
+    return [f"what L-BFGS remembers goes to {scratch}: {takes / 1e9:.2f} GB"]
 
 
 def _largest_size(fits: Callable[[int], bool | None], most: int) -> int:

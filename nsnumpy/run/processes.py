@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from ..backend import DeviceError, device_errors
+from ..ending import line_of
 from ..files.writing import SIGNALS, held_back
 
 Job = TypeVar("Job")
@@ -35,11 +36,12 @@ def failing() -> Iterator[None]:
         with device_errors():
             yield
     except MemoryError as error:
-        raise JobError(f"out of memory ({_line(error) or 'no details'}); choose a smaller size") from error
+        why = line_of(error) if str(error) else "no details"
+        raise JobError(f"out of memory ({why}); choose a smaller size") from error
     except (ValueError, ArithmeticError, OSError, DeviceError) as error:
-        raise JobError(_line(error)) from error
+        raise JobError(line_of(error)) from error
     except Exception as error:
-        raise JobError(f"unexpected {type(error).__name__}: {_line(error)} (a defect; please report it)") from error
+        raise JobError(f"unexpected {type(error).__name__}: {line_of(error)} (a defect; please report it)") from error
 
 
 def do_each(
@@ -65,7 +67,7 @@ def do_each(
     executor : Executor, or None
         Where to call it instead. It stays open.
     begin, given : function, and its arguments
-        Called first, once in each process where `function` is.
+        Called first, once in each of these processes, or here; not by an executor.
     """
 
     def finish(job: Job, result: Callable[[], Made]) -> None:
@@ -80,7 +82,7 @@ def do_each(
         except Exception as error:
             if executor is None:
                 raise
-            done(job, None, f"the executor failed ({_line(error)})")
+            done(job, None, f"the executor failed ({line_of(error)})")
         else:
             done(job, made, "")
 
@@ -138,7 +140,3 @@ def _begin_process(begin: Callable[..., object] | None, given: Sequence[Any]) ->
     threading.Thread(target=follow, daemon=True).start()
     if begin:
         begin(*given)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())

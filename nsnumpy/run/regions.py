@@ -74,9 +74,7 @@ def read_mask(picture: MaskPicture, enough: float | None = None, name: str | Non
         except ValueError as error:
             raise PictureError(str(error)) from error
     else:
-        image, shape = decode(picture, math.inf if enough else None, ground="black")
-        if enough and max(shape) > enough:
-            image = image.resize(fit_size(shape, int(enough))[::-1], Image.Resampling.BOX)
+        image, shape = _decoded(picture, enough, Image.Resampling.BOX, "black")
         if np.ptp(np.asarray(image).astype(np.int16), axis=-1).max(initial=0) > COLOURED:
             raise PictureError(f"{source}: has colours, and a mask is grey; a map of colours goes with --regions")
         grey = np.asarray(image.convert("L"))
@@ -87,6 +85,16 @@ def read_mask(picture: MaskPicture, enough: float | None = None, name: str | Non
     if not values.any():
         raise PictureError(f"{source}: black all over, a mask of nothing; white is where the style is to be")
     return Mask(name, values, source, (shape[0], shape[1]))
+
+
+def _decoded(
+    picture: Any, enough: float | None, how: Image.Resampling, ground: str
+) -> tuple[Image.Image, tuple[int, int]]:
+    """`enough` of a picture's pixels, and the (H, W) that it has in full."""
+    image, shape = decode(picture, math.inf if enough else None, ground)
+    if enough and max(shape) > enough:
+        image = image.resize(fit_size(shape, int(enough))[::-1], how)
+    return image, shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,9 +172,7 @@ def read_map(picture: Any, enough: float | None = None) -> Map:
         If it cannot be read, or is no such picture.
     """
     source = picture_name(picture)
-    image, shape = decode(picture, math.inf if enough else None)
-    if enough and max(shape) > enough:
-        image = image.resize(fit_size(shape, int(enough))[::-1], Image.Resampling.NEAREST)
+    image, shape = _decoded(picture, enough, Image.Resampling.NEAREST, "white")
     pixels = np.asarray(image).astype(np.int16)
     flat = _flat(pixels)
     colours, alike = _frequent(pixels[flat], LEAST_SHARE * flat.size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -14,12 +14,13 @@ import numpy as np
 from .._version import __version__
 from ..backend import Array, to_host
 from ..ending import Ended, Ending
-from ..files.images import picture_name, png_bytes, save_image
+from ..files.images import picture_name, save_image
+from ..files.rows import png_bytes
 from ..objective import layer_weights
 from ..optimize import Descent
 from ..vgg import VGG
 from .inputs import Inputs
-from .settings import Settings
+from .settings import Settings, setting_names
 
 STILL = 5  # steps in a row that move little end a scale
 
@@ -129,7 +130,7 @@ def record_of(
 ) -> dict[str, Any]:
     """What a run is of, and with what settings; JSON-serialisable. `s` is complete, and there are so many iterations at
     each scale."""
-    used = {f.name: getattr(s, f.name) for f in fields(s) if use_case in f.metadata["only"]}
+    used = {name: getattr(s, name) for name in setting_names(use_case)}
     layered = [name for name in ("content_layers", "style_layers") if name in used]
     used |= {name: layer_weights(used[name], s.convention) for name in layered}
     used["init"] = picture_name(s.init)
@@ -158,23 +159,27 @@ def made_with(vgg: VGG) -> dict[str, Any]:
     return network_record(vgg) | versions(vgg)
 
 
+NETWORK: dict[str, Callable[[VGG], Any]] = {
+    "weights": lambda vgg: vgg.source,
+    "weights_sha256": lambda vgg: vgg.sha256,
+    "architecture": lambda vgg: vgg.architecture,
+    "pooling": lambda vgg: vgg.pooling,
+    "dtype": lambda vgg: str(vgg.dtype),
+    "backend": lambda vgg: vgg.xp.__name__,
+    "convolution": lambda vgg: vgg.convolution,
+    "tf32": lambda vgg: vgg.tf32,
+    "threads": lambda vgg: vgg.workers.threads,
+}
+"""What a record says of the network that made a result, and of how it was run."""
+
+
 def network_record(vgg: VGG) -> dict[str, Any]:
-    """The network that made a result, and how it was run."""
-    return {
-        "weights": vgg.source,
-        "weights_sha256": vgg.sha256,
-        "architecture": vgg.architecture,
-        "pooling": vgg.pooling,
-        "dtype": str(vgg.dtype),
-        "backend": vgg.xp.__name__,
-        "convolution": vgg.convolution,
-        "tf32": vgg.tf32,
-        "threads": vgg.workers.threads,
-    }
+    """All that `NETWORK` names."""
+    return {name: of(vgg) for name, of in NETWORK.items()}
 
 
 def versions(vgg: VGG) -> dict[str, str]:
-    """Of the programs that made a result."""
+    """Of the programs that made a result: some of `VERSIONS`."""
     return {
         "nsnumpy": __version__,
         "python": platform.python_version(),

@@ -22,9 +22,10 @@ from ..optimize import Descent, Iterate
 from ..variable import through
 from ..vgg import VGG
 from ..workers import Workers
-from .inputs import Inputs, Scale, Styles
+from .inputs import Inputs, Styles
 from .means import means_of, taken_apart
 from .results import Callback, Progress, Result, made_with, record_of, still, to_image
+from .scales import Scale
 from .settings import BOUNDS, layers_of, settings_of
 from .shared import StyleTargets
 
@@ -307,17 +308,9 @@ class Run:
 
     def _step(self, iterate: Iterate, before: int, total: int) -> Progress:
         terms, norms = iterate.details
-        return Progress(
-            before + iterate.iteration,
-            total,
-            iterate.loss,
-            terms,
-            norms,
-            iterate.step,
-            time.perf_counter() - self.began,
-            self._variable.picture(iterate.x),
-            self.inputs.finished,
-        )
+        done, seconds = before + iterate.iteration, time.perf_counter() - self.began
+        x, finish = self._variable.picture(iterate.x), self.inputs.finished
+        return Progress(done, total, iterate.loss, terms, norms, iterate.step, seconds, x, finish)
 
     def _take(self) -> None:
         """The best picture of the scale that it is at."""

@@ -37,7 +37,6 @@ CHOICES = {
 COARSEST = 128  # least long side of the scales that are chosen for you
 ONE_SCALE, COARSE, FINEST = 80, 50, 32  # iterations, where none are given
 LARGE, FEWEST = 2048, 5  # long side from where on they are fewer; and the fewest
-_MAY_BE_NONE = ("optimizer", "border", "seamless")
 _WEIGHTED = "NAME[:WEIGHT],...; without weights, equal ones"
 
 
@@ -92,7 +91,7 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
 
 
-def _is_whole(value: Any, least: int) -> bool:
+def is_whole(value: Any, least: int) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
@@ -118,9 +117,7 @@ class Settings:
         ("transfer", "texture"),
     )
     style_size: int | None = _setting(
-        None,
-        "long side of the style picture, less at smaller scales (as --size)",
-        ("transfer", "texture"),
+        None, "long side of the style picture, less at smaller scales (as --size)", ("transfer", "texture")
     )
     iterations: int | Sequence[int] | None = _setting(
         None,
@@ -168,33 +165,26 @@ class Settings:
         ("transfer",),
     )
     color_match: str = _setting(
-        "transport",
-        "for --colors photo: transport, cholesky, or the mean alone",
-        ("transfer",),
+        "transport", "for --colors photo: transport, cholesky, or the mean alone", ("transfer",)
     )
-
-    outside: str = _setting(
-        "keep",
-        "where no region is: keep the photo, or the first region's style",
-        ("transfer",),
-    )
+    outside: str = _setting("keep", "where no region is: keep the photo, or the first region's style", ("transfer",))
 
     def __post_init__(self) -> None:
         for name, least in (("size", 1), ("style_size", 1), ("seed", 0)):
             value = getattr(self, name)
             if (value is None and "size" in name) or (name == "size" and isinstance(value, list | tuple)):
                 continue
-            if not _is_whole(value, least):
+            if not is_whole(value, least):
                 raise ValueError(f"{name} is a whole number, {least} or more; got {value!r}")
             self._set(name, int(value))
-        if self.iterations is not None and not all(_is_whole(n, 0) for n in _listed(self.iterations)):
+        if self.iterations is not None and not all(is_whole(n, 0) for n in _listed(self.iterations)):
             raise ValueError(f"iterations is a whole number, 0 or more, or one for each scale; got {self.iterations!r}")
         if self.iterations is not None:
             numbers = tuple(int(n) for n in _listed(self.iterations))
             self._set("iterations", numbers if isinstance(self.iterations, Sequence) else numbers[0])
         if self.scales is not None:
             scales = _listed(self.scales)
-            if not all(_is_whole(n, 1) for n in scales) or sorted(set(scales)) != scales:
+            if not all(is_whole(n, 1) for n in scales) or sorted(set(scales)) != scales:
                 raise ValueError(f"scales is a list of growing whole numbers, 1 or more; got {self.scales!r}")
             self._set("scales", tuple(int(n) for n in scales))
         if isinstance(self.lr, Real):
@@ -211,14 +201,14 @@ class Settings:
         if self.optimizer is not None:
             self._set("optimizer", canonical_optimizer(self.optimizer))
         for name, known in CHOICES.items():
-            if (value := getattr(self, name)) not in (*known, *((None,) if name in _MAY_BE_NONE else ())):
+            if (value := getattr(self, name)) not in (*known, getattr(Settings, name)):  # whose default may be None
                 raise ValueError(f"unknown {name.replace('_', ' ')} {value!r}: choose from {', '.join(known)}")
         if not isinstance(self.size, int | None):
             self._set("size", self._of_sides(self.size))
 
     def _of_sides(self, size: Sequence[Any]) -> tuple[int, int]:
         """(H, W); ValueError if it is none, or could be no tile where one is asked for."""
-        if len(size) != 2 or not all(_is_whole(n, 1) for n in size):
+        if len(size) != 2 or not all(is_whole(n, 1) for n in size):
             raise ValueError(f"size is a whole number, 1 or more, or two of them, (H, W); got {size!r}")
         height, width = map(int, size)
         h, w = self._tiled((height, width))
@@ -320,13 +310,18 @@ USE_CASES = {
 }
 
 
+def setting_names(use_case: str) -> list[str]:
+    """The fields of `Settings` that a use case has."""
+    return [f.name for f in fields(Settings) if use_case in f.metadata["only"]]
+
+
 def borders(border: str, seamless: str | None) -> tuple[Border, Border]:
     """The network's border for the result, and for the pictures that it is compared with."""
     rows, columns = ("wrap" if wraps else border for wraps in SEAMLESS[seamless])
     return (rows, columns), (border, border)
 
 
-def layers_of(use_case: str, s: Settings, layer: str) -> tuple[dict[str, float], dict[str, float]]:
+def layers_of(use_case: str, s: Settings, layer: str = CONTENT_LAYERS[0]) -> tuple[dict[str, float], dict[str, float]]:
     """The layers of the content loss, and of the style loss, with their weights; `layer` is a reconstruction's."""
     content = {"transfer": s.content_layers, "reconstruct": {layer: 1.0}}.get(use_case)
     style = s.style_layers if "style" in USE_CASES[use_case].pictures else None
@@ -346,7 +341,7 @@ def settings_of(use_case: str, **changes: Any) -> Settings:
     """
     if use_case not in USE_CASES:
         raise ValueError(f"unknown use case {use_case!r}: choose from {', '.join(USE_CASES)}")
-    known = [f.name for f in fields(Settings) if use_case in f.metadata["only"]]
+    known = setting_names(use_case)
     for name in changes:
         if name not in known:
             raise TypeError(f"{use_case} has no setting {name!r}; it has {', '.join(known)}")

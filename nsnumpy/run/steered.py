@@ -78,7 +78,7 @@ class SteeredRun(Run):
             If there are no such colours, or no such style picture.
         """
         weights = dict(style_weights or {})
-        if unknown := weights.keys() - {one.name for one in self.inputs.each if one.name != "content"}:
+        if unknown := weights.keys() - {one.name for one in self.inputs.styles}:
             raise ValueError(f"{min(unknown)}: not a style picture of this run")
         if colors:
             replace(self.s, colors=colors)  # raises

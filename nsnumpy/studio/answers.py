@@ -61,8 +61,6 @@ class Request(NamedTuple):
     ----------
     method, path : str
     query : dict
-    length : int
-        Of the body.
     read : function
         The body, of at most so many bytes; raises `Refused`.
     """
@@ -70,5 +68,4 @@ class Request(NamedTuple):
     method: str
     path: str
     query: dict[str, str]
-    length: int
     read: Callable[[int], bytes]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files.weight_sources import BUILTIN, BUNDLED, cache_folder, find_weights
+from ..run.inputs import as_given, shares_of
 from ..run.plan import Plan, plan
 from ..run.settings import BY_CONVENTION, CHOICES, INITS, USE_CASES, Settings, settings_of
 from .pictures import Pictures
@@ -19,7 +20,6 @@ WHOLE = ("size", "style_size", "seed")
 WHOLES = ("scales", "iterations")
 NUMBERS = ("until", "lr", "momentum", "alpha", "beta", "tv")
 LAYERS = ("content_layers", "style_layers")
-_OPTIONAL = ("style_size", "scales", "iterations", "optimizer", "border", "alpha", "beta", "tv", "lr", "until", *LAYERS)
 
 
 def settings_table() -> list[dict[str, Any]]:
@@ -98,10 +98,7 @@ class Ask:
 
     def shares(self) -> list[float]:
         """The weights of its styles; those of one region, or of none, add up to 1."""
-        sums: dict[str | None, float] = {}
-        for _, weight, mask in self.styles:
-            sums[mask] = sums.get(mask, 0.0) + weight
-        return [weight / sums[mask] for _, weight, mask in self.styles]
+        return shares_of([(weight, mask) for _, weight, mask in self.styles])
 
     def with_weights(self, weights: object) -> Ask:
         """The same with other weights of its styles; ValueError if they are none."""
@@ -117,8 +114,7 @@ class Ask:
             (pictures.source(id), share, None if mask is None else pictures.source(mask))
             for (id, _, mask), share in zip(self.styles, self.shares(), strict=True)
         ]
-        alone = len(styles) == 1 and styles[0][2] is None
-        return {"content": pictures.source(self.photo), "style": styles[0][0] if alone else styles}
+        return {"content": pictures.source(self.photo), "style": as_given(styles)}
 
     def given(self, result_of: Callable[[str], Path]) -> dict[str, Any]:
         """The settings as a run takes them; ValueError if the result to begin with is not there."""
@@ -162,7 +158,7 @@ def _settings(given: object) -> dict[str, Any]:
             raise ValueError(f"settings: there is no {str(name)[:80]!r}")
         listed = value if isinstance(value, list) else [value]
         if value is None:
-            right = name in _OPTIONAL or name == "size"
+            right = getattr(Settings, name) is None or name == "size"
         elif name in WHOLES:
             right = bool(listed) and len(listed) <= 16 and all(_is_number(one) for one in listed)
         elif name in LAYERS:

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from ..files.checkpoint import Checkpoint, Keeper
-from ..files.images import to_bytes
+from ..files.images import jpeg_bytes, to_bytes
+from ..objective import term_parts
 from ..run.results import Progress
 from ..run.steered import SteeredRun
-from .pictures import jpeg
 from .works import FRAMES, PAUSED, RUNNING, Work, Works
 
 LIVE = 1024  # pixels of the long side of the picture that is watched
@@ -151,7 +151,7 @@ class Painting:
         if pixels is None:
             return None
         if self._jpeg[0] != version:
-            self._jpeg = (version, jpeg(Image.fromarray(pixels), LIVE))
+            self._jpeg = (version, jpeg_bytes(Image.fromarray(pixels), LIVE))
         return self._jpeg[1]
 
     def tell(self, what: str, value: Any = None) -> None:
@@ -229,7 +229,7 @@ class Painting:
             "frames": self.frames,
             "changes": work.changes,
             "weights": {name: getattr(s, name) for name in (*WEIGHTS, "colors")},
-            "shares": [one.weight for one in self.run.inputs.each if one.name != "content"],
+            "shares": [one.weight for one in self.run.inputs.styles],
         }
 
 
@@ -237,7 +237,7 @@ def point_of(line: dict[str, Any]) -> tuple[float, ...]:
     """Of a line of a history: (iteration, size, loss, content, style, tv)."""
     sums = dict.fromkeys(("content", "style", "tv"), 0.0)
     for name, value in line["terms"].items():
-        sums[name.partition("/")[0]] = sums.get(name.partition("/")[0], 0.0) + value
+        sums[term_parts(name)[0]] += value
     return line["iteration"], line["size"], line["loss"], sums["content"], sums["style"], sums["tv"]
 
 

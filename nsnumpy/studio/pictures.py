@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import json
 import re
 import shutil
@@ -14,9 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from PIL import Image
-
 from ..files.decode import PictureError, decode, header
+from ..files.images import jpeg_bytes
 from ..files.samples import SAMPLE_PREFIX, sample_names
 from ..files.writing import atomic_path
 
@@ -109,7 +107,7 @@ class Pictures:
                 except PictureError as error:  # it is called by its name alone on a page
                     raise PictureError(str(error).replace(str(place / name), name)) from error
                 with atomic_path(self._folder / f"{id}.jpg") as temporary:
-                    temporary.write_bytes(jpeg(shown, SHOWN))
+                    temporary.write_bytes(jpeg_bytes(shown, SHOWN))
                 known = Known(id, name, width, height, mask)
                 with atomic_path(self._folder / f"{id}.json") as temporary:
                     temporary.write_text(json.dumps(asdict(known)), encoding="utf-8")
@@ -127,17 +125,7 @@ class Pictures:
 @functools.lru_cache(maxsize=256)
 def _shown(folder: Path, id: str, size: int) -> bytes:
     image, _ = decode(id if id.startswith(SAMPLE_PREFIX) else folder / f"{id}.jpg")
-    return jpeg(image, size)
-
-
-def jpeg(image: Image.Image, size: int, quality: int = 85) -> bytes:
-    """A JPEG file of an RGB image, made smaller if its long side is more than `size`."""
-    if max(image.size) > size:
-        image = image.copy()
-        image.thumbnail((size, size), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=quality)
-    return stream.getvalue()
+    return jpeg_bytes(image, size)
 
 
 def safe_name(name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from .._version import __version__
+from ..ending import line_of
 from ..files.weight_sources import DATA
 from ..run.plan import Plan
 from ..study.report.log import write_log_report
@@ -56,9 +57,9 @@ class Page:
                 except NotNowError as error:
                     raise Refused(409, str(error)) from error
                 except (ValueError, TypeError) as error:
-                    raise Refused(400, " ".join(str(error).split())) from error
+                    raise Refused(400, line_of(error)) from error
                 except (OSError, MemoryError) as error:
-                    raise Refused(500, " ".join(str(error).split()) or "out of memory") from error
+                    raise Refused(500, line_of(error) if str(error) else "out of memory") from error
         raise Refused(404, "there is no such thing here")
 
     def _file(self, _: Request, name: str = "index.html") -> Answer:

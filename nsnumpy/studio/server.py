@@ -209,8 +209,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._let_in(query["token"])
         if not self._is_let_in():
             raise Refused(403, "open the address that the terminal shows: it has the token")
-        length = self._length()
-        return self.server.routes(Request(self.command, url.path, query, length, self._read))
+        self._length()  # raises, also where nothing is read
+        return self.server.routes(Request(self.command, url.path, query, self._read))
 
     def _let_in(self, token: str) -> Answer:
         if not hmac.compare_digest(token.encode(), self.server.token.encode()):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import DeviceError
-from ..ending import Ending
+from ..ending import Ending, line_of
 from ..files.checkpoint import CheckpointError, read_checkpoint
 from ..files.weights import load_vgg
 from ..machine import usable_cores
@@ -151,7 +151,7 @@ class Studio:
         changes = {name: getattr(s, name) for name in given}
         if shares is not None:
             styles = Ask.read(painting.work.ask, self.pictures).with_weights(shares).shares()
-            names = [one.name for one in painting.run.inputs.each if one.name != "content"]
+            names = [one.name for one in painting.run.inputs.styles]
             changes["style_weights"] = dict(zip(names, styles, strict=True))
         return changes
 
@@ -175,9 +175,9 @@ class Studio:
             try:
                 self._paint(work)
             except (ValueError, OSError, MemoryError, ArithmeticError, DeviceError) as error:
-                self._failed(work, " ".join(str(error).split()) or type(error).__name__)
+                self._failed(work, line_of(error))
             except Exception as error:  # a defect ends one picture, not the studio
-                self._failed(work, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+                self._failed(work, f"unexpected {type(error).__name__}: {line_of(error)}")
             finally:
                 with self.changed:
                     self.now = None

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..files.images import to_bytes
+from ..files.images import jpeg_bytes, to_bytes
 from ..files.writing import atomic_path
-from .pictures import jpeg, recorded
+from .pictures import recorded
 
 ID = r"\d{8}-\d{6}-[0-9a-f]{4}"
 FRAME = r"\d{6}-\d+"  # iteration and long side
@@ -147,7 +147,7 @@ class Works:
         path = self.path(work, f"frames/{name}.jpg")
         np.save(path.with_suffix(".npy"), to_bytes(picture))  # a PNG would take ten times as long
         with atomic_path(path) as temporary:
-            temporary.write_bytes(jpeg(Image.fromarray(to_bytes(shown)), 1024))
+            temporary.write_bytes(jpeg_bytes(Image.fromarray(to_bytes(shown)), 1024))
 
     def remove_frames(self, work: Work, names: Sequence[str]) -> None:
         for name in names:
@@ -170,4 +170,4 @@ class Works:
 def thumb(path: Path, size: int) -> bytes:
     """A result as a JPEG file of at most so many pixels; it is never written again."""
     with Image.open(path) as image:
-        return jpeg(image.convert("RGB"), size)
+        return jpeg_bytes(image.convert("RGB"), size)

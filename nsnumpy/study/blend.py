@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from .contact import FAINT, GAP, LABEL, TITLE, Column, Part, Row, Shown, Text, draw_sheet, shown_size
+from .contact import GAP, Column, Part, Row, Shown, Text, draw_sheet, headed, shown_size
 
 _ACROSS, _SMALL = 4, 120  # pictures in a row; long side of the small ones beside the title
 
@@ -29,7 +29,5 @@ def blend_sheet(
     ]
     rows = [Row(shown[k : k + _ACROSS]) for k in range(0, len(shown), _ACROSS)]
     small = [Shown(picture, shown_size(picture.shape, _SMALL, _SMALL)) for picture in given]
-    beside = sum(picture.width + GAP for picture in small)
-    width = max(*(row.width for row in rows), beside + 400) - beside
-    words = Column([Text(title, width, TITLE), Text(settings, width, LABEL, FAINT)])
-    return draw_sheet(Column([Row([*small, words]), *rows], 2 * GAP)).image
+    width = max(*(row.width for row in rows), sum(picture.width + GAP for picture in small) + 400)
+    return draw_sheet(Column([headed(title, settings, small, width), *rows], 2 * GAP)).image

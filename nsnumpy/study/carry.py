@@ -14,7 +14,7 @@ import numpy as np
 from ..architecture import Network, check_size, layer_shape
 from ..backend import Array
 from ..conventions import convention_of, mean_square
-from ..objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, layer_weights
+from ..objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, layer_weights, term_name
 from ..targets import content_target, style_target
 from ..vgg import VGG
 
@@ -26,12 +26,11 @@ def convention_factors(
     *,
     content_layers: Layers = CONTENT_LAYERS,
     style_layers: Layers = STYLE_LAYERS,
+    style_statistics: str = "gram",
     content: Array | None = None,
     style: Array | None = None,
 ) -> dict[str, dict[str, float]]:
     """What each convention multiplies the paper's loss of each layer with, its weight w_l included.
-
-    The style's loss is that of the Gram matrix; "relative" has another unit for other statistics of a style.
 
     Parameters
     ----------
@@ -40,7 +39,7 @@ def convention_factors(
         The latter where no convention depends on the pictures.
     size : (H, W), in pixels
         Of the image that is optimised.
-    content_layers, style_layers : as for `Objective`
+    content_layers, style_layers, style_statistics : as for `Objective`
     content, style : arrays as for `Objective`, or None
         The pictures, which "relative" depends on; content is of that size.
 
@@ -73,15 +72,19 @@ def convention_factors(
         if content.shape != shape:
             raise ValueError(f"a content picture of shape {shape} expected; content.shape={content.shape}")
         P = content_target(network, content, names["content"]).features
-        A = {n: target[0] for n, target in style_target(network, style, names["style"]).pictures[0][0].items()}
+        ((known, _),) = style_target(network, style, names["style"], style_statistics).pictures
+        A = {n: target[0] for n, target in known.items()}
     factors = {}
     for name in conventions:
         convention = convention_of(name)
         w = {kind: layer_weights(given, name) for kind, given in (("content", content_layers), ("style", style_layers))}
-        factors[name] = {f"content/{n}": w["content"][n] * convention.content(P[n].size, mean_square(P[n])) for n in P}
+        factors[name] = {
+            term_name("content", n): w["content"][n] * convention.content(P[n].size, mean_square(P[n])) for n in P
+        }
         for n in A:
             M = shapes[n][0] * shapes[n][1]
-            factors[name][f"style/{n}"] = w["style"][n] * convention.style(A[n]) * convention.style_at(M, shape)
+            weight = w["style"][n] * convention.style(A[n]) * convention.style_at(M, shape)
+            factors[name][term_name("style", n)] = weight
         factors[name]["tv"] = convention.tv(shape)
     return factors
 
@@ -97,6 +100,7 @@ def carry_weights(
     tv: float = 0.0,
     content_layers: Layers = CONTENT_LAYERS,
     style_layers: Layers = STYLE_LAYERS,
+    style_statistics: str = "gram",
     content: Array | None = None,
     style: Array | None = None,
 ) -> dict[str, Any]:
@@ -108,7 +112,7 @@ def carry_weights(
         Names of conventions.
     alpha, beta, tv, content_layers, style_layers : as for `Objective`
         The weights with `source`.
-    network, size, content, style : as for `convention_factors`
+    network, size, style_statistics, content, style : as for `convention_factors`
 
     Returns
     -------
@@ -121,14 +125,15 @@ def carry_weights(
     ValueError
         As `convention_factors`.
     """
-    pictures: dict[str, Any] = {"content": content, "style": style}
-    layers = {"content_layers": _again(content_layers), "style_layers": _again(style_layers)}
-    known = convention_factors([source], network, size, **layers, **pictures)[source]
-    whole = {name: dict.fromkeys(layer_weights(given), 1.0) for name, given in layers.items()}
-    wanted = convention_factors([target], network, size, **whole, **pictures)[target]
+    known_by: dict[str, Any] = {"style_statistics": style_statistics, "content": content, "style": style}
+    layers: dict[str, Any] = {"content_layers": _again(content_layers), "style_layers": _again(style_layers)}
+    known = convention_factors([source], network, size, **layers, **known_by)[source]
+    whole: dict[str, Any] = {name: dict.fromkeys(layer_weights(given), 1.0) for name, given in layers.items()}
+    wanted = convention_factors([target], network, size, **whole, **known_by)[target]
     carried: dict[str, Any] = {"convention": target}
     for weight_name, weight, kind in (("alpha", alpha, "content"), ("beta", beta, "style")):
-        weights = {n: weight * known[f"{kind}/{n}"] / wanted[f"{kind}/{n}"] for n in whole[f"{kind}_layers"]}
+        names = {n: term_name(kind, n) for n in whole[f"{kind}_layers"]}
+        weights = {n: weight * known[term] / wanted[term] for n, term in names.items()}
         total = sum(weights.values())
         carried[weight_name] = total
         carried[f"{kind}_layers"] = {n: w / (total or 1.0) for n, w in weights.items()}

@@ -12,10 +12,11 @@ import numpy as np
 from ..architecture import Network, layer_shape, minimum_size, receptive_field
 from ..backend import asarray, to_host
 from ..files.decode import srgb_curve
-from ..files.images import Picture, Source, fit_size, opened, png_bytes, save_image, to_bytes
+from ..files.images import Picture, Source, fit_size, opened, save_image, to_bytes
+from ..files.rows import png_bytes
 from ..machine import available_bytes, resident_bytes
 from ..run.budget import forward_memory
-from ..run.inputs import side_for
+from ..run.scales import side_for
 from ..targets import style_target
 from ..vgg import VGG
 from .contact import FAINT, GAP, LABEL, Column, Part, Region, Row, Scale, Shown, Text, draw_sheet, headed, shown_size

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..run.results import Progress
 from .report.plots import data_uri, number
-from .report.report import jpeg_bytes
+from .report.report import jpeg_of
 
 WIDTH, HEIGHT = 480, 96  # pixels of the curve
 
@@ -92,7 +92,7 @@ class Live:
         self._due = time.monotonic() + self._every
 
     def _html(self, progress: Progress) -> str:
-        picture = data_uri("image/jpeg", jpeg_bytes(progress.image, self._size, 85))
+        picture = data_uri("image/jpeg", jpeg_of(progress.image, self._size, 85))
         size = max(progress.x.shape)
         caption = (
             f"iteration {progress.iteration} of {progress.iterations}, {size} pixels, loss {number(progress.loss)}"

@@ -21,6 +21,7 @@ from typing import Any
 
 from .._version import __version__
 from ..backend import DeviceError, to_host
+from ..ending import line_of
 from ..machine import usable_cores
 from ..vgg import VGG
 from .crew import Crew, Job, Part, Target, network_name
@@ -234,13 +235,7 @@ class ClusterCrew(Crew):
     def _submit(self, home: str, function: Callable[..., Any], *arguments: Any) -> Any:
         network = self._sent(home, self._network)
         return self._cluster.client.submit(
-            on_worker,
-            network,
-            self._cluster.threads,
-            function,
-            *arguments,
-            workers=[home],
-            pure=False,
+            on_worker, network, self._cluster.threads, function, *arguments, workers=[home], pure=False
         )
 
     def _sent(self, home: str, argument: Any) -> Any:
@@ -322,7 +317,3 @@ def _lost() -> tuple[type[Exception], ...]:
     import distributed
 
     return OSError, concurrent.futures.CancelledError, distributed.KilledWorker, asyncio.TimeoutError
-
-
-def line_of(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -6,8 +6,9 @@ import contextlib
 import logging
 import re
 
+from ..ending import line_of
 from ..machine import usable_cores
-from .cluster import Cluster, ClusterError, line_of
+from .cluster import Cluster, ClusterError
 
 ADDRESS = re.compile(r"(tcp|tls)://\S+:\d+|local:([1-9]\d{0,3})")
 MOST = 8  # processes of this machine, where it has fewer cores

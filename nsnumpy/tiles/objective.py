@@ -18,7 +18,7 @@ import numpy as np
 from ..architecture import check_size, layer_shape
 from ..backend import Array, asarray, get_xp, to_floats
 from ..losses import STYLE_STATISTICS, Gram, LayerTerm, Sums, sum_of_squares, tv_loss
-from ..objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, Objective, layer_weights
+from ..objective import CONTENT_LAYERS, STYLE_LAYERS, Layers, Objective, layer_weights, term_name
 from ..ops import Border
 from ..positions import Region
 from ..targets import ContentTarget, StyleTarget, style_target
@@ -181,7 +181,7 @@ class TiledObjective(Objective):
             if name in self._style:
                 terms = zip(self._style[name], numbers, strict=True)
                 style[name] = [(label, number) for (label, term, _), number in terms if term is not None]
-        content = {name: f"content/{name}" for name in self.content_layers}
+        content = {name: term_name("content", name) for name in self.content_layers}
         return Asked(content, style, self._statistics, grid.border), solvers
 
     def _add_pixel_terms(self, x: Array, values: dict[str, Any], squares: dict[str, Any], gx: Array) -> None:
@@ -200,24 +200,6 @@ class TiledObjective(Objective):
             value, square = to_floats(value, sum_of_squares(gradient))
             values[label], squares[label] = w * value, w * (w * square)
             gx += w * asarray(gradient, xp, dtype)
-
-
-def objective_of(
-    vgg: VGG,
-    shape: tuple[int, int],
-    tile: int | None = None,
-    *,
-    keep: bool = True,
-    executor: Sharing | None = None,
-    **given: Any,
-) -> Objective:
-    """The objective of images of this (H, W): a `TiledObjective` where they are larger than a tile, and whole else.
-
-    The parameters are theirs; tile None is for as a whole.
-    """
-    if tile is None or max(shape) <= tile:
-        return Objective(vgg, **given)
-    return TiledObjective(vgg, tile=tile, keep=keep, executor=executor, **given)
 
 
 def tiled_content(crew: Crew, grid: Grid, picture: Array, layers: Sequence[str], keep: bool) -> TiledContent:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from ..._version import __version__
+from ...architecture import network_digest
 from ...files.checkpoint import digest
 from ...files.decode import PictureError
 from ...files.images import load_image, read_settings, save_image, to_bytes
-from ...files.weights import load_vgg
-from ...losses import loss_and_layer
-from ...objective import Objective
+from ...files.weights import WeightFile, load_vgg
+from ...objective import Objective, term_name, term_parts
 from ...run.processes import do_each, failing
 from ...run.results import Progress, check_ended
 from ...run.run import Run
@@ -52,7 +51,7 @@ def complete_job(job: Job) -> Job:
             (name, weight, *((mask.name, digest(mask.values)) if mask else None for mask in masks))
             for name, weight, *masks in job["styles"]
         ]
-    return job | {"key": hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()}
+    return job | {"key": digest(json.dumps(determines, sort_keys=True))}
 
 
 def compute_cell(job: Job) -> tuple[np.ndarray, dict[str, Any]]:
@@ -124,8 +123,7 @@ def _measure(run: Run, image: np.ndarray, job: Job) -> dict[str, Any]:
     objective(x)
     numbers: dict[str, Any] = {"content": {}, "style": {}}
     for term, value in objective.terms.items():
-        loss, layer = loss_and_layer(term)
-        layer, _, region = layer.partition("@")
+        loss, layer, region = term_parts(term)
         numbers[loss][layer] = numbers[loss].get(layer, 0.0) + value
         if region:
             numbers.setdefault("regions", {}).setdefault(region, {})[layer] = value
@@ -134,7 +132,7 @@ def _measure(run: Run, image: np.ndarray, job: Job) -> dict[str, Any]:
         shares = run.inputs.regions.shares(x.shape[:2], run.vgg.architecture, job["style_layers"])
         for layer in numbers["style"]:
             of_layer = [shares[region].get(layer, 0.0) for region in numbers["regions"]]
-            everywhere = f"style/{layer}" in objective.terms  # a style without a region, beside the others
+            everywhere = term_name("style", layer) in objective.terms  # a style without a region, beside the others
             numbers["style"][layer] /= (sum(of_layer) + everywhere) or 1.0
         numbers["regions"] = {
             region: {layer: value / shares[region][layer] for layer, value in of.items() if layer in shares[region]}
@@ -145,15 +143,18 @@ def _measure(run: Run, image: np.ndarray, job: Job) -> dict[str, Any]:
     return numbers
 
 
-_load = functools.lru_cache(maxsize=1)(load_vgg)
+_files: dict[str, WeightFile] = {}  # what was read of a figure's weights, until there is a network of them
 
 
+def _begin(sha256: str, file: WeightFile) -> None:
+    """Of a process that computes cells."""
+    _files[sha256] = file
+
+
+@functools.lru_cache(maxsize=1)
 def _network(sha256: str, weights: str, **options: Any) -> VGG:
-    """The network, loaded once in each process, and the one that is meant."""
-    vgg = _load(weights, **options)
-    if vgg.sha256 != sha256:  # the file was replaced since this process loaded it
-        _load.cache_clear()
-        vgg = _load(weights, **options)
+    """The network that is meant, made once in each process: of what was read, or, an executor's, of its own file."""
+    vgg = load_vgg(_files.pop(sha256, weights), **options)
     if vgg.sha256 != sha256:
         raise ValueError(f"{weights}: not the weights that this figure was begun with; begin it again")
     return vgg
@@ -186,6 +187,7 @@ def other_cell(path: Path) -> bool:
 def compute_cells(
     jobs: Sequence[Job],
     folder: Path,
+    file: WeightFile,
     *,
     processes: int = 1,
     executor: concurrent.futures.Executor | None = None,
@@ -198,6 +200,8 @@ def compute_cells(
     jobs : sequence of Job
     folder : Path
         It exists.
+    file : WeightFile
+        Of all jobs.
     processes : int >= 1
         1 computes here, in the calling thread; more, in as many processes of their own.
     executor : Executor, or None
@@ -218,10 +222,12 @@ def compute_cells(
         done(job, *made)
 
     try:
-        do_each(compute_cell, jobs, finish, processes=processes, executor=executor)
+        given = (network_digest(file.weights, file.preprocessing), file)
+        do_each(compute_cell, jobs, finish, processes=processes, executor=executor, begin=_begin, given=given)
         return failures
     finally:
-        _load.cache_clear()
+        _files.clear()
+        _network.cache_clear()
 
 
 def plain(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -217,7 +217,7 @@ def _figure(
         report(made[job["name"]])
 
     report(None)
-    failures = compute_cells(missing, folder, processes=jobs, executor=executor, done=finish)
+    failures = compute_cells(missing, folder, planned.file, processes=jobs, executor=executor, done=finish)
     cells = [replace(cell, error=failures.get(name, "")) for name, cell in made.items()]
     sheet, claims, region = _drawn(planned, cells)
     with atomic_path(json_path) as temporary:  # before the sheet, which it tells to be a figure's

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from ...files.images import load_image, picture_name, to_bytes
 from ...files.weight_sources import BUILTIN, BUILTINS
 from ...files.weights import WeightFile, read_weights
 from ...objective import STYLE_LAYERS, layer_weights
-from ...run.inputs import Styles, check_masks, enough, pictures_of, scales_of, side_of
+from ...run.inputs import Styles, check_masks, pictures_of
 from ...run.regions import read_masks
-from ...run.settings import INITS, Settings, settings_of
+from ...run.scales import enough, scales_of, side_of
+from ...run.settings import INITS, Settings, setting_names, settings_of
 from .cells import Job, complete_job
 from .claims import FigureCell, positional, set_name
 
@@ -65,6 +66,8 @@ class FigurePlan:
         What records call them.
     network : dict
         What `load_vgg` takes.
+    file : WeightFile
+        What was read of the network's.
     network_sha256 : str
     cells : list of FigureCell
         Row by row, with nothing in them yet.
@@ -79,6 +82,7 @@ class FigurePlan:
     pictures: dict[str, np.ndarray] = field(repr=False)
     names: dict[str, str]
     network: dict[str, Any]
+    file: WeightFile = field(repr=False)
     network_sha256: str
     cells: list[FigureCell] = field(repr=False)
     jobs: list[Job] = field(repr=False)
@@ -137,7 +141,7 @@ def plan_figure(
     cells = figure_cells(kind, names, growing)
     init = s.init if isinstance(s.init, str) and s.init in INITS else to_bytes(load_image(s.init))
     jobs = [complete_job(shared | _own(kind, cell, names, s, init)) for cell in cells]
-    return FigurePlan(kind, tuple(names), growing, s, read, called, network, digest, cells, jobs)
+    return FigurePlan(kind, tuple(names), growing, s, read, called, network, file, digest, cells, jobs)
 
 
 def _check_cells(kind: str, s: Settings, file: WeightFile, read: dict[str, np.ndarray]) -> None:
@@ -196,7 +200,7 @@ def _size(name: str, s: Settings) -> int | None:
 
 def _own(kind: str, cell: FigureCell, layers: Sequence[str], s: Settings, init: str | np.ndarray) -> Job:
     """What is a cell's own of its job; `init` is what s has, with a picture read."""
-    settings = {f.name: getattr(s, f.name) for f in fields(s) if KINDS[kind] in f.metadata["only"]} | {"init": init}
+    settings = {name: getattr(s, name) for name in setting_names(KINDS[kind])} | {"init": init}
     job: Job = {"name": cell.name, "settings": settings, "content_layers": (), "style_layers": ()}
     if kind == "content":
         return job | {"layer": cell.layers[0], "content_layers": cell.layers}

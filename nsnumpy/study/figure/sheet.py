@@ -34,12 +34,7 @@ _ROW_LABEL, _SMALL = 110, 120  # width of a row's label; long side of the small 
 
 
 def content_sheet(
-    title: str,
-    settings: str,
-    photo: np.ndarray,
-    region: Region,
-    cells: Sequence[FigureCell],
-    claims: Sequence[Claim],
+    title: str, settings: str, photo: np.ndarray, region: Region, cells: Sequence[FigureCell], claims: Sequence[Claim]
 ) -> Sheet:
     """The photograph and its reconstructions; below each, the region enlarged, and its numbers."""
     size = shown_size(photo.shape)

@@ -10,19 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...files.checkpoint import VERSIONS
 from ...files.images import load_image, read_settings
 from ...files.writing import atomic_path, check_folder
-from ...losses import loss_and_layer
+from ...objective import term_parts
+from ...run.results import NETWORK
 from .page import Contents, graphs_of, result_line, title_of
 from .plots import FAMILIES, PLOT_SUFFIXES, Line, curves_of, plots_in_file, scales
 from .report import ReportError, check_matplotlib, check_report, shown_result, write_page
 
 _LONGEST = 1 << 20  # bytes of a line; what has longer ones is no log
-_NETWORK = (
-    "weights", "weights_sha256", "architecture", "pooling", "dtype", "backend", "convolution", "tf32", "threads",
-)  # fmt: skip
-_VERSIONS = ("nsnumpy", "python", "numpy", "cupy", "scipy")
-"""Parts of a result's record, see `run.results`."""
 
 
 class LogError(ValueError):
@@ -90,7 +87,7 @@ def _line(line: bytes) -> Line | None:
         return None
     whole = [found.get(name) for name in ("iteration", "size")]
     numbers = [*(found.get(name) for name in ("loss", "step", "seconds")), *terms.values(), *norms.values()]
-    known = {loss_and_layer(term)[0] for term in terms} <= FAMILIES.keys()
+    known = {term_parts(term)[0] for term in terms} <= FAMILIES.keys()
     return found if known and all(map(_is_whole, whole)) and all(map(_is_number, numbers)) else None
 
 
@@ -198,14 +195,10 @@ def write_log_report(
         title=title,
         loss=loss,
         settings=settings,
-        network={name: settings[name] for name in _NETWORK if name in settings},
-        versions={name: settings[name] for name in _VERSIONS if name in settings},
+        network={name: settings[name] for name in NETWORK if name in settings},
+        versions={name: settings[name] for name in VERSIONS if name in settings},
         history=history,
-        stopped="",
         pictures=pictures,
-        frames=[],
         aspect=aspect,
-        matrices=[],
-        peak_bytes=None,
     )
     write_page(path, contents)

@@ -59,12 +59,12 @@ class Contents:
     network: Mapping[str, Any]
     versions: Mapping[str, str]
     history: Sequence[Line]
-    stopped: str
-    pictures: Sequence[Shown]
-    frames: Sequence[Frame]
-    aspect: tuple[int, int] | None
-    matrices: Sequence[Matrices]
-    peak_bytes: int | None
+    stopped: str = ""
+    pictures: Sequence[Shown] = ()
+    frames: Sequence[Frame] = ()
+    aspect: tuple[int, int] | None = None
+    matrices: Sequence[Matrices] = ()
+    peak_bytes: int | None = None
 
 
 def page(contents: Contents) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...losses import loss_and_layer
+from ...objective import term_parts
 from ..shades import matrix_shades, viridis
 
 Line = dict[str, Any]
@@ -84,10 +84,10 @@ def curves_of(terms: Sequence[str]) -> dict[str, Curve]:
     colours for each loss, and for each region's style."""
     made = {}
     for loss, ramps in FAMILIES.items():
-        of_loss = [name for name in terms if loss_and_layer(name)[0] == loss]
-        regions = list(dict.fromkeys(map(_region, of_loss)))
+        of_loss = [name for name in terms if term_parts(name)[0] == loss]
+        regions = list(dict.fromkeys(term_parts(name)[2] for name in of_loss))
         for number, region in enumerate(regions):
-            members = [name for name in of_loss if _region(name) == region]
+            members = [name for name in of_loss if term_parts(name)[2] == region]
             for n, name in enumerate(members):
                 family = ramps if len(regions) == 1 else REGIONS[number % len(REGIONS)]
                 light, dark = (_mixed(*ramp, n / max(1, len(members) - 1)) for ramp in family)
@@ -100,12 +100,9 @@ def whole_curve(label: str) -> Curve:
     return Curve(label, "ink", PAGE_COLOURS["ink"], width=1.8)
 
 
-def _region(name: str) -> str:
-    return name.partition("@")[2]
-
-
 def _label(name: str) -> str:
-    return "total variation" if name == "tv" else " ".join(loss_and_layer(name)).replace("@", ", ", 1)
+    loss, layer, region = term_parts(name)
+    return "total variation" if name == "tv" else f"{loss} {layer}" + (f", {region}" if region else "")
 
 
 def _mixed(first: str, last: str, t: float) -> str:

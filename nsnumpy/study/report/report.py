@@ -5,7 +5,6 @@ Matplotlib is needed, and imported here only when a report is asked for.
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +14,15 @@ import numpy as np
 from PIL import Image
 
 from ...backend import to_host
-from ...files.images import Picture, Source, opened, to_bytes
+from ...files.images import Picture, Source, jpeg_bytes, to_bytes
 from ...files.writing import atomic_path, check_folder
 from ...ops import Border
 from ...positions import Region
 from ...run.colors import seen, seen_style
-from ...run.inputs import Input, Styles, named, style_side
-from ...run.regions import Mask, Regions, read_masks
+from ...run.inputs import Input, Styles, named, read_inputs
+from ...run.regions import Mask, Regions
 from ...run.results import Progress, Result, network_record, versions
+from ...run.scales import style_side
 from ...run.settings import borders
 from ...targets import style_target
 from ...vgg import VGG
@@ -93,7 +93,7 @@ class Frames:
         """Keep the picture, if it is one of those to keep."""
         if self._calls % self.every == 0:
             size = max(progress.x.shape)
-            jpeg = jpeg_bytes(progress.image, self._size, 82)
+            jpeg = jpeg_of(progress.image, self._size, 82)
             self._kept.append(_Kept(progress.iteration, size, progress.loss, jpeg))
         self._calls += 1
         if len(self._kept) > self._limit:
@@ -207,9 +207,7 @@ def write_report(
     caption = _caption(line["iteration"], iterations, line["size"], line["loss"])
     last = shown_result(result.image, f"{caption}: the result")
     given = {"content": content, "style": style}
-    each = [one for role, pictures in given.items() if pictures is not None for one in named(role, pictures)]
-    masks = read_masks([(one.mask, one.own) for one in each], None)
-    inputs = [Input(one.name, opened(one.picture), one.weight, *of) for one, of in zip(each, masks, strict=True)]
+    inputs = read_inputs([one for role, known in given.items() if known is not None for one in named(role, known)])
     pictures = [_given(one, result.settings[one.name]) for one in inputs]
     photo = next((one.source for one in inputs if one.name == "content"), None)
     styles = [one for one in inputs if one.name != "content"]
@@ -244,7 +242,7 @@ def shown_result(image: np.ndarray, caption: str = "") -> Shown:
     """A result ``(H, W, 3)``, in [0, 1]; the caption is its size, unless another one is given."""
     height, width = image.shape[:2]
     words = caption or f"Result, {width} {TIMES} {height}"
-    return Shown(data_uri("image/jpeg", jpeg_bytes(image, 1024, 90)), words, "The result")
+    return Shown(data_uri("image/jpeg", jpeg_of(image, 1024, 90)), words, "The result")
 
 
 def _caption(iteration: int, iterations: int, size: int, loss: float) -> str:
@@ -258,15 +256,13 @@ def _given(given: Input, name: str) -> Shown:
     image = source.at(min(SHOWN, source.held))
     region = f", for {given.mask.name}" if given.mask else ""
     caption = f"{kind.capitalize()}: {name}, {width} {TIMES} {height}{region}"
-    return Shown(data_uri("image/jpeg", jpeg_bytes(image, SHOWN, 85)), caption, f"The {kind} picture, {name}")
+    return Shown(data_uri("image/jpeg", jpeg_of(image, SHOWN, 85)), caption, f"The {kind} picture, {name}")
 
 
 def _region(region: Region, source: str) -> Shown:
     mask = np.repeat(region.mask[..., None], 3, axis=-1)
     caption = f"Region {region.name}: {source}, {100 * mask.mean():.3g} % of the picture"
-    return Shown(
-        data_uri("image/jpeg", jpeg_bytes(mask, SHOWN // 2, 85)), caption, f"The region {region.name}, in white"
-    )
+    return Shown(data_uri("image/jpeg", jpeg_of(mask, SHOWN // 2, 85)), caption, f"The region {region.name}, in white")
 
 
 def _matrices(
@@ -307,11 +303,6 @@ def _matrices(
     return made
 
 
-def jpeg_bytes(image: np.ndarray, size: int, quality: int) -> bytes:
-    """An image ``(H, W, 3)``, in [0, 1], made smaller if its long side is more than `size`."""
-    picture = Image.fromarray(to_bytes(image))
-    if max(picture.size) > size:
-        picture.thumbnail((size, size), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=quality, optimize=True)
-    return stream.getvalue()
+def jpeg_of(image: np.ndarray, size: int, quality: int) -> bytes:
+    """An image ``(H, W, 3)``, in [0, 1], as `jpeg_bytes` writes it, in as few bytes as it can."""
+    return jpeg_bytes(Image.fromarray(to_bytes(image)), size, quality, optimize=True)
