@@ -491,7 +491,7 @@ def test_features_ten_times_as_large_want_an_alpha_over_beta_a_hundred_times_as_
 ):
     monkeypatch.setattr(normalization, "DECADES", 4)
     file = WeightFile(tiny_weights)
-    arguments = SimpleNamespace(size=48, iterations=8)
+    arguments = SimpleNamespace(size=40, iterations=5)
     vggs = [normalization.loaded(made, 1) for made in (normalization.scaled(file, 10.0), file)]
     x = np.random.default_rng(0).random((32, 32, 3), dtype=np.float32)
     larger, smaller = (vgg.forward(x, ["conv4_2"])[0]["conv4_2"] for vgg in vggs)
@@ -511,9 +511,9 @@ def test_features_ten_times_as_large_want_an_alpha_over_beta_a_hundred_times_as_
 
 
 def test_the_same_network_wants_the_same_alpha_over_beta(normalization, tiny_weights, monkeypatch):
-    monkeypatch.setattr(normalization, "DECADES", 4)
+    monkeypatch.setattr(normalization, "DECADES", 1)
     vgg = normalization.loaded(WeightFile(tiny_weights), 1)
-    grid = normalization.Grid(vgg, vgg, SimpleNamespace(size=48, iterations=3))
+    grid = normalization.Grid(vgg, vgg, SimpleNamespace(size=32, iterations=2))
     list(grid.run())
     found, _ = normalization.compared(grid, grid)
     assert (found["factor"], found["factor_predicted"], found["apart"]) == (1, 1, 0)
@@ -526,7 +526,7 @@ def test_what_normalisation_does_is_written_for_each_network(
     monkeypatch.setattr(normalization, "DECADES", 2)
     monkeypatch.setattr(normalization, "ALWAYS", ())
     json_file, folder = tmp_path / "out.json", tmp_path / "sheets"
-    arguments = ["normalization.py", "--weights", str(tmp_path / "tiny.h5"), "--size", "48", "--iterations", "3"]
+    arguments = ["normalization.py", "--weights", str(tmp_path / "tiny.h5"), "--size", "32", "--iterations", "2"]
     monkeypatch.setattr(sys, "argv", [*arguments, "--threads", "1", "--json", str(json_file), "-o", str(folder)])
     assert normalization.main() == 0
     row = json.loads(json_file.read_text())["networks"]["tiny"]

@@ -49,7 +49,7 @@ def teacher():
     return WeightFile(weights, "vgg19", Preprocessing("BGR", 255.0, (104.0, 117.0, 124.0)), source="a teacher")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def crops(photographs):
     return Crops([photographs], 24, 64, seed=1)
 

@@ -25,8 +25,9 @@ from pages import (
 )
 
 import nsnumpy
-from nsnumpy import load_image, save_image
+from nsnumpy import WeightFile, load_image, save_image, write_weights
 from nsnumpy.cli.main import main
+from nsnumpy.files.weight_sources import BUNDLED
 from nsnumpy.workers import one_blas_thread
 
 EVERY = [README, *DOCS]
@@ -88,6 +89,15 @@ def test_its_commands_parse(page):
     assert all(parses(arguments, weights=True) for arguments in weights_commands(page))
 
 
+@pytest.fixture
+def small_builtin(tmp_path_factory, monkeypatch, tiny_weights):
+    """A small network in the place of those in the package."""
+    data = tmp_path_factory.mktemp("data")
+    for name in BUNDLED:
+        write_weights(data / f"{name}.h5", WeightFile(tiny_weights))
+    monkeypatch.setattr("nsnumpy.files.weight_sources.DATA", data)
+
+
 COMMANDS_TO_TRY = ("choosing", "cluster", "conventions", "gpu", "large", "regions", "runs", "studio", "weights")
 GUIDES = [
     README,
@@ -102,7 +112,7 @@ def test_its_commands_run(page, tmp_path, monkeypatch):
     shown = [line for block in blocks(page, "bash") for line in block.code.splitlines() if line and line[0] != "#"]
     assert [line for line in shown if not line.startswith("nsnumpy ")] == []  # nothing that would not be run
     for arguments in commands(page):
-        assert main(arguments) == 0
+        assert main([*arguments, *MADE_SMALL.get(arguments[0], "").split()]) == 0
         if "-o" in arguments:
             assert (tmp_path / arguments[arguments.index("-o") + 1]).stat().st_size > 0
 
@@ -120,9 +130,9 @@ MADE_SMALL = {
 
 
 @pytest.mark.parametrize("arguments", [command for page in GUIDES for command in commands(page)], ids=" ".join)
-def test_the_guides_commands_run(arguments, tmp_path, monkeypatch):
-    """All but those for a GPU or a cluster, and the studio, which does not end; with pictures of that name, and the
-    built-in network for what is made."""
+def test_the_guides_commands_run(arguments, tmp_path, monkeypatch, small_builtin):
+    """All but those for a GPU or a cluster, and the studio, which does not end; with pictures of that name, and a
+    small network for what is made."""
     if "gpu" in arguments or "--cluster" in arguments or arguments[0] == "studio":
         assert parses(arguments)
         return

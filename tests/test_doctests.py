@@ -1,23 +1,24 @@
 """The examples in the docstrings of every module of the algorithm run and are true."""
 
 import doctest
-import importlib
+import importlib.util
 import pkgutil
+from pathlib import Path
 
 import pytest
 
 import nsnumpy
 
-MODULES = [
-    module.name for module in pkgutil.walk_packages(nsnumpy.__path__, "nsnumpy.") if module.name != "nsnumpy.__main__"
-]
+MODULES = [module.name for module in pkgutil.walk_packages(nsnumpy.__path__, "nsnumpy.")]
+WITH_EXAMPLES = [name for name in MODULES if ">>> " in Path(importlib.util.find_spec(name).origin).read_text()]
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples(name):
-    assert doctest.testmod(importlib.import_module(name)).failed == 0
+    done = doctest.testmod(importlib.import_module(name))
+    assert done.attempted > 0
+    assert done.failed == 0
 
 
 def test_there_are_examples():
-    attempted = sum(doctest.testmod(importlib.import_module(name)).attempted for name in MODULES)
-    assert attempted >= 8
+    assert len(MODULES) > len(WITH_EXAMPLES) >= 5

@@ -36,8 +36,8 @@ from nsnumpy.study.figure.plan import RATIOS
 from nsnumpy.study.figure.sheet import _compared, content_sheet, style_sheet, tradeoff_sheet
 
 LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
-QUICK = {"weights": "tiny.h5", "size": 40, "iterations": 3, "threads": 1}
-OPTIONS = "--weights tiny.h5 --size 40 --iterations 3 --threads 1"
+QUICK = {"weights": "tiny.h5", "size": 40, "iterations": 2, "threads": 1}
+OPTIONS = "--weights tiny.h5 --size 40 --iterations 2 --threads 1"
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_the_content_figure(folder):
     assert sorted(os.listdir("out")) == ["conv1_1.png", "conv3_1.png", "figure.json", "sheet.png"]
     assert [cell.layers for cell in figure.cells] == [("conv1_1",), ("conv3_1",)]
     assert (figure.computed, figure.failures) == (2, {})
-    alone = ns.reconstruct("photo.png", "conv3_1", vgg=ns.load_vgg("tiny.h5", threads=1), size=40, iterations=3,
+    alone = ns.reconstruct("photo.png", "conv3_1", vgg=ns.load_vgg("tiny.h5", threads=1), size=40, iterations=2,
                            border="zero")  # fmt: skip
     made = ns.load_image("out/conv3_1.png")
     assert np.abs(made - alone.image).max() < 0.51 / 255
@@ -734,13 +734,12 @@ def test_pictures_are_shown_neither_tiny_nor_huge():
 
 def test_the_claims_hold_for_the_built_in_network(tmp_path):
     """Small pictures; the sheets at their defaults show the same."""
-    quick = {"size": 48, "threads": 1}  # where conv5_1 has too few positions for a style's claim
-    content = ns.content_figure("sample:coast", tmp_path / "content", iterations=25, **quick)
-    style = ns.style_figure("sample:starry", tmp_path / "style", iterations=25, **quick | {"size": 64})
+    quick = {"size": 48, "iterations": 15, "threads": 1}  # where conv5_1 has too few positions for a style's claim
+    content = ns.content_figure("sample:coast", tmp_path / "content", **quick)
+    style = ns.style_figure("sample:starry", tmp_path / "style", **quick | {"size": 64})
     both = ns.tradeoff_figure(
-        "sample:coast", "sample:starry", tmp_path / "both", layers=LAYERS[::4], ratios=RATIOS["relative"][1:],
-        iterations=25, **quick,
-    )  # fmt: skip
+        "sample:coast", "sample:starry", tmp_path / "both", layers=LAYERS[::4], ratios=RATIOS["relative"][1::2], **quick
+    )
     for figure in (content, style, both):
         assert figure.failures == {}
         for claim in figure.claims:

@@ -67,7 +67,7 @@ def test_pickles_that_are_programs_are_refused(fuzzer, pytestconfig):
 def test_a_file_cut_anywhere_is_refused(name, fuzzer, tmp_path):
     """Unless only what no reader needs was cut away: a checkpoint's end, a padding."""
     data = (FIXTURES / name).read_bytes()
-    for part in range(1, 20):
+    for part in range(1, 20, 2):
         assert fuzzer.check(name, data[: len(data) * part // 25]) == "refused"
     (tmp_path / name).write_bytes(data)
     assert consume(tmp_path / name) == "read"

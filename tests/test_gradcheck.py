@@ -95,7 +95,7 @@ def test_every_built_in_check_passes_and_none_is_missing(xp):
     assert all(check.error < {1e-12: 1e-13, 1e-7: 1e-7, 1e-6: 1e-6}[check.tolerance] for check in checks)
 
 
-@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
 def test_the_checks_pass_from_other_seeds(seed):
     assert all(check.passed for check in run_checks(seed=seed))
 

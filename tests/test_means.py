@@ -190,7 +190,7 @@ def test_a_run_that_was_kept_whole_goes_on_whole(tiny_vgg, picture, little, tmp_
 def test_a_run_that_does_not_fit_is_tiled_by_itself(tiny_vgg, picture, little, monkeypatch):
     monkeypatch.setattr(sys.modules["nsnumpy.run.means"], "TILES", (48, 32))
     vgg, given = tiny_vgg(dtype="float32"), (picture(150, 200, 1), picture(60, 80, 2))
-    options = {"vgg": vgg, "size": 200, "iterations": 2, "style_size": 64}
+    options = {"vgg": vgg, "size": 200, "scales": (), "iterations": 1, "style_size": 64}
     whole = ns.transfer(*given, **options)
     assert "tile" not in whole.settings
     little(15_000_000)

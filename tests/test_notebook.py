@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from pages import ROOT, blocks
 from PIL import Image
 
@@ -22,7 +23,12 @@ def made():
     return module.notebook()
 
 
-def test_its_cells_run_and_show_what_they_save(tmp_path, monkeypatch):
+HALF = {"128": "64", "(96,": "(48,", "(6, 8,": "(3, 4,"}
+
+
+@pytest.mark.parametrize("smaller", [HALF, pytest.param({}, marks=pytest.mark.slow)], ids=["half", "whole"])
+def test_its_cells_run_and_show_what_they_save(tmp_path, monkeypatch, smaller):
+    """With pictures of the page's size, and with smaller ones."""
     monkeypatch.chdir(tmp_path)
     cells = ["".join(cell["source"]) for cell in made()["cells"] if cell["cell_type"] == "code"]
     assert len(cells) == len(blocks(PAGE, "python"))
@@ -30,6 +36,9 @@ def test_its_cells_run_and_show_what_they_save(tmp_path, monkeypatch):
     with one_blas_thread:
         for cell, block in zip(cells, blocks(PAGE, "python"), strict=True):
             assert block.code.strip() in cell
+            for size, other in smaller.items():
+                assert any(size in each for each in cells)
+                cell = cell.replace(size, other)
             *body, last = ast.parse(cell).body
             exec(compile(ast.Module(body, []), "cell", "exec"), namespace)
             if isinstance(last, ast.Expr):
@@ -37,7 +46,7 @@ def test_its_cells_run_and_show_what_they_save(tmp_path, monkeypatch):
             else:
                 exec(compile(ast.Module([last], []), "cell", "exec"), namespace)
     assert all(isinstance(picture, Image.Image) for picture in shown)
-    assert [picture.size for picture in shown] == [(128, 96)] * 3
+    assert [picture.size for picture in shown] == [(64, 48) if smaller else (128, 96)] * 3
     for picture in shown:
         assert np.asarray(picture).std() > 25  # it shows something
         picture.close()

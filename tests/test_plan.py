@@ -14,6 +14,7 @@ from PIL import Image
 import nsnumpy as ns
 from nsnumpy.files.random_network import random_weights
 from nsnumpy.files.weights import read_network
+from nsnumpy.lbfgs import MEMORY
 from nsnumpy.run import budget
 from nsnumpy.run.budget import run_memory
 from nsnumpy.vgg import VGG
@@ -49,8 +50,8 @@ CASES = [
     ("transfer", {"pooling": "max", "content_layers": ["pool1"], "style_layers": ["pool1"]}),
     ("transfer", {"colors": "luminance", "dtype": "float64", "optimizer": "scipy"}),
     ("texture", {"seamless": "both", "size": (96, 160)}),
-    ("transfer", {"tile": 48, "memory_pairs": 5, "size": 112}),
-    ("texture", {"tile": 32, "style_layers": ["conv1_1", "conv2_1"], "size": 112, "memory_pairs": 4}),
+    ("transfer", {"tile": 48, "memory_pairs": 2, "size": 112}),
+    ("texture", {"tile": 32, "style_layers": ["conv1_1", "conv2_1"], "size": 112, "memory_pairs": 3}),
     ("transfer", {"optimizer": "scipy", "memory_pairs": 3}),
     ("reconstruct", {"tile": 64, "layer": "conv1_1"}),
 ]
@@ -64,7 +65,7 @@ def test_the_memory_of_a_run_is_foretold(weights, use_case, options):
         pictures = {name: p for name, p in pictures.items() if (name == "style") == (use_case == "texture")}
     network = {"pooling": options.pop("pooling", "avg"), "dtype": options.pop("dtype", "float32")}
     few = options.keys() & {"optimizer", "convention"}  # but for our L-BFGS, the memory is whole at once
-    iterations = 3 if few else options.get("memory_pairs", 15) + 4
+    iterations = 3 if few else options.get("memory_pairs", MEMORY["lbfgs-device"]) + 2
     settings = {"size": 160, "iterations": iterations, "init": "noise"} | options
     planned = ns.plan(use_case, **pictures, weights=weights, threads=1, **network, **settings)
     vgg = ns.load_vgg(weights, threads=1, **network)
@@ -90,7 +91,7 @@ def test_the_whole_process_stays_within_its_plan(weights):
         "options = dict(size=400, threads=2)\n"
         "planned = ns.plan('transfer', content='sample:coast', style='sample:starry', weights=sys.argv[1], **options)\n"
         "vgg = ns.load_vgg(sys.argv[1], threads=2)\n"
-        "ns.transfer('sample:coast', 'sample:starry', vgg=vgg, size=400, iterations=17)\n"
+        "ns.transfer('sample:coast', 'sample:starry', vgg=vgg, size=400, iterations=10)\n"
         "status = dict(line.split(':') for line in open('/proc/self/status'))\n"
         "print(planned.peak_bytes, int(status['VmHWM'].split()[0]) * 1024)\n"
     )
@@ -257,13 +258,13 @@ def test_the_optimizers_vectors_are_counted(weights, method):
         gradient *= 2
         return loss, gradient
 
-    x0, options = np.full((200, 300, 3), 0.5, np.float32), {"lr": 0.01} if method in ("sgd", "adam") else {}
+    x0, options = np.full((100, 150, 3), 0.5, np.float32), {"lr": 0.01} if method in ("sgd", "adam") else {}
     ns.minimize(f, x0[:4], method=method, iterations=2, **options)  # what is imported is no vector
     tracemalloc.start()
-    ns.minimize(f, x0, method=method, iterations=22, **options)
+    ns.minimize(f, x0, method=method, iterations=12, **options)
     taken = tracemalloc.get_traced_memory()[1] / x0.nbytes
     tracemalloc.stop()
-    run = budget.Run((200, 300), None, (200, 300), (), ("conv1_1",), method, 1)
+    run = budget.Run((100, 150), None, (100, 150), (), ("conv1_1",), method, 1)
     planned = budget.run_memory(read_network(weights), run)["optimizer"] / x0.nbytes
     assert planned + 1 == pytest.approx(taken, abs=1.5, rel=0.06)
 

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
-from scipy.stats import wasserstein_distance
 from test_benchmarks import load
 
 import nsnumpy as ns
@@ -43,6 +42,12 @@ def photograph():
 @pytest.fixture(scope="module")
 def painting():
     return ns.load_image("sample:starry", 112).astype("float64")
+
+
+def wasserstein_distance(x, y):
+    from scipy.stats import wasserstein_distance  # which takes a second to load, and in each process
+
+    return wasserstein_distance(x, y)
 
 
 def patches(image):

@@ -12,17 +12,25 @@ from nsnumpy import Preprocessing, load_vgg, read_weights, write_weights
 from nsnumpy.architecture import network_digest
 from nsnumpy.backend import to_host
 from weights_tools.cli import main
-from weights_tools.compress import Recipe, Refiner, closed_form, compress, judged_errors, refine
+from weights_tools.compress import Crops, Recipe, Refiner, closed_form, compress, judged_errors, refine
 from weights_tools.compress import cli as compress_cli
 from weights_tools.states import TrainingError
 
 RECIPE = Recipe(steps=8, batch=2, crop=32, positions=300, runs=1, renewed=5)
 
 
-@pytest.fixture
-def narrow(teacher, crops, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(closed_form, "POSITIONS", 2400)
-    return compress(teacher, crops, filters(4, 4, 5, 5, 6))[0]
+@pytest.fixture(autouse=True)
+def few_iterations(monkeypatch):
+    """Of what the network paints on the way."""
+    monkeypatch.setattr(refine, "_SHORT", 3)
+    monkeypatch.setattr(refine, "_LONG", 7)
+
+
+@pytest.fixture(scope="module")
+def narrow(teacher, crops):  # noqa: F811
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(closed_form, "POSITIONS", 2400)
+        return compress(teacher, crops, filters(4, 4, 5, 5, 6))[0]
 
 
 @pytest.fixture
@@ -91,7 +99,7 @@ def test_the_network_paints_a_third_of_its_pictures(refiner):
 
 
 @pytest.mark.parametrize("stop", [3, 5])
-def test_a_resumed_refinement_has_the_same_bits(refiner, tmp_path, monkeypatch, stop):
+def test_a_resumed_refinement_has_the_same_bits(refiner, photographs, tmp_path, stop):  # noqa: F811
     whole = refiner()
     whole.train()
     first = refiner()
@@ -113,8 +121,7 @@ def test_a_resumed_refinement_has_the_same_bits(refiner, tmp_path, monkeypatch, 
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
     with pytest.raises(TrainingError, match="of a training with steps 8; give the same"):
         refiner(replace(RECIPE, steps=9)).load(tmp_path / "c")
-    again.crops.seed = 5
-    del again.crops.fingerprint
+    again.crops = Crops([photographs], 24, 64, seed=5)
     with pytest.raises(TrainingError, match="with other pictures"):
         again.load(tmp_path / "c")
 

@@ -62,7 +62,7 @@ def networks():
     return made
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(st.data())
 def test_tiles_are_the_whole_picture(networks, data):
     draw = data.draw

@@ -215,11 +215,13 @@ def test_normalized_weights_are_not_rounded_unless_asked_for(capsys):
     assert f"stored as float16: relative rms error of the weights {errors[worst]:.1e} at most ({worst})" in out
 
 
-def test_the_built_in_network_has_a_name_here_too(capsys):
+def test_the_built_in_network_has_a_name_here_too(tmp_path, monkeypatch, capsys):
     assert main(["inspect", "builtin"]) == 0
     out = capsys.readouterr().out
     assert "compressed by nsnumpy" in out
     assert "license     CC BY 4.0" in out
+    monkeypatch.setattr("nsnumpy.files.weight_sources.DATA", tmp_path)  # with a smaller one
+    write_weights(tmp_path / "builtin.h5", WeightFile(small_network(widths=(4, 4, 4, 4, 4))), "int8")
     assert main(["convert", "builtin", "-o", "b.h5", "--dtype", "float16"]) == 0
     assert main(["compare", "builtin", "b.h5"]) == 0
     assert "conv5_1" in capsys.readouterr().out

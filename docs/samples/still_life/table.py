@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
@@ -20,6 +22,7 @@ def cloth_coordinates(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndar
     return a * np.cos(turn) + b * np.sin(turn), b * np.cos(turn) - a * np.sin(turn)
 
 
+@cache
 def cloth_tables() -> tuple[np.ndarray, np.ndarray]:
     """The cloth's height above the table and the distance to its hem, over a grid of (u, v)."""
     u, v = np.meshgrid(
@@ -49,9 +52,6 @@ def cloth_tables() -> tuple[np.ndarray, np.ndarray]:
     return gaussian_filter(height, 2.5).astype(np.float32), hem.astype(np.float32)
 
 
-CLOTH_HEIGHT, CLOTH_HEM = cloth_tables()
-
-
 def around_edge(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distance from the table (with its rounded front edge), and the way up along its surface from that edge."""
     _, y, z = p
@@ -65,9 +65,9 @@ def around_edge(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def cloth_distance(p: np.ndarray) -> np.ndarray:
     """The cloth: near the table's surface, below the folds' height, inside the hem."""
-    above, way = around_edge(p)
-    row = np.clip((p[0] - CLOTH_LOW[0]) / CLOTH_STEP, 0, CLOTH_HEIGHT.shape[0] - 2).astype(np.float32)
-    column = np.clip((way - CLOTH_LOW[1]) / CLOTH_STEP, 0, CLOTH_HEIGHT.shape[1] - 2).astype(np.float32)
+    (height, hem), (above, way) = cloth_tables(), around_edge(p)
+    row = np.clip((p[0] - CLOTH_LOW[0]) / CLOTH_STEP, 0, height.shape[0] - 2).astype(np.float32)
+    column = np.clip((way - CLOTH_LOW[1]) / CLOTH_STEP, 0, height.shape[1] - 2).astype(np.float32)
     i, j = row.astype(np.int32), column.astype(np.int32)
     f, g = row - i, column - j
 
@@ -76,4 +76,4 @@ def cloth_distance(p: np.ndarray) -> np.ndarray:
         near = flat[k] * (1 - g) + flat[k + 1] * g
         return near * (1 - f) + (flat[k + table.shape[1]] * (1 - g) + flat[k + table.shape[1] + 1] * g) * f
 
-    return np.maximum(np.abs(above - sample(CLOTH_HEIGHT) + CLOTH / 2) - CLOTH / 2, sample(CLOTH_HEM))
+    return np.maximum(np.abs(above - sample(height) + CLOTH / 2) - CLOTH / 2, sample(hem))
