@@ -111,8 +111,8 @@ class OneBlasThread:
 
         The libraries stay: to look for them takes a lock of the system's, which a thread may have held at the fork.
         """
-        self._lock = threading.Lock()
-        self._holders = 0
+        self._lock = threading.RLock()  # from Python 3.14 on Ctrl-C may come as soon as it is taken, and leave it so:
+        self._holders = 0  # the main thread, to which alone it comes, can take it again
 
     def __enter__(self) -> None:
         with self._lock:
@@ -267,7 +267,7 @@ class Workers:
         self._local = threading.local()
         self._helpers: Helpers | None = None
         self._process = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as in `OneBlasThread`
 
     def __reduce__(self) -> Any:
         return _arrived, (self.threads, self.block_bytes)

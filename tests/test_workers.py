@@ -181,6 +181,8 @@ def interrupt_at(step):
     left = [step]
 
     def profile(frame, event, _):
+        if frame.f_globals["__name__"] in ("__main__", "threadpoolctl"):  # whose lock Ctrl-C can leave locked
+            return
         if event in ("call", "c_return"):  # where Python looks for signals
             left[0] -= 1
             if left[0] == 0:
