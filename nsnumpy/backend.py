@@ -7,6 +7,7 @@ because somebody asked for that device by name (`device_namespace`, `asarray`).
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import sys
@@ -46,7 +47,7 @@ def get_xp(*arrays: Array) -> ModuleType:
     >>> get_xp(np.zeros(3), np.ones(2)).__name__
     'numpy'
     """
-    found = {_namespace_name(array) for array in arrays}
+    found = {_namespace_name(type(array)) for array in arrays}  # type: ignore[arg-type]
     if len(found) != 1:
         raise TypeError(
             f"arrays of one kind expected, {', '.join(sorted(found)) or 'none'} given: move them to one device"
@@ -54,12 +55,13 @@ def get_xp(*arrays: Array) -> ModuleType:
     return sys.modules[found.pop()]
 
 
-def _namespace_name(array: Array) -> str:
-    for base in type(array).__mro__:
+@functools.cache  # a step of a small picture asks a thousand times
+def _namespace_name(kind: type) -> str:
+    for base in kind.__mro__:
         root = base.__module__.partition(".")[0]
         if root in ("numpy", "cupy"):
             return root
-    raise TypeError(f"a NumPy or CuPy array expected, {type(array).__name__} given")
+    raise TypeError(f"a NumPy or CuPy array expected, {kind.__name__} given")
 
 
 def device_namespace(device: str) -> ModuleType:

@@ -64,9 +64,13 @@ def test_the_memory_of_a_run_is_foretold(weights, use_case, options):
     if use_case != "transfer":
         pictures = {name: p for name, p in pictures.items() if (name == "style") == (use_case == "texture")}
     network = {"pooling": options.pop("pooling", "avg"), "dtype": options.pop("dtype", "float32")}
-    few = options.keys() & {"optimizer", "convention"}  # but for our L-BFGS, the memory is whole at once
-    iterations = 3 if few else options.get("memory_pairs", MEMORY["lbfgs-device"]) + 2
-    settings = {"size": 160, "iterations": iterations, "init": "noise"} | options
+    settings = {"size": 160, "init": "noise"} | options
+    if options.keys() & {"optimizer", "convention"}:  # but for our L-BFGS, the memory is whole at once
+        settings["iterations"] = 3
+    else:
+        pairs = {"memory_pairs": 3} if options else {"memory_pairs": MEMORY["lbfgs-device"]}
+        settings = pairs | settings
+        settings["iterations"] = settings["memory_pairs"] + 2
     planned = ns.plan(use_case, **pictures, weights=weights, threads=1, **network, **settings)
     vgg = ns.load_vgg(weights, threads=1, **network)
     arguments = dict(settings)
