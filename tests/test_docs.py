@@ -89,15 +89,6 @@ def test_its_commands_parse(page):
     assert all(parses(arguments, weights=True) for arguments in weights_commands(page))
 
 
-@pytest.fixture
-def small_builtin(tmp_path_factory, monkeypatch, tiny_weights):
-    """A small network in the place of those in the package."""
-    data = tmp_path_factory.mktemp("data")
-    for name in BUNDLED:
-        write_weights(data / f"{name}.h5", WeightFile(tiny_weights))
-    monkeypatch.setattr("nsnumpy.files.weight_sources.DATA", data)
-
-
 COMMANDS_TO_TRY = ("choosing", "cluster", "conventions", "gpu", "large", "regions", "runs", "studio", "weights")
 GUIDES = [
     README,
@@ -129,23 +120,42 @@ MADE_SMALL = {
 """What is put after the guides' commands."""
 
 
+@pytest.fixture(scope="module")
+def small_networks(tmp_path_factory, tiny_weights):
+    """A folder with a small network in the place of each of the package's."""
+    folder = tmp_path_factory.mktemp("networks")
+    for name in BUNDLED:
+        write_weights(folder / f"{name}.h5", WeightFile(tiny_weights))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def readers_pictures(tmp_path_factory):
+    """A folder with pictures of the names that the guides' commands have."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "photos").mkdir()
+    for name, sample in (("photo", "sample:coast"), ("painting", "sample:starry"), ("other", "sample:glass")):
+        picture = load_image(sample, 96)
+        for number in ("", "2"):
+            save_image(folder / f"{name}{number}.jpg", picture)
+    for number in ("", "2"):
+        shutil.copy(folder / f"photo{number}.jpg", folder / "photos")
+    sky = np.arange(72)[:, None, None] < np.full((72, 96, 1), 30)
+    for name, upper, lower in (("map", BLUE, LIME), ("map2", LIME, BLUE), ("sky", 1, 0), ("land", 0, 1)):
+        save_image(folder / f"{name}.png", np.where(sky, upper, lower) * np.ones(3))
+    return folder
+
+
 @pytest.mark.parametrize("arguments", [command for page in GUIDES for command in commands(page)], ids=" ".join)
-def test_the_guides_commands_run(arguments, tmp_path, monkeypatch, small_builtin):
+def test_the_guides_commands_run(arguments, tmp_path, monkeypatch, small_networks, readers_pictures):
     """All but those for a GPU or a cluster, and the studio, which does not end; with pictures of that name, and a
     small network for what is made."""
     if "gpu" in arguments or "--cluster" in arguments or arguments[0] == "studio":
         assert parses(arguments)
         return
+    shutil.copytree(readers_pictures, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    for name, sample in (("photo", "sample:coast"), ("painting", "sample:starry"), ("other", "sample:glass")):
-        for number in ("", "2"):
-            save_image(f"{name}{number}.jpg", load_image(sample, 96))
-    (tmp_path / "photos").mkdir()
-    for number in ("", "2"):
-        shutil.copy(f"photo{number}.jpg", "photos")
-    sky = np.arange(72)[:, None, None] < np.full((72, 96, 1), 30)
-    for name, upper, lower in (("map", BLUE, LIME), ("map2", LIME, BLUE), ("sky", 1, 0), ("land", 0, 1)):
-        save_image(f"{name}.png", np.where(sky, upper, lower) * np.ones(3))
+    monkeypatch.setattr("nsnumpy.files.weight_sources.DATA", small_networks)
     there = ["builtin" if argument in ("vgg19", "network.h5", "mine.h5") else argument for argument in arguments]
     small = MADE_SMALL.get(arguments[0], "").split()
     if "--resume" in there or "--like" in there or "run.jsonl" in there:
