@@ -55,7 +55,7 @@ def style_errors(objectives, image):
 def test_the_style_goes_from_the_one_to_the_other(tiny_vgg, picture):
     vgg = tiny_vgg(dtype="float32")
     photo, styles = picture(40, 52), [picture(44, 48, 5), 0.5 * picture(48, 40, 6)]
-    options = {"vgg": vgg, "size": 40, "iterations": 30, "border": "zero"}
+    options = {"vgg": vgg, "size": 40, "iterations": 15, "border": "zero"}
     results = list(ns.blend(photo, *styles, steps=5, **options))
     objectives = [
         ns.Objective(vgg, style=ns.load_image(style, 40), convention="relative", beta=1.0) for style in styles
@@ -73,7 +73,7 @@ def test_the_style_goes_from_the_one_to_the_other(tiny_vgg, picture):
     ]
     assert "style 2" not in results[0].settings
     assert "style 2" not in results[-1].settings
-    assert [result.settings["iterations"] for result in results] == [30, (30,), (30,), (30,), (30,)]
+    assert [result.settings["iterations"] for result in results] == [15, (15,), (15,), (15,), (15,)]
 
 
 def test_the_loss_of_a_blend_is_that_of_the_blended_gram_matrices(tiny_vgg, picture):

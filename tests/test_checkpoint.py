@@ -85,7 +85,7 @@ def test_whenever_it_stops_it_goes_on_with_the_same_numbers(tiny_vgg, picture, t
 
 def test_a_scale_ends_where_little_changes_and_goes_on_from_anywhere(tiny_vgg, picture, tmp_path):
     vgg, p, a, path = tiny_vgg(dtype="float32"), picture(40, 52), picture(36, 44, 1), tmp_path / "run.h5"
-    options = {"vgg": vgg, "size": 40, "scales": (24, 40), "iterations": 30}
+    options = {"vgg": vgg, "size": 40, "scales": (24, 40), "iterations": 20}
     steps = [line for line in ns.transfer(p, a, **options).history if line["size"] == 40]
     change = [line["step"] / (31 * 40 * 3) ** 0.5 for line in steps]  # of 31 x 40 pixels
     until = 1.001 * max(change[10:15])  # so that it ends at the 14th, if not before
@@ -94,7 +94,7 @@ def test_a_scale_ends_where_little_changes_and_goes_on_from_anywhere(tiny_vgg, p
     ends = [line["iteration"] for line, after in itertools.pairwise([*whole.history, {"step": 0}]) if not after["step"]]
     counts = [ends[0], ends[1] - ends[0]]
     for count, size in zip(counts, (24, 40), strict=True):
-        assert f"little changed any more after {count} of 30 iterations at {size} pixels" in whole.stopped
+        assert f"little changed any more after {count} of 20 iterations at {size} pixels" in whole.stopped
     assert 5 <= counts[1] <= 14
     for n, (line, side) in enumerate(zip(ends, (24, 40), strict=True)):
         last = [line["step"] for line in whole.history if line["size"] == side][-6:]

@@ -267,7 +267,7 @@ def test_a_folder_without_photographs_and_jobs_without_a_folder(folder, capsys):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c_leaves_what_is_done_and_nothing_half_done(folder, jobs):
     command = f"transfer photos painting.jpg -o out {QUICK} --jobs {jobs} --optimizer adam".replace(
-        "--iterations 3", "--iterations 150"
+        "--iterations 3", "--iterations 400"
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "nsnumpy", *command.split()],

@@ -23,10 +23,10 @@ def made():
     return module.notebook()
 
 
-HALF = {"128": "64", "(96,": "(48,", "(6, 8,": "(3, 4,"}
+SMALL = {"128": "48", "(96,": "(36,", "(6, 8,": "(2, 3,"}
 
 
-@pytest.mark.parametrize("smaller", [HALF, pytest.param({}, marks=pytest.mark.slow)], ids=["half", "whole"])
+@pytest.mark.parametrize("smaller", [SMALL, pytest.param({}, marks=pytest.mark.slow)], ids=["small", "whole"])
 def test_its_cells_run_and_show_what_they_save(tmp_path, monkeypatch, smaller):
     """With pictures of the page's size, and with smaller ones."""
     monkeypatch.chdir(tmp_path)
@@ -46,7 +46,7 @@ def test_its_cells_run_and_show_what_they_save(tmp_path, monkeypatch, smaller):
             else:
                 exec(compile(ast.Module([last], []), "cell", "exec"), namespace)
     assert all(isinstance(picture, Image.Image) for picture in shown)
-    assert [picture.size for picture in shown] == [(64, 48) if smaller else (128, 96)] * 3
+    assert [picture.size for picture in shown] == [(48, 36) if smaller else (128, 96)] * 3
     for picture in shown:
         assert np.asarray(picture).std() > 25  # it shows something
         picture.close()
