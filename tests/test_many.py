@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import nsnumpy as ns
 from nsnumpy import targets
 from nsnumpy.cli.main import main
 from nsnumpy.run import inputs, many, run, shared
+from nsnumpy.run.processes import do_each
 
 QUICK = "--weights tiny.h5 --iterations 3 --size 40 --threads 1"
 NAMES = ["a photo, of é.png", "b.jpg", "c.JPG"]
@@ -267,7 +269,7 @@ def test_a_folder_without_photographs_and_jobs_without_a_folder(folder, capsys):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c_leaves_what_is_done_and_nothing_half_done(folder, jobs):
     command = f"transfer photos painting.jpg -o out {QUICK} --jobs {jobs} --optimizer adam".replace(
-        "--iterations 3", "--iterations 400"
+        "--iterations 3", "--iterations 150"
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "nsnumpy", *command.split()],
@@ -293,6 +295,33 @@ def test_ctrl_c_leaves_what_is_done_and_nothing_half_done(folder, jobs):
     )
     for name in done:
         assert ns.load_image(f"out/{name}").shape[1] == 40
+
+
+def sends_half_a_result(name):
+    """As a process does that is killed meanwhile."""
+    frame = sys._getframe()
+    while "result_queue" not in frame.f_locals:
+        frame = frame.f_back
+    os.write(frame.f_locals["result_queue"]._writer.fileno(), struct.pack("!i", 1000) + b"half")
+    Path(name).touch()
+    time.sleep(60)
+
+
+def test_ctrl_c_does_not_wait_for_the_rest_of_a_result(tmp_path):
+    begun = tmp_path / "begun"
+
+    def interrupt():
+        while not begun.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            do_each(sends_half_a_result, [begun, begun], lambda *_: None, processes=2)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_result_that_cannot_be_written_ends_it(folder, capsys, monkeypatch):

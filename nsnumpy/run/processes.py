@@ -119,6 +119,9 @@ def _pool(
     except BaseException:
         for process in set(multiprocessing.active_children()) - before:
             process.kill()
+        # One that was killed as it sent a result leaves half of it, and the pool would wait for the rest as long as
+        # anybody could write it; this process, too.
+        pool._result_queue._writer.close()  # type: ignore[attr-defined]
         raise
     finally:
         pool.shutdown(cancel_futures=True)
