@@ -119,7 +119,8 @@ def test_a_run_begins_with_the_picture_of_another(tiny_vgg, picture):
     assert np.array_equal(seen[0], fit_image(before, (24, 32)))
     np.testing.assert_allclose(seen[1], before, atol=1e-6)  # nothing was changed at the first scale
     seen.clear()
-    NearRun(other, "transfer", pictures, iterations=(5, 0), **options).go(lambda step: seen.append(step.image))
+    run = NearRun(other, "transfer", pictures, iterations=(5, 0), **options)
+    assert np.array_equal(run.go(lambda step: seen.append(step.image)).image, seen[-1])
     changed = fit_image(seen[-1], (24, 32)) - fit_image(before, (24, 32))
     expected = seen[-2] - fit_image(before, (24, 32))
     assert np.abs(expected).max() > 0.01
