@@ -87,6 +87,7 @@ def test_every_scale_is_a_tile(tiny_vgg, painting):
         ({"size": (32, 48, 3)}, "size is a whole number"),
         ({"seamless": "z"}, "unknown seamless 'z': choose from x, y, both"),
         ({"border": "wrap"}, "unknown border 'wrap': choose from zero, replicate, reflect"),
+        ({"style_statistics": None}, "unknown style statistics None: choose from gram"),
     ],
 )
 def test_what_cannot_be_is_one_line(change, words):
