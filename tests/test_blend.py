@@ -124,6 +124,8 @@ def test_a_run_begins_with_the_picture_of_another(tiny_vgg, picture):
     expected = seen[-2] - fit_image(before, (24, 32))
     assert np.abs(expected).max() > 0.01
     assert np.corrcoef(changed.ravel(), expected.ravel())[0, 1] > 0.95
+    result = NearRun(other, "transfer", pictures, iterations=(1, 2), **options).go(lambda step: seen.append(step.image))
+    assert any(np.array_equal(result.image, image) for image in seen[-2:])  # to the last bit
 
 
 def test_steps_are_two_or_more(picture):

@@ -578,6 +578,18 @@ def test_weights_are_read_once(folder, monkeypatch, jobs):
     assert (figure.computed, figure.failures) == (2, {})
 
 
+def test_an_executor_reads_no_other_weights_than_the_figure(folder, monkeypatch, tiny_weights):
+    def read(source):
+        file = ns.read_weights(source)
+        ns.write_weights(source, ns.WeightFile({name: (1.5 * w, b) for name, (w, b) in tiny_weights.items()}))
+        return file
+
+    monkeypatch.setattr(plan_module, "read_weights", read)
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        figure = ns.content_figure("photo.png", "out", layers=["conv1_1"], executor=executor, **QUICK)
+    assert "tiny.h5: not the weights that this figure was begun with" in figure.failures["conv1_1"]
+
+
 def test_claims():
     def cells(*numbers):
         return [FigureCell(str(k), "", LAYERS[: k + 1], numbers=n) for k, n in enumerate(numbers)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nsnumpy import Objective, WeightFile, load_image, plan, read_settings, texture, transfer, write_weights
+from nsnumpy import Objective, Run, WeightFile, load_image, plan, read_settings, texture, transfer, write_weights
 from nsnumpy.cli.main import main
 from nsnumpy.files.images import fit_image, fit_size
 from nsnumpy.optimize import Descent
@@ -104,19 +104,42 @@ def test_each_scale_begins_with_the_result_of_the_one_before(init, tiny_vgg, pic
 
 def test_what_nothing_was_changed_in_is_the_photograph(tiny_vgg, picture):
     p = picture(64, 80).astype("float32")
-    for colors in ("painting", "swap"):
+    for colors in ("painting", "swap", "luminance"):
         options = {"size": 80, "scales": (20, 40), "iterations": (0, 0, 0), "colors": colors}
         result = transfer(p, picture(40, 48, 1), vgg=tiny_vgg(dtype="float32"), **options)
         np.testing.assert_allclose(result.image, p, atol=1e-5)
 
 
-def test_what_is_interrupted_at_a_coarse_scale_has_the_detail_of_the_photograph(tiny_vgg, picture):
+def test_what_is_changed_stays_where_it_is_where_the_proportions_are_rounded(tiny_vgg):
+    """A smooth picture has no detail: of its negative at a coarse scale comes its negative."""
+    shape = (21, 320)
+    p = np.broadcast_to(0.5 + 0.4 * np.sin(np.arange(320) / 6)[:, None], (*shape, 3)).astype("float32")
+    run = Run("transfer", {"content": p, "style": p}, vgg=tiny_vgg(), size=320, scales=(160,), style_layers=["conv1_1"])
+    coarse, last = run.scales
+    small = run.inputs.photo(coarse)
+    assert small.shape == (10, 160, 3)
+    start = run.inputs.start(run.s, last, 1 - small)
+    np.testing.assert_allclose(start[2:-2, 4:-4], 1 - p[2:-2, 4:-4], atol=0.02)
+
+
+def test_a_result_is_the_callers_own(tiny_vgg, picture):
+    pictures = {"content": picture(32, 40), "style": picture(32, 40, 1)}
+    run = Run("transfer", pictures, vgg=tiny_vgg(), size=40, scales=(20,), iterations=1)
+    image = run.go().image
+    before = image.copy()
+    image[:] = 0
+    assert np.array_equal(run.result().image, before)
+
+
+@pytest.mark.parametrize("colors", ["painting", "luminance"])
+def test_what_is_interrupted_at_a_coarse_scale_has_the_detail_of_the_photograph(colors, tiny_vgg, picture):
     p = picture(64, 80).astype("float32")
 
     def interrupt(progress):
         raise KeyboardInterrupt
 
-    result = transfer(p, picture(40, 48, 1), vgg=tiny_vgg(), size=80, scales=(20,), callback=interrupt)
+    options = {"size": 80, "scales": (20,), "colors": colors}
+    result = transfer(p, picture(40, 48, 1), vgg=tiny_vgg(), callback=interrupt, **options)
     assert result.interrupted
     np.testing.assert_allclose(result.image, p, atol=1e-5)
 

@@ -7,7 +7,7 @@ import pytest
 
 import nsnumpy as ns
 from nsnumpy.cli.main import main
-from nsnumpy.files.images import fit_tile
+from nsnumpy.files.images import stretched
 from nsnumpy.run.settings import Settings, settings_of
 from nsnumpy.targets import style_target
 
@@ -47,10 +47,10 @@ def test_the_style_is_seen_with_the_ordinary_border(tiny_vgg, painting):
 def test_a_tile_is_enlarged_among_its_repetitions():
     tile = np.random.default_rng(0).random((16, 32, 3), dtype=np.float32)
     for wraps, axis in (((True, False), 0), ((False, True), 1), ((True, True), (0, 1))):
-        enlarged = fit_tile(np.roll(tile, 4, axis), (32, 48 if axis == 0 else 64), wraps)
-        expected = np.roll(fit_tile(tile, enlarged.shape[:2], wraps), 8, axis)
+        enlarged = stretched(np.roll(tile, 4, axis), (32, 48 if axis == 0 else 64), wraps)
+        expected = np.roll(stretched(tile, enlarged.shape[:2], wraps), 8, axis)
         assert enlarged == pytest.approx(expected, abs=1e-5)
-    assert fit_tile(tile, (16, 32), (True, True)) is tile
+    assert stretched(tile, (16, 32), (True, True)) is tile
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,7 @@ def test_every_scale_is_a_tile(tiny_vgg, painting):
         ({"size": (32, 48, 3)}, "size is a whole number"),
         ({"seamless": "z"}, "unknown seamless 'z': choose from x, y, both"),
         ({"border": "wrap"}, "unknown border 'wrap': choose from zero, replicate, reflect"),
+        ({"style_statistics": None}, "unknown style statistics None: choose from gram"),
     ],
 )
 def test_what_cannot_be_is_one_line(change, words):

@@ -341,16 +341,18 @@ def test_a_hostile_client_gets_one_clear_status_and_the_run_goes_on(opened, runn
 
 
 def test_pictures_are_limited_in_bytes_and_pixels(opened, running, monkeypatch):
-    raw = b"POST /api/pictures?name=a.png HTTP/1.1\r\nHost: %s\r\nOrigin: http://%s\r\nCookie: %s\r\n" % (
+    raw = b" HTTP/1.1\r\nHost: %s\r\nOrigin: http://%s\r\nCookie: %s\r\n" % (
         opened.host.encode(), opened.host.encode(), opened.headers["Cookie"].encode(),
     )  # fmt: skip
-    for line, status in (
-        (b"Content-Length: 2147483648\r\n", 413), (b"Content-Length: 9" + b"9" * 30 + b"\r\n", 413),
-        (b"Content-Length: -1\r\n", 400), (b"Content-Length: 1\r\nContent-Length: 2\r\n", 400),
-        (b"Transfer-Encoding: chunked\r\n", 411), (b"Content-Length: 2147483648\r\nExpect: 100-continue\r\n", 413),
+    post, get = b"POST /api/pictures?name=a.png", b"GET /api/works"  # of which nothing more is read
+    for to, line, status in (
+        (post, b"Content-Length: 2147483648\r\n", 413), (post, b"Content-Length: 9" + b"9" * 30 + b"\r\n", 413),
+        (post, b"Content-Length: -1\r\n", 400), (post, b"Content-Length: 1\r\nContent-Length: 2\r\n", 400),
+        (post, b"Transfer-Encoding: chunked\r\n", 411), (get, b"Transfer-Encoding: chunked\r\n", 411),
+        (post, b"Content-Length: 2147483648\r\nExpect: 100-continue\r\n", 413), (get, b"Content-Length: x\r\n", 400),
     ):  # fmt: skip
         with socket.create_connection(("127.0.0.1", opened.server.server_port), timeout=20) as client:
-            client.sendall(raw + line + b"\r\n" + b"x" * 4096)
+            client.sendall(to + raw + line + b"\r\n" + b"x" * 4096)
             client.shutdown(socket.SHUT_WR)
             assert client.makefile("rb").readline().split()[1] == str(status).encode()
     for body in (b"not a picture", png()[:200], b"GIF89a", b"<svg/>", b"%PDF-1.4"):

@@ -195,8 +195,8 @@ def fit_image(picture: Picture, shape: tuple[int, int]) -> np.ndarray:
     return opened(picture, math.inf).fit(shape)
 
 
-def fit_tile(image: np.ndarray, shape: tuple[int, int], wraps: tuple[bool, bool]) -> np.ndarray:
-    """A tile scaled to `shape`, whatever its proportions; where it wraps around, it is scaled among its repetitions.
+def stretched(image: np.ndarray, shape: tuple[int, int], wraps: tuple[bool, bool]) -> np.ndarray:
+    """A picture scaled to `shape`, whatever its proportions; where it wraps around, it is scaled among its repetitions.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..backend import Array
 from ..files.checkpoint import digest
-from ..files.images import Picture, Source, fit_image, fit_tile, opened
+from ..files.images import Picture, Source, opened, stretched
 from ..losses import Sums
 from ..targets import StyleTarget, style_target
 from ..variable import VARIABLES, Variable
@@ -140,8 +140,9 @@ class Inputs:
         return self._s.shape(self.each[0].source.shape, scale["result"])
 
     def enlarged(self, image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """A result of one scale as the start of another."""
-        return fit_tile(image, shape, self._s.wraps) if any(self._s.wraps) else fit_image(image, shape)
+        """A result of one scale as the start of another: all of it, as the photograph is there, where proportions have
+        been rounded, too."""
+        return stretched(image, shape, self._s.wraps)
 
     def at(self, given: Input, scale: Scale) -> np.ndarray:
         """One of them at a scale."""
@@ -205,7 +206,7 @@ class Inputs:
         """
         shape, init = self.shape(scale), s.init if isinstance(s.init, str) else ""
         if before is not None:
-            return before if before.shape[:2] == shape else self._enlarged_start(init, scale, before)
+            return before.copy() if before.shape[:2] == shape else self._enlarged_start(init, scale, before)
         if self._start is not None:
             return self._start.fit(shape)
         if init == "noise":
@@ -217,7 +218,7 @@ class Inputs:
 
     def _enlarged_start(self, init: str, scale: Scale, before: np.ndarray) -> np.ndarray:
         coarse = next(scale for scale in self.scales if self.shape(scale) == before.shape[:2])
-        photo, small = (self.photo(at) if init == "content" else None for at in (scale, coarse))
+        photo, small = (self.content(at) if init == "content" else None for at in (scale, coarse))
         if photo is None or small is None:
             return self.enlarged(before, self.shape(scale))
         return changed_alike(photo, small, before, self.enlarged)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from ..files.images import fit_image
 from .inputs import changed_alike
 from .run import Run
 from .scales import Scale
@@ -32,7 +31,9 @@ class NearRun(Run):
         self._near = other._image
 
     def _started(self, scale: Scale) -> np.ndarray:
-        near = fit_image(self._near, self.inputs.shape(scale))
+        near, enlarged = self.inputs.enlarged(self._near, self.inputs.shape(scale)), self.inputs.enlarged
         if self._image is None:
             return near
-        return changed_alike(near, fit_image(self._near, self._image.shape[:2]), self._image, self.inputs.enlarged)
+        if self._image.shape == near.shape:
+            return self._image.copy()
+        return changed_alike(near, enlarged(self._near, self._image.shape[:2]), self._image, enlarged)
