@@ -182,7 +182,7 @@ def test_the_pictures_on_the_way(written, run):
         assert kind == "data:image/jpeg;base64"
         assert max(Image.open(io.BytesIO(base64.b64decode(data))).size) == size
     last = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown[-1]["src"].partition(",")[2])))) / 255
-    assert np.abs(last - result.image).mean() < 0.05
+    assert np.corrcoef(last.ravel(), result.image.ravel())[0, 1] > 0.9  # a JPEG file of noise, which the photograph is
 
 
 def progress(n, size=8):
