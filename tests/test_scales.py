@@ -131,6 +131,14 @@ def test_a_result_is_the_callers_own(tiny_vgg, picture):
     assert np.array_equal(run.result().image, before)
 
 
+@pytest.mark.parametrize("colors", ["swap", "luminance"])
+def test_a_picture_on_the_way_has_the_colours_of_the_photograph_where_they_are(colors, tiny_vgg, picture):
+    p, shown = picture(66, 100).astype("float32"), []  # at 40 pixels 26 high, and not 26.4
+    options = {"size": 100, "scales": (40,), "iterations": (0, 0), "colors": colors}
+    transfer(p, picture(40, 48, 1), vgg=tiny_vgg(), callback=lambda step: shown.append(step.image), **options)
+    np.testing.assert_allclose(shown[0], load_image(p, 40), atol=1e-5)
+
+
 @pytest.mark.parametrize("colors", ["painting", "luminance"])
 def test_what_is_interrupted_at_a_coarse_scale_has_the_detail_of_the_photograph(colors, tiny_vgg, picture):
     p = picture(64, 80).astype("float32")

@@ -193,16 +193,17 @@ class Inputs:
 
     def finished(self, image: np.ndarray) -> np.ndarray:
         """A result, or a picture on the way to it, as it is shown."""
-        if self._content is None:
+        photo = self.photo(self._scale_of(image))
+        if photo is None:
             return image
-        photo = self._content.source.fit(image.shape[:2])
         image = finished(image, photo, self.colors)
         return self.regions.finished(image, photo) if self.regions else image
 
     def start(self, s: Settings, scale: Scale, before: np.ndarray | None = None) -> np.ndarray:
         """The first iterate of a scale ``(H, W, 3)``, in [0, 1]: what `init` says, or the result of the scale before.
 
-        That result is enlarged; what began with the photograph gets the detail that the photograph has here.
+        That result is enlarged; what began with the photograph has its detail, too: ``p + enlarged(x' - p')``, with x'
+        and p' that result and the photograph there, p the photograph here.
         """
         shape, init = self.shape(scale), s.init if isinstance(s.init, str) else ""
         if before is not None:
@@ -217,17 +218,21 @@ class Inputs:
         return source.at(scale["result"]) if init == "content" else source.fit(shape)
 
     def _enlarged_start(self, init: str, scale: Scale, before: np.ndarray) -> np.ndarray:
-        coarse = next(scale for scale in self.scales if self.shape(scale) == before.shape[:2])
-        photo, small = (self.content(at) if init == "content" else None for at in (scale, coarse))
+        photo, small = (self.content(at) if init == "content" else None for at in (scale, self._scale_of(before)))
         if photo is None or small is None:
             return self.enlarged(before, self.shape(scale))
         return changed_alike(photo, small, before, self.enlarged)
+
+    def _scale_of(self, image: np.ndarray) -> Scale:
+        """The scale that a picture on the way, or a result, is of."""
+        return next(scale for scale in self.scales if self.shape(scale) == image.shape[:2])
 
 
 def changed_alike(
     picture: np.ndarray, small: np.ndarray, changed: np.ndarray, enlarged: Callable[..., np.ndarray]
 ) -> np.ndarray:
-    """A picture with what was changed in the same picture at a smaller size, enlarged: so its fine detail stays."""
+    """A picture ``(H, W, 3)`` with what was changed in the same picture at a smaller size, from `small` to `changed`,
+    enlarged: so its fine detail stays. All are in [0, 1]."""
     change = enlarged((changed - small + 1) / 2, picture.shape[:2])  # in [-1, 1], and a picture is in [0, 1]
     change *= 2
     change += picture

@@ -31,7 +31,8 @@ class NearRun(Run):
         self._near = other._image
 
     def _started(self, scale: Scale) -> np.ndarray:
-        near, enlarged = self.inputs.enlarged(self._near, self.inputs.shape(scale)), self.inputs.enlarged
+        enlarged = self.inputs.enlarged
+        near = enlarged(self._near, self.inputs.shape(scale))
         if self._image is None:
             return near
         if self._image.shape == near.shape:
