@@ -160,7 +160,14 @@ def follow(
     (folder / output).unlink(missing_ok=True)  # of an earlier run
     start = time.perf_counter()
     with (folder / "stdout").open("w") as out, (folder / "stderr").open("w") as err:
-        process = subprocess.Popen(words, cwd=folder, stdout=out, stderr=err, env=os.environ | own | (variables or {}))
+        process = subprocess.Popen(
+            words,
+            cwd=folder,
+            stdout=out,
+            stderr=err,
+            env=os.environ | own | (variables or {}),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores Ctrl-C
+        )
     try:
         running = True
         while running:

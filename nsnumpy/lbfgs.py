@@ -126,11 +126,11 @@ class LBFGS:
         if self.idle >= IDLE and self.rounding is None:  # of what is coarser, the lowest was the luckiest
             return f"for {IDLE} iterations the loss has changed by no more than its rounding"
         x, gradient, bounds, pairs = self.x, self.gradient, self.bounds, self.pairs
-        if not (largest := pairs.survey(x, gradient, bounds)):
-            return "the gradient is zero"
         found = None
         for _ in range(2):
-            direction, slope, square, curved = pairs.direction(x, gradient, bounds)
+            if not (largest := pairs.survey(x, gradient, bounds)):
+                return "the gradient is zero"
+            direction, slope, square, curved = pairs.direction(gradient)
             start = Point(0.0, x, self.loss, gradient, slope)
             if curved:  # few pairs, or old ones, may promise a step far beyond where they hold
                 first = min(1.0, STRETCH * self.length / square**0.5) if self.length and square else 1.0

@@ -52,8 +52,11 @@ class Pairs:
     def __init__(self, memory: int, scratch: Scratch = None, workers: Workers | None = None) -> None:
         self.memory, self.scratch, self.workers = memory, scratch, workers or Workers(1)
         self._pairs: list[tuple[Array, Array]] = []
-        self._products = np.zeros((1, 1))  # of all pairs and the gradient, from `survey`
-        self._stack: Array | None = None  # on a GPU, between `survey` and `direction`, if all positions are in it
+        # Between `survey` and `direction`: the products of all pairs and the gradient; where a variable may move, None
+        # for everywhere; and on a GPU, if all positions are in one piece, what `_pieces` gave of them.
+        self._products = np.zeros((1, 1))
+        self._free: Array | None = None
+        self._stack: Array | None = None
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -92,44 +95,50 @@ class Pairs:
     def survey(self, x: Array, gradient: Array, bounds: Bounds) -> float:
         """The gradient's largest magnitude. All inner products of pairs and gradient are known by then, for
         `direction`: within the variables that may move downhill."""
+        xp = get_xp(x, gradient)
+        places, slopes = x.reshape(-1), gradient.reshape(-1)
+        free = None if bounds is None else xp.empty(x.size, bool)
+
+        def mask(at: slice) -> Array | None:
+            if bounds is None or free is None:
+                return None
+            free[at] = ~_at_bounds(places[at], slopes[at], bounds)
+            return free[at].astype(x.dtype)  # numbers, once and not with each vector
 
         def of_piece(at: slice, stack: Array) -> tuple[Array, Array]:
-            # Over shares of the positions, which are added up in float64.
-            count = stack.shape[1]
-            shares = 1 if on_host(stack) else next(n for n in range(min(_SHARES, count), 0, -1) if count % n == 0)
-            parts = stack.reshape(len(stack), shares, -1).swapaxes(0, 1)
-            G = matmul(parts, parts.swapaxes(1, 2)).sum(axis=0, dtype="float64")
-            return G, abs(gradient.reshape(-1)[at]).max().astype("float64")
+            return inner_products(stack), abs(slopes[at]).max().astype("float64")
 
         self._stack = None
-        xp, found = get_xp(x, gradient), self._pieces(of_piece, x, gradient, bounds)
+        found = self._pieces(of_piece, gradient, mask)
+        self._free = free
         G, largest = functools.reduce(lambda one, two: (one[0] + two[0], xp.maximum(one[1], two[1])), found)
         numbers = to_host(xp.concatenate([G.reshape(-1), largest.reshape(1)]))
         self._products = numbers[:-1].reshape(G.shape)
         return float(numbers[-1])
 
-    def direction(self, x: Array, gradient: Array, bounds: Bounds) -> tuple[Array, float, float, bool]:
-        """``d = -H g`` for the x and gradient that were surveyed last; a slope; the square of d's length; whether a
-        pair was used.
+    def direction(self, gradient: Array) -> tuple[Array, float, float, bool]:
+        """``d = -H g`` for the gradient that was surveyed last; a slope; the square of d's length; whether a pair was
+        used.
 
         H is the inverse Hessian of f with the variables held fixed that lie on a bound, where downhill is beyond it.
         The slope is no less than that of f along the path from x: what lies on a bound and would go beyond it does not
         move there, but is counted.
         """
-        G, used = self._products, len(self)
-        if len(G) != 2 * used + 1:  # the pairs were forgotten: the gradient is what is left
-            G = G[-1:, -1:]
+        G, free = self._products, self._free
         q, curved = two_loops(G)
         q *= -1
-        xp = get_xp(x, gradient)
-        direction = xp.empty(x.shape, x.dtype)
-        coefficients = xp.asarray(q[None], x.dtype)
+        xp = get_xp(gradient)
+        direction = xp.empty_like(gradient)
+        coefficients = xp.asarray(q[None], gradient.dtype)
 
         def of_piece(at: slice, stack: Array) -> None:
-            matmul(coefficients, stack[-len(q) :], out=direction.reshape(1, -1)[:, at])
+            d = direction.reshape(1, -1)[:, at]
+            matmul(coefficients, stack, out=d)
+            if free is not None and self._stack is None:
+                d *= free[at].astype(d.dtype)
 
-        self._pieces(of_piece, x, gradient, bounds)
-        self._stack = None
+        self._pieces(of_piece, gradient)
+        self._stack = self._free = None
         return direction, float(G[-1] @ q), max(float(q @ G @ q), 0.0), curved
 
     def measure(
@@ -155,33 +164,50 @@ class Pairs:
         slope, first, *products = np.sum(found, axis=0).tolist()
         return slope, first, products
 
-    def _pieces(self, function: Callable[[slice, Array], Any], x: Array, gradient: Array, bounds: Bounds) -> list[Any]:
+    def _pieces(
+        self,
+        function: Callable[[slice, Array], Any],
+        gradient: Array,
+        mask: Callable[[slice], Array | None] = lambda _: None,
+    ) -> list[Any]:
         """What a function returns of pieces of all positions: of a slice, and of pairs and gradient there, ``(2 n + 1,
-        length)``: all s, all y, then g, and zero where a variable may not move."""
-        xp, host = get_xp(x, gradient), on_host(x)
+        length)``: all s, all y, then g, each multiplied by the mask there."""
+        xp, host, size = get_xp(gradient), on_host(gradient), gradient.size
         vectors = [pair[k].reshape(-1) for k in range(2) for pair in self._pairs] + [gradient.reshape(-1)]
-        places = x.reshape(-1)
-        size = x.size
         count = -(-size // POSITIONS) if host else -(-size * len(vectors) * gradient.itemsize // STACKED_BYTES)
 
         def of_piece(block: tuple[int, int], buffers: Buffers) -> Any:
             at = slice(*block)
             if self._stack is not None:
                 return function(at, self._stack)
-            free = None if bounds is None else ~_at_bounds(places[at], vectors[-1][at], bounds)
+            masked = mask(at)
             if host:
-                mask = 1 if free is None else free.astype(x.dtype)  # once, not with each vector
                 stack = buffers.empty("pairs", (len(vectors), block[1] - block[0]), gradient)
                 for row, vector in zip(stack, vectors, strict=True):
-                    xp.multiply(vector[at], mask, out=row)
+                    xp.multiply(vector[at], 1 if masked is None else masked, out=row)
             else:
                 stack = xp.stack([vector[at] for vector in vectors])
-                if free is not None:
-                    stack *= free
+                if masked is not None:
+                    stack *= masked
                 self._stack = stack if count == 1 else None
             return function(at, stack)
 
         return self.workers.map(of_piece, Blocks(size, count))
+
+
+def inner_products(stack: Array) -> Array:
+    """``stack @ stack^T`` of ``(n, length)``, in float64."""
+    count, length = stack.shape
+    if on_host(stack):
+        pairs, last = stack[:-1], stack[-1]  # an odd row costs BLAS as much as four
+        G = np.empty((count, count))
+        G[:-1, :-1] = matmul(pairs, pairs.T)
+        G[-1] = G[:, -1] = matmul(stack, last)
+        return G
+    # Over shares of the positions, which are added up in float64.
+    shares = next(n for n in range(min(_SHARES, length), 0, -1) if length % n == 0)
+    parts = stack.reshape(count, shares, -1).swapaxes(0, 1)
+    return matmul(parts, parts.swapaxes(1, 2)).sum(axis=0, dtype="float64")
 
 
 def two_loops(G: np.ndarray) -> tuple[np.ndarray, bool]:

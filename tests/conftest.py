@@ -3,8 +3,9 @@
 A test that asks for `xp` runs on NumPy and on a strict stand-in for CuPy (strict_cupy.py), which needs CuPy but no GPU;
 with ``--backend cupy`` the same test runs on the GPU instead.
 
-Tests marked `slow` run with ``--slow`` only; ``--fuzz`` and ``--kills`` say how much two others do. The whole suite
-runs in a process for each core (``-n 0``: in one); files or tests that are named run in one, but for ``-n 2``.
+Tests marked `slow` run with ``--slow``, or where files or tests are named; ``--fuzz`` and ``--kills`` say how much two
+others do. The whole suite runs in a process for each core (``-n 0``: in one); files or tests that are named run in
+one, but for ``-n 2``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 import sys
 
 # Several processes at once: threads of BLAS would wait for each other's cores. Set before NumPy is there.
@@ -32,7 +34,7 @@ from nsnumpy.vgg import VGG
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests that are marked slow, too")
-    parser.addoption("--fuzz", type=int, default=60, help="how many damaged files of each format to read (60)")
+    parser.addoption("--fuzz", type=int, default=20, help="how many damaged files of each format to read (20)")
     parser.addoption("--kills", type=int, default=2, help="how often each optimizer's run is killed and resumed (2)")
     parser.addoption(
         "--backend",
@@ -45,6 +47,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # A shell's background jobs ignore Ctrl-C, and so would the processes that tests begin and end by it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--backend") == "cupy":
         try:
             device_namespace("gpu")
@@ -58,10 +63,10 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--slow"):
+    if not config.getoption("--slow") and not config.option.file_or_dir:
         for item in items:
             if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+                item.add_marker(pytest.mark.skip(reason="slow: run with --slow, or by name"))
 
 
 def pytest_generate_tests(metafunc):

@@ -17,6 +17,8 @@ import nsnumpy as ns
 from nsnumpy import WeightFile, load_vgg, transfer, write_weights
 from nsnumpy.files.random_network import random_weights
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 

@@ -52,6 +52,7 @@ def style_errors(objectives, image):
     return errors
 
 
+@pytest.mark.slow
 def test_the_style_goes_from_the_one_to_the_other(tiny_vgg, picture):
     vgg = tiny_vgg(dtype="float32")
     photo, styles = picture(40, 52), [picture(44, 48, 5), 0.5 * picture(48, 40, 6)]

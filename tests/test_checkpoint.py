@@ -83,6 +83,7 @@ def test_whenever_it_stops_it_goes_on_with_the_same_numbers(tiny_vgg, picture, t
         same(ns.transfer(p, a, resume=path, **options), whole)
 
 
+@pytest.mark.slow
 def test_a_scale_ends_where_little_changes_and_goes_on_from_anywhere(tiny_vgg, picture, tmp_path):
     vgg, p, a, path = tiny_vgg(dtype="float32"), picture(40, 52), picture(36, 44, 1), tmp_path / "run.h5"
     options = {"vgg": vgg, "size": 40, "scales": (24, 40), "iterations": 20}
@@ -616,9 +617,8 @@ def killed(process, path, wait):
     return process.returncode != 0
 
 
-@pytest.mark.parametrize(
-    "method", [pytest.param(name, marks=[pytest.mark.slow] * (name != "lbfgs-device")) for name in OWN]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", OWN)
 def test_sigkill_at_random_moments(folder, request, method):
     """Killed again and again, in the middle of whatever it does, the run ends with the numbers of one that was not."""
     rng = random.Random(f"{method} {request.config.getoption('--kills')}")

@@ -782,6 +782,7 @@ def test_a_panorama_is_told_the_size_that_works(folder, capsys, picture):
     assert [call(capsys, f"{command} {n}")[0] for n in (size, size - 1)] == [0, 2]
 
 
+@pytest.mark.slow
 def test_a_grey_style_and_a_grey_ramp_of_16_bits(folder, capsys, picture):
     """R = G = B everywhere, of which no covariance of colours has an inverse; and all of a ramp's steps."""
     _save("grey.png", picture(40, 52), "L")

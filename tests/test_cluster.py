@@ -91,6 +91,7 @@ class Backwards(Executor):
         return future
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [True, False])
 def test_any_executor_gives_the_same_bits_in_any_order(evaluated, keep):
     assert_same(evaluated(Backwards(), keep), evaluated())
@@ -116,6 +117,7 @@ class Noting(Executor):
         return future
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style_size", [48, 150])
 def test_a_style_picture_of_several_tiles_is_shared_out_too(tiny_vgg, picture, style_size):
     pictures = picture(90, 61), picture(150, 100, 2)

@@ -60,6 +60,7 @@ def the_packages_own(block, namespace):
             namespace[name] = getattr(module, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in DOCS if page.stem != "tutorial"], ids=page_name)
 def test_its_python_runs(page, tmp_path, monkeypatch):
     """The tutorial's is run by test_notebook.py."""
@@ -69,6 +70,7 @@ def test_its_python_runs(page, tmp_path, monkeypatch):
         assert load_image(tmp_path / name).std() > 0.1  # it shows something
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", QUOTING, ids=page_name)
 def test_it_holds_of_the_package_and_not_only_of_the_quotations(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -97,6 +99,7 @@ GUIDES = [
 """Pages whose commands are for the reader's own pictures and networks, and for larger ones than a test has time for."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in DOCS if blocks(page, "bash") and page not in GUIDES], ids=page_name)
 def test_its_commands_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -160,6 +160,7 @@ def test_the_tradeoff_figure(folder):
     assert [claim["holds"] for claim in record["claims"]] == [content.holds, style.holds]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convention", ["relative", "paper"])
 def test_scipy_drives_the_figures_unless_told_otherwise(folder, capsys, convention):
     figures = {"content": "photo.png", "style": "painting.png", "tradeoff": "photo.png painting.png"}
@@ -265,6 +266,7 @@ def test_a_renamed_picture_is_the_same_picture(folder):
     assert (figure.computed, figure.cells[0].settings["content"]) == (0, "other.png")
 
 
+@pytest.mark.slow
 def test_processes_and_executors_make_the_same_pictures(folder, capsys):
     command = f"figure content photo.png --layers conv1_1,conv2_1,conv3_1 {OPTIONS}"
     assert call(capsys, f"{command} -o one")[0] == 0
@@ -354,6 +356,7 @@ def test_a_process_that_is_killed_is_one_line(folder, monkeypatch):
     assert figure.claims[0].holds is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c_keeps_what_is_done(folder, jobs):
     """A real process group, a real signal: as a terminal sends it."""
@@ -401,6 +404,7 @@ def test_an_interrupted_figure_has_no_sheet_of_before(folder, capsys, monkeypatc
     assert os.listdir("out") == ["conv2_1.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
 def test_processes_end_with_the_one_that_began_them(folder):
     """Killed, it cannot end them itself. They have its standard output, which ends when the last of them has."""
@@ -744,6 +748,7 @@ def test_pictures_are_shown_neither_tiny_nor_huge():
     assert shown_size((1, 4000)) == (384, 1)
 
 
+@pytest.mark.slow
 def test_the_claims_hold_for_the_built_in_network(tmp_path):
     """Small pictures; the sheets at their defaults show the same."""
     quick = {"size": 48, "iterations": 15, "threads": 1}  # where conv5_1 has too few positions for a style's claim

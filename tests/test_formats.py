@@ -400,6 +400,7 @@ def test_values_that_are_not_finite_and_batch_normalisation_are_refused(tmp_path
     assert "do not fit onto one another" in refusal(safetensors(odd, path))
 
 
+@pytest.mark.slow
 def test_a_small_file_that_claims_much_is_not_believed(tmp_path):
     """99 MB of zeros in a .npz of 200 kB."""
     zeros = np.zeros((512, 512, 3, 3), np.float32)
@@ -430,6 +431,7 @@ def test_hdf5_links_to_other_files_are_not_followed(tmp_path):
     assert "in another file" in refusal(tmp_path / "external.h5")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit to a process's time here")
 def test_a_file_that_the_hdf5_library_never_finishes_is_refused(tmp_path):
     """In the heap that holds a string attribute, the free space is said to have no size: the library steps by zero."""

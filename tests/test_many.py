@@ -178,6 +178,7 @@ def test_one_that_cannot_be_painted_does_not_end_the_others(folder, capsys, pict
     assert sorted(os.listdir("out")) == NAMES
 
 
+@pytest.mark.slow
 def test_processes_make_the_same_pictures(folder, capsys):
     Path("photos/broken.jpg").write_text("nothing")
     assert call(capsys)[0] == 1
@@ -266,6 +267,7 @@ def test_a_folder_without_photographs_and_jobs_without_a_folder(folder, capsys):
     assert not {"out", "out.png"} & set(os.listdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c_leaves_what_is_done_and_nothing_half_done(folder, jobs):
     command = f"transfer photos painting.jpg -o out {QUICK} --jobs {jobs} --optimizer adam".replace(

@@ -187,6 +187,7 @@ def test_a_run_that_was_kept_whole_goes_on_whole(tiny_vgg, picture, little, tmp_
         ns.transfer(*given, iterations=3, resume=kept, memory_pairs=3, **options)
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_fit_is_tiled_by_itself(tiny_vgg, picture, little, monkeypatch):
     monkeypatch.setattr(sys.modules["nsnumpy.run.means"], "TILES", (48, 32))
     vgg, given = tiny_vgg(dtype="float32"), (picture(150, 200, 1), picture(60, 80, 2))

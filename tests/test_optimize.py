@@ -276,7 +276,7 @@ def test_two_loops_are_the_bfgs_matrix():
             V = np.eye(len(s)) - np.outer(y, s) / (s @ y)
             inverse = V.T @ inverse @ V + np.outer(s, s) / (s @ y)
         assert pairs.survey(x, g, (0.0, 1.0)) == abs(g).max()
-        got, slope, square, used = pairs.direction(x, g, (0.0, 1.0))
+        got, slope, square, used = pairs.direction(g)
         assert used
         assert got[keep] == pytest.approx(-inverse @ g[keep], rel=1e-10)
         assert not got[~keep].any()

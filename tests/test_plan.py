@@ -39,7 +39,6 @@ CASES = [
     ("transfer", {}),
     ("transfer", {"style_size": 266}),
     ("transfer", {"pooling": "max"}),
-    ("transfer", {"dtype": "float64", "optimizer": "scipy"}),
     ("transfer", {"optimizer": "adam", "content_layers": ["conv1_1"], "style_layers": ["conv1_2", "relu2_1"]}),
     ("transfer", {"optimizer": "sgd", "content_layers": ["pool2"], "style_layers": ["conv2_2"]}),
     ("texture", {}),
@@ -54,10 +53,15 @@ CASES = [
     ("texture", {"tile": 32, "style_layers": ["conv1_1", "conv2_1"], "size": 112, "memory_pairs": 3}),
     ("transfer", {"optimizer": "scipy", "memory_pairs": 3}),
     ("reconstruct", {"tile": 64, "layer": "conv1_1"}),
+    ("transfer", {"dtype": "float64", "optimizer": "scipy"}),
 ]
+QUICK = 7  # of them; the others take --slow
 
 
-@pytest.mark.parametrize(("use_case", "options"), CASES)
+@pytest.mark.parametrize(
+    ("use_case", "options"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (k >= QUICK)) for k, case in enumerate(CASES)],
+)
 def test_the_memory_of_a_run_is_foretold(weights, use_case, options):
     """For every kind of run, beside Python and the weights."""
     pictures = {"content": "sample:coast", "style": "sample:starry"}
@@ -86,6 +90,7 @@ def test_the_memory_of_a_run_is_foretold(weights, use_case, options):
     assert planned.parts["weights"] == pytest.approx(transformed + given / 4, rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_whole_process_stays_within_its_plan(weights):
     """Python, libraries and all, as the system counts it."""
     if not Path("/proc/self/status").exists():
@@ -104,6 +109,7 @@ def test_the_whole_process_stays_within_its_plan(weights):
     assert 0.8 < predicted / measured < 1.35, (predicted, measured)
 
 
+@pytest.mark.slow
 def test_to_decode_a_large_picture_counts(weights, tmp_path):
     """A small file may be one; of a JPEG a fraction is decoded."""
     large = Image.new("RGB", (6000, 4000))
@@ -142,6 +148,7 @@ def test_the_memory_is_that_of_the_optimizer_that_the_convention_has(weights, us
     assert vectors() == vectors(convention="paper", optimizer="lbfgs-device") < 0.5 * vectors(convention="paper")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_from_evaluation_to_evaluation(tiny_weights, picture):
     vgg = VGG(tiny_weights, xp=np, threads=1)
     x = picture(64, 48).astype("float32")

@@ -18,6 +18,8 @@ from nsnumpy.files.random_network import random_weights
 from nsnumpy.run import settings
 from nsnumpy.vgg import VGG
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def measures():

@@ -13,6 +13,7 @@ def file():
     return read_weights("builtin-random")
 
 
+@pytest.mark.slow
 def test_it_is_the_same_on_every_call(file):
     again = random_network()
     assert again.keys() == file.weights.keys()

@@ -98,6 +98,7 @@ def test_the_network_paints_a_third_of_its_pictures(refiner):
     assert np.array_equal(r.batch({}), r.batch({}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [3, 5])
 def test_a_resumed_refinement_has_the_same_bits(refiner, photographs, tmp_path, stop):  # noqa: F811
     whole = refiner()
@@ -147,6 +148,7 @@ def test_a_rate_that_is_too_high_is_told(refiner, monkeypatch):
         refiner(replace(RECIPE, crop=65))
 
 
+@pytest.mark.slow
 def test_judged_errors_are_least_for_the_judge_itself(teacher, crops, narrow):  # noqa: F811
     judge = refine.vgg_of(teacher, np)
     poor = refine.vgg_of(replace(narrow, weights={n: (0.2 * w, b) for n, (w, b) in narrow.weights.items()}), np)
@@ -217,6 +219,7 @@ def test_from_a_teacher_and_photographs_to_a_network(run):
     assert read_weights("other.h5").weights["conv3_1"][0].shape == (3, 3, 5, 7)
 
 
+@pytest.mark.slow
 def test_refined_interrupted_and_resumed_to_the_same_bits(run, monkeypatch):
     monkeypatch.setattr(compress_cli, "Recipe", lambda **given: replace(RECIPE, **{**given, "crop": 32}))
     options = "--refine 7 --rate 1e-3 --seed 3"
@@ -254,6 +257,7 @@ def test_refined_interrupted_and_resumed_to_the_same_bits(run, monkeypatch):
     assert (status, "not there to go on from; begin without --resume" in err) == (1, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("better", [True, False])
 def test_a_refinement_that_does_not_help_is_dropped(run, monkeypatch, better):
     monkeypatch.setattr(compress_cli, "Recipe", lambda **given: replace(RECIPE, **{**given, "crop": 32}))

@@ -88,6 +88,7 @@ def test_rendering_looks_like_the_shipped_picture(name, rendered, shipped):
     assert correlation(picture, shrunk(shipped(name), picture.shape)) > ALIKE[name]
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_named_picture(tmp_path, rendered):
     options = ["--width", str(WIDTH), "--folder", str(tmp_path)]
     subprocess.run([sys.executable, "-m", "docs.samples", "glass", *options], cwd=ROOT, check=True)

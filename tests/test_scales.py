@@ -205,6 +205,7 @@ def test_what_stops_a_finer_scale_before_it_has_a_picture_loses_nothing(
         texture(picture(60, 80), vgg=vgg, size=64, scales=(), iterations=3)
 
 
+@pytest.mark.slow
 def test_a_coarse_scale_that_stops_early_is_told_and_iterations_are_counted_as_they_ran(tiny_vgg, picture):
     p = picture(64, 64).astype("float32")
     result = transfer(p, p, vgg=tiny_vgg(dtype="float32"), size=64, scales=(32,), tv=0, iterations=3)

@@ -62,6 +62,7 @@ def networks():
     return made
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(st.data())
 def test_tiles_are_the_whole_picture(networks, data):
@@ -154,6 +155,7 @@ def test_what_a_tile_sees_and_what_it_adds_are_adjoint(border):
         assert (part.of(x) * g).sum() == pytest.approx((x * gx).sum(), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_the_style_picture_is_tiled_by_the_same_code(networks):
     vgg, rng = networks["vgg19", "avg"], np.random.default_rng(0)
     picture, mask = rng.random((131, 170, 3)), np.zeros((20, 30))
@@ -204,6 +206,7 @@ def test_the_same_bits_for_any_number_of_workers_and_any_order(networks):
             assert np.array_equal(other.gradient, alone.gradient)
 
 
+@pytest.mark.slow
 def test_no_memory_grows_with_the_picture(networks, monkeypatch):
     monkeypatch.setattr("nsnumpy.tiles.objective.BAND", 1 << 12)
     vgg, rng, peaks = networks["vgg16", "avg"], np.random.default_rng(0), []
@@ -263,6 +266,7 @@ def test_a_run_in_tiles_is_the_run(tiny_vgg, picture, optimizer, tmp_path):
     assert tiled.image == pytest.approx(whole.image, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_in_tiles_goes_on_in_the_same_tiles(tiny_vgg, picture, tmp_path):
     vgg, kept = tiny_vgg(dtype="float32"), tmp_path / "run.h5"
     given = (picture(70, 90, 1), [(picture(60, 80, 2), 1.0, np.eye(70, 90)), (picture(50, 50, 3), 1.0)])

@@ -14,6 +14,8 @@ import nsnumpy as ns
 from nsnumpy.architecture import Preprocessing, convolutions, layer_names
 from nsnumpy.files.random_network import random_weights
 
+pytestmark = pytest.mark.slow
+
 WIDTHS = (6, 8, 10, 12, 14)  # of tiny_weights
 CAFFE = Preprocessing("BGR", 255.0, (103.939, 116.779, 123.68))
 OTHER = Preprocessing("RGB", 2.0, (0.9, 1.0, 0.7), (0.5, 0.6, 0.4))

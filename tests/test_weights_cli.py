@@ -119,6 +119,7 @@ def test_the_type_that_is_told_of_an_int8_file_holds_its_values(change, dtype):
         assert all(np.array_equal(*pair) for pair in zip(arrays, again[name], strict=True))
 
 
+@pytest.mark.slow
 def test_compare_and_normalize_take_int8(capsys):
     write_weights("w.h5", WeightFile(small_network(widths=(6, 6, 6, 6, 6)), preprocessing=CONVENTIONS["caffe"]))
     assert main(["convert", "w.h5", "-o", "q.h5", "--dtype", "int8"]) == 0
@@ -289,6 +290,7 @@ def test_a_wrong_command_is_one_line_and_writes_nothing(command, status, words, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_module_without_any_framework():
     code = (
         "import sys; from weights_tools.cli import main\n"
