@@ -134,7 +134,8 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """
     xp = get_xp(a, b) if out is None else get_xp(a, b, out)
     if xp is np:
-        return np.matmul(a, b, out=out)
+        # For a result of fewer than 500 numbers NumPy's matmul keeps the interpreter's lock, however long the sum is.
+        return np.dot(a, b, out) if a.ndim == b.ndim == 2 and out is None else np.matmul(a, b, out=out)
     stacks = [array.shape[0] for array in (a, b) if array.ndim == 3]
     shape = (*stacks[:1], a.shape[-2], b.shape[-1])
     if len(set(stacks)) > 1 or a.shape[-1] != b.shape[-2] or a.dtype != b.dtype:

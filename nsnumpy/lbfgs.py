@@ -174,7 +174,8 @@ def _search(
     noise = _noise(start.loss, direction)
     doubt = noise if rounding is None else 4 * rounding * abs(start.loss)
     for _ in range(MOST_TRIALS):
-        x = start.x + t * direction
+        x = t * direction
+        x += start.x
         if bounds is not None:
             xp.clip(x, *bounds, out=x)
         try:

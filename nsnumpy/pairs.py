@@ -29,7 +29,7 @@ Bounds = tuple[float, float] | None
 Scratch = str | os.PathLike[str] | None
 """A folder to hold pairs in; None for memory."""
 STACKED_BYTES = 256 << 20  # of pairs side by side, on a GPU: those of 1024 x 1024 pixels are one piece
-POSITIONS = 16384  # at a time, on the CPU
+POSITIONS = 32768  # at a time, on the CPU; with half as many, threads mostly wait for the interpreter between two calls
 _SHARES = 256  # of the positions, whose products are added up in float64: work for all of a GPU
 
 
@@ -202,7 +202,7 @@ def inner_products(stack: Array) -> Array:
         pairs, last = stack[:-1], stack[-1]  # an odd row costs BLAS as much as four
         G = np.empty((count, count))
         G[:-1, :-1] = matmul(pairs, pairs.T)
-        G[-1] = G[:, -1] = matmul(stack, last)
+        G[-1] = G[:, -1] = matmul(stack, last[:, None])[:, 0]
         return G
     # Over shares of the positions, which are added up in float64.
     shares = next(n for n in range(min(_SHARES, length), 0, -1) if length % n == 0)
