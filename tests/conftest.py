@@ -34,7 +34,7 @@ from nsnumpy.vgg import VGG
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests that are marked slow, too")
-    parser.addoption("--fuzz", type=int, default=20, help="how many damaged files of each format to read (20)")
+    parser.addoption("--fuzz", type=int, default=60, help="how many damaged files of each format to read (60)")
     parser.addoption("--kills", type=int, default=2, help="how often each optimizer's run is killed and resumed (2)")
     parser.addoption(
         "--backend",

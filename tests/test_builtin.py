@@ -49,7 +49,7 @@ def test_it_is_the_default():
     assert load_vgg("builtin-random").source == "builtin-random"
 
 
-@pytest.mark.parametrize("style", ["starry", "glass"])
+@pytest.mark.parametrize("style", ["starry", pytest.param("glass", marks=pytest.mark.slow)])
 def test_it_paints(style):
     """A small picture: the painting's colours are taken over, and the photograph's light and shade stay."""
     result = transfer("sample:coast", f"sample:{style}", size=48, iterations=40).image

@@ -68,7 +68,9 @@ def same(result, whole):
     assert seconds == sorted(seconds)
 
 
-@pytest.mark.parametrize("method", OWN)
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=[pytest.mark.slow] * (name != "lbfgs-device")) for name in OWN]
+)
 def test_whenever_it_stops_it_goes_on_with_the_same_numbers(tiny_vgg, picture, tmp_path, method):
     vgg, p, a = tiny_vgg(dtype="float32", threads=2), picture(40, 52), picture(36, 44, 1)
     options = {"vgg": vgg, "optimizer": method, **FEW}
@@ -511,6 +513,7 @@ def test_the_record_says_what_ran(tiny_vgg, picture, tmp_path):
             ns.reconstruct(picture(40, 52), iterations=3, resume=path, **options)
 
 
+@pytest.mark.slow
 def test_the_number_of_iterations_is_that_of_the_file_unless_given(tiny_vgg, picture, tmp_path):
     """Interrupted early, it goes on to one more than the default."""
     path, options = tmp_path / "run.h5", {"vgg": tiny_vgg(), "size": 40, "optimizer": "adam"}
@@ -584,6 +587,7 @@ def test_what_was_kept_is_not_written_over(folder, capsys):
     assert main([*command.replace("-o out", "-o out").split(), "--resume", "run.h5", "--checkpoint", "run.h5"]) == 0
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_grow_does_not_end_the_run(folder):
     """A full disk, as far as a process can make one for itself."""
     resource = pytest.importorskip("resource")
@@ -754,6 +758,7 @@ def test_like_takes_how_a_result_was_computed(folder):
         assert (new.get("tile"), new.get("memory_pairs")) == (tile, pairs), words
 
 
+@pytest.mark.slow
 def test_like_takes_the_settings_of_a_result_for_other_pictures(folder, capsys):
     """JPEG, too; what is said goes before, and scales do not outlive another size."""
     options = f"{QUICK} --scales 24 --iterations 3,2 --beta 7 --tv 3 --seed 4 --init noise --pooling max --quiet"

@@ -634,6 +634,7 @@ def test_version_tells_what_a_report_about_a_fault_needs(capsys, monkeypatch):
     assert "no driver" not in out
 
 
+@pytest.mark.slow
 def test_too_many_threads_are_what_is_blamed(folder, capsys, monkeypatch):
     command = "transfer photo.png painting.jpg -o out.png --weights tiny.h5 --size 64"
     assert call(capsys, f"{command} --threads 9999") == (2, "", "nsnumpy: error: threads is 1 to 1024, not 9999\n")

@@ -185,6 +185,7 @@ def test_networks_of_different_layers_and_widths():
     assert compare(network(), WeightFile({})).verdict == "not the same network: no layer in common"
 
 
+@pytest.mark.slow
 def test_every_published_format_of_one_network_compares_as_it_should():
     original = read_any(FIXTURES / "v2.caffemodel").file
     for name, writer in WRITERS.items():

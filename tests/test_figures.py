@@ -427,6 +427,7 @@ def test_processes_end_with_the_one_that_began_them(folder):
     assert not Path("out/sheet.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
 def test_a_terminal_has_a_bar_that_counts_the_cells(folder):
     command = f"figure content photo.png -o out --layers conv1_1,conv2_1 {OPTIONS}"
@@ -568,7 +569,7 @@ def test_weights_that_are_replaced_are_loaded_again(folder, tiny_weights):
     assert ns.content_figure("photo.png", "out", layers=["conv1_1"], **QUICK).computed == 1
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_weights_are_read_once(folder, monkeypatch, jobs):
     """By the process that begins the figure; those of its cells are given them."""
 

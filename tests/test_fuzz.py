@@ -32,7 +32,7 @@ def fuzzer(tmp_path_factory):
     fuzzer.close()
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != OWN)) for kind in FORMATS])
 def test_damaged_files_are_read_or_refused(kind, fuzzer, pytestconfig):
     originals = {
         name: own_file(name) if name in (OWN, OWN_INT8) else (FIXTURES / name).read_bytes() for name in FORMATS[kind]

@@ -323,6 +323,7 @@ def test_what_a_caffe_file_says_of_its_pixels(tmp_path):
     assert "not packed" in refused(path)
 
 
+@pytest.mark.slow
 def test_a_protocol_buffer_of_very_many_fields(tmp_path):
     path = tmp_path / "f.caffemodel"
     path.write_bytes(chunk(1, b"net") + chunk(100, chunk(1, b"x")) * 30_000)
@@ -385,6 +386,7 @@ def test_an_own_file_of_values_that_are_not_there(tmp_path):
         read_any(tmp_path / "w.h5")
 
 
+@pytest.mark.slow
 def test_an_own_file_in_int8_of_values_that_are_not_there(tmp_path):
     """Whose float32 would take four times what the file claims."""
     write_weights(tmp_path / "w.h5", WeightFile(small_network(widths=(1024, 4, 4, 4, 4))), "int8")

@@ -438,6 +438,7 @@ def test_heic_is_read_with_pillow_heif_and_asks_for_it_without(tmp_path, monkeyp
     assert load_image(path)[24, 32] == pytest.approx(np.array([200, 100, 50]) / 255, abs=0.03)
 
 
+@pytest.mark.slow
 def test_a_large_jpeg_is_decoded_at_a_fraction(tmp_path):
     """The picture at the size that is asked for is the same one; and what it takes is what the header promised."""
     x, y = np.meshgrid(np.linspace(0, 9, 1603), np.linspace(0, 6, 1201))

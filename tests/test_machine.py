@@ -64,6 +64,7 @@ def test_python_is_told_the_line_that_mends_it(wrong, monkeypatch):
     load_vgg()  # a warning would be an error
 
 
+@pytest.mark.slow
 def test_results_are_the_same_with_every_kernel_that_this_processor_has():
     flags = blas.processor_flags()
     kernels = ["Sandybridge"] * ("avx" in flags) + ["Haswell"] * ("avx2" in flags) + ["SKYLAKEX"] * (flags >= AVX512)

@@ -96,6 +96,7 @@ def test_the_style_is_described_once_and_the_network_made_once(folder, capsys, m
     assert (len(described), len(loaded)) == (4, 2)
 
 
+@pytest.mark.slow
 def test_shared_targets_change_no_number(tiny_vgg, picture):
     vgg, shared_targets = tiny_vgg(), ns.StyleTargets()
     options = {"vgg": vgg, "size": 40, "iterations": 3}
@@ -341,6 +342,7 @@ def test_a_result_that_cannot_be_written_ends_it(folder, capsys, monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
 def test_a_terminal_has_a_bar_that_counts_photographs(folder):
     fcntl, termios = (pytest.importorskip(name) for name in ("fcntl", "termios"))

@@ -259,7 +259,7 @@ def test_a_layer_that_is_not_there_is_named(weights, steps):
         ns.plan("transfer", content="sample:coast", style="sample:starry", weights=weights, style_layers=steps)
 
 
-@pytest.mark.parametrize("method", ["scipy", "sgd", "adam"])
+@pytest.mark.parametrize("method", [pytest.param("scipy", marks=pytest.mark.slow), "sgd", "adam"])
 def test_the_optimizers_vectors_are_counted(weights, method):
     """Those of the optimizer alone, on a function that makes one array, its gradient."""
 

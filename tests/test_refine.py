@@ -70,6 +70,7 @@ def test_the_gradient_of_every_weight_is_that_of_the_losses(refiner):
         assert (gradients[name] * direction[name]).sum() == pytest.approx(slope, rel=1e-5), name
 
 
+@pytest.mark.slow
 def test_it_lowers_the_losses_and_keeps_the_networks_scale(refiner, narrow):
     recipe = replace(RECIPE, steps=150, runs=0, rate=2e-3)
     r, reports = refiner(recipe), []

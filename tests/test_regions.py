@@ -169,6 +169,7 @@ def pictures(picture):
     return [picture(30, 40, n).astype(np.float32) for n in range(3)]
 
 
+@pytest.mark.slow
 def test_the_photograph_is_kept_outside_to_the_last_bit(tiny_vgg, picture):
     p, a, _ = pictures(picture)
     mask = np.zeros((30, 40))

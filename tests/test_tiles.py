@@ -193,6 +193,7 @@ class Backwards:
         return future
 
 
+@pytest.mark.slow
 def test_the_same_bits_for_any_number_of_workers_and_any_order(networks):
     vgg, rng = networks["vgg19", "max"], np.random.default_rng(0)
     x, p, a = rng.random((100, 140, 3)), rng.random((100, 140, 3)), rng.random((60, 50, 3))
@@ -253,7 +254,7 @@ def test_terms_of_the_picture_itself_are_added(networks):
     assert furthest(*compared(vgg, a[::-1], 16, **options)) < 1e-12
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs-device", "adam"])
+@pytest.mark.parametrize("optimizer", ["lbfgs-device", pytest.param("adam", marks=pytest.mark.slow)])
 def test_a_run_in_tiles_is_the_run(tiny_vgg, picture, optimizer, tmp_path):
     vgg = tiny_vgg()
     given = (picture(70, 90, 1), picture(60, 80, 2))

@@ -69,6 +69,7 @@ def test_float16_on_request_with_its_error_and_back(capsys):
         assert h5["conv3_1/weight"].dtype == np.float16
 
 
+@pytest.mark.slow
 def test_int8_with_its_error_and_back_and_to_itself(capsys):
     assert main(["convert", str(FIXTURES / "named.pth"), "-o", "a.h5", "--dtype", "int8"]) == 0
     out = capsys.readouterr().out
@@ -98,6 +99,7 @@ def _mixed(h5):
     h5["conv1_2/weight"] = weight * (1 + np.arange(weight.size).reshape(weight.shape) / 1e4).astype("f")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "dtype"),
     [
