@@ -156,6 +156,8 @@ def test_the_guides_commands_run(arguments, tmp_path, monkeypatch, small_network
     if "gpu" in arguments or "--cluster" in arguments or arguments[0] == "studio":
         assert parses(arguments)
         return
+    if {"plot", "report", "--report"} & {*arguments}:
+        pytest.importorskip("matplotlib")
     shutil.copytree(readers_pictures, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nsnumpy.files.weight_sources.DATA", small_networks)
