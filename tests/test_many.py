@@ -392,6 +392,18 @@ def test_a_key_knows_of_the_border(folder, capsys):
     assert "with other settings" in capsys.readouterr().err
 
 
+def test_a_key_knows_of_the_default_iterations(picture, tiny_weights, monkeypatch):
+    """Those of another version: its results are other ones."""
+
+    def keys():
+        tasks = (many.Task(picture(24, 24), options, ns.WeightFile(tiny_weights), {}) for options in ({}, {"iterations": 9}))
+        return [task.key() for task in tasks]
+
+    before = keys()
+    monkeypatch.setattr(many, "FINEST", many.FINEST + 1)
+    assert [one == other for one, other in zip(before, keys(), strict=True)] == [False, True]
+
+
 @pytest.mark.parametrize("option", ["--regions map.png", "--mask painting.jpg=sky.png"])
 def test_regions_are_of_a_single_photograph(folder, capsys, option):
     assert main(["transfer", "photos", "painting.jpg", "-o", "out", *option.split(), *QUICK.split()]) == 2

@@ -19,7 +19,7 @@ from .inputs import Styles, named
 from .processes import do_each, failing
 from .results import Callback, Result, check_ended
 from .run import Run
-from .settings import INITS, settings_of
+from .settings import COARSE, FINEST, INITS, ONE_SCALE, settings_of
 from .shared import StyleTargets
 
 KEY = "key"  # in a result's record: a digest of all that determined it
@@ -58,6 +58,8 @@ class Task:
             "styles": [(_seen(opened(one.picture)), one.weight) for one in named("style", self.style)],
             **({} if self.means.get("memory_pairs") is None else {"memory_pairs": self.means["memory_pairs"]}),
             "settings": vars(s) | {"init": s.init if s.init in INITS else _seen(opened(s.init))},
+            # How many there are, depends on the photograph's size, too.
+            **({"default iterations": [ONE_SCALE, COARSE, FINEST]} if s.iterations is None else {}),
         }
         return digest(json.dumps(determines, sort_keys=True))
 
