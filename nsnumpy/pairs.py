@@ -102,8 +102,8 @@ class Pairs:
         def mask(at: slice) -> Array | None:
             if bounds is None or free is None:
                 return None
-            free[at] = ~_at_bounds(places[at], slopes[at], bounds)
-            return free[at].astype(x.dtype)  # numbers, once and not with each vector
+            xp.logical_not(_at_bounds(places[at], slopes[at], bounds), out=free[at])
+            return free[at].astype(x.dtype) if on_host(x) else free[at]  # as numbers once, not with each vector
 
         def of_piece(at: slice, stack: Array) -> tuple[Array, Array]:
             return inner_products(stack), abs(slopes[at]).max().astype("float64")

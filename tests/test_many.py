@@ -396,7 +396,9 @@ def test_a_key_knows_of_the_default_iterations(picture, tiny_weights, monkeypatc
     """Those of another version: its results are other ones."""
 
     def keys():
-        tasks = (many.Task(picture(24, 24), options, ns.WeightFile(tiny_weights), {}) for options in ({}, {"iterations": 9}))
+        tasks = (
+            many.Task(picture(24, 24), options, ns.WeightFile(tiny_weights), {}) for options in ({}, {"iterations": 9})
+        )
         return [task.key() for task in tasks]
 
     before = keys()
